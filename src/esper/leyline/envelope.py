@@ -1,0 +1,119 @@
+"""The event as a mapping: envelope checked like a payload, event type by name, timestamp in ISO 8601."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, get_args
+
+from esper.leyline.codec import check_mapping
+from esper.leyline.errors import FieldProblem, FieldTypeError, PayloadError
+from esper.leyline.event_types import Severity
+from esper.leyline.payload import Payload
+from esper.leyline.shapes import Shape, shorten
+from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
+
+__all__ = ["ENVELOPE", "PAYLOADS", "SEVERITIES", "event_from_dict", "event_from_json", "event_to_dict"]
+
+PAYLOADS: dict[str, type[Payload]] = {event_type.name: cls for cls, event_type in EVENT_TYPES.items()}
+"""The payload class of every event type, by the name that stands in the log."""
+SEVERITIES: frozenset[str] = frozenset(get_args(Severity))
+
+_INT = Shape("int", "int | None", nullable=True)
+_OPTIONAL_TEXT = Shape("str", "str | None", nullable=True)
+
+ENVELOPE: dict[str, Shape] = {
+    f.name: {"int | None": _INT, "str | None": _OPTIONAL_TEXT}.get(str(f.type), Shape("str", str(f.type)))
+    for f in dataclasses.fields(TelemetryEvent)
+} | {"data": Shape("any", "TelemetryPayload")}
+"""The fields of the event and what each holds as a mapping; event type, timestamp and severity are text there."""
+
+# An id or a time made up by the reader would be a lie, so these may not be left out although they have a default.
+_REQUIRED = frozenset({"event_id", "event_type", "timestamp", "data"})
+
+
+def event_to_dict(event: TelemetryEvent) -> dict[str, object]:
+    """Return the event as plain Python values."""
+    told: dict[str, object] = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
+    return told | {
+        "event_type": event.event_type.name,
+        "timestamp": event.timestamp.isoformat(),
+        "data": event.data.to_dict(),
+    }
+
+
+def event_from_dict(mapping: object) -> TelemetryEvent:
+    """Make an event of what `event_to_dict` returned.
+
+    Raises:
+        PayloadError: a field of the envelope or of the payload is missing, unknown or of another type.
+    """
+    return _event(mapping, wire=False)
+
+
+def event_from_json(record: dict[str, Any]) -> TelemetryEvent:
+    """Make an event of a parsed line.
+
+    Raises:
+        PayloadError: as `event_from_dict`.
+    """
+    try:
+        if len(record) == len(ENVELOPE) and record["severity"] in SEVERITIES:
+            codec = PAYLOADS[record["event_type"]]._codec  # noqa: SLF001 - the same room
+            return TelemetryEvent(
+                event_id=_plain(record["event_id"]),
+                timestamp=datetime.fromisoformat(record["timestamp"]),
+                seed_id=record["seed_id"] and _plain(record["seed_id"]),
+                slot_id=record["slot_id"] and _plain(record["slot_id"]),
+                epoch=_plain_int(record["epoch"]),
+                group_id=_plain(record["group_id"]),
+                data=codec.from_json(record["data"]),
+                message=_plain(record["message"]),
+                severity=record["severity"],
+            )
+    except PayloadError:
+        raise
+    except (KeyError, TypeError, ValueError):
+        pass  # Something in the envelope is out of the ordinary; the careful way tells what.
+    return _event(record, wire=True)
+
+
+def _plain(text: Any) -> str:
+    if text.__class__ is str and text.isascii():
+        return text
+    raise TypeError
+
+
+def _plain_int(number: Any) -> int | None:
+    if number is None or number.__class__ is int:
+        return number
+    raise TypeError
+
+
+def _event(mapping: object, *, wire: bool) -> TelemetryEvent:
+    # The payload is checked by its own codec, once its class is known.
+    envelope = {**mapping, "data": None} if isinstance(mapping, Mapping) and "data" in mapping else mapping
+    values = check_mapping("TelemetryEvent", ENVELOPE, _REQUIRED, envelope, wire=wire)
+    assert isinstance(mapping, Mapping)
+    problems: list[FieldProblem] = []
+    cls = PAYLOADS.get(values["event_type"])
+    if cls is None:
+        problems.append(FieldProblem("event_type", f"one of {', '.join(PAYLOADS)}", shorten(values["event_type"])))
+    try:
+        values["timestamp"] = datetime.fromisoformat(values["timestamp"])
+    except ValueError:
+        problems.append(FieldProblem("timestamp", "a time in ISO 8601", shorten(values["timestamp"])))
+    else:
+        if values["timestamp"].utcoffset() is None:
+            problems.append(FieldProblem("timestamp", "a time with its zone", shorten(values["timestamp"].isoformat())))
+    if values.get("severity", "info") not in SEVERITIES:
+        problems.append(
+            FieldProblem("severity", f"one of {', '.join(get_args(Severity))}", shorten(values["severity"]))
+        )
+    if cls is None or problems:
+        raise FieldTypeError("TelemetryEvent", problems=tuple(problems))
+    del values["event_type"]
+    codec = cls._codec
+    values["data"] = (codec.from_json if wire else codec.from_dict)(mapping["data"])
+    return TelemetryEvent(**values)

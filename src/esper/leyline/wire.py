@@ -1,0 +1,271 @@
+r"""One event, one line of strict JSON; and a reader that never skips a line in silence.
+
+A line is an object whose keys are ``schema_version`` and the event's field names. Floats that are not finite are the
+strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` in fields typed float; inside containers of Any they are
+``{"$float": "NaN"}``, and a dict that could be mistaken for that is wrapped as ``{"$dict": {…}}``. A field that was not
+supplied is not written. Text is ASCII with ``\u`` escapes.
+
+What `read_events` makes of a line that is not right:
+
+=====================================  =================================================================
+empty                                  `InvalidRecord` of kind ``empty``
+last line cut off                      ``torn``
+not UTF-8                              ``utf-8``
+not JSON, NaN tokens, duplicate keys,  ``json``
+nesting bombs, integers beyond Python
+not an object, no ``schema_version``   ``envelope``
+a newer ``schema_version``             ``version``
+fields missing, unknown, mistyped,     ``missing``, ``unknown``, ``type``
+an unknown event type, lone surrogates
+=====================================  =================================================================
+
+CRLF line ends and a byte order mark at the start are accepted; a line may have any length.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from json import JSONDecodeError, JSONDecoder
+from json.encoder import encode_basestring_ascii
+from pathlib import Path
+from typing import IO, Any, Literal, NoReturn, TypeAlias
+
+from esper.leyline.codec import quote
+from esper.leyline.envelope import SEVERITIES, event_from_dict, event_from_json, event_to_dict
+from esper.leyline.errors import MissingFieldError, PayloadError, UnknownFieldError, WireError, WireProblem
+from esper.leyline.telemetry import TelemetryEvent
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "InvalidRecord",
+    "InvalidRecordKind",
+    "Source",
+    "decode_event",
+    "encode_event",
+    "log_files",
+    "read_events",
+]
+
+SCHEMA_VERSION = 1
+"""Version of the payloads' fields and of this format; every later version reads this one."""
+
+InvalidRecordKind: TypeAlias = WireProblem | Literal["missing", "unknown", "type"]
+Source: TypeAlias = str | os.PathLike[str] | IO[str] | IO[bytes]
+"""A log file, a run directory, ``-`` for standard input, or an open stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRecord:
+    """A line of a log that is not an event."""
+
+    file: str
+    """Name of the file, or of the stream."""
+    line: int
+    """Number of the line, the first being 1."""
+    kind: InvalidRecordKind
+    """What is wrong, as one of a few words."""
+    reason: str
+    """What is wrong, in full: what was expected where, and what came."""
+    text: str
+    """The raw line; bytes that are not UTF-8 as ``\\xNN``."""
+
+
+def encode_event(event: TelemetryEvent) -> str:
+    """Return the event as one line of ASCII, without the line end.
+
+    Raises:
+        PayloadError: the event holds what the contract does not allow, such as a tensor or a lone surrogate.
+    """
+    data = event.data._codec.to_json(event.data)  # noqa: SLF001 - the same room
+    event_id, group_id, message = event.event_id, event.group_id, event.message
+    try:
+        return (
+            f'{{"schema_version":{SCHEMA_VERSION},"event_id":{quote(event_id)},"event_type":"{event.event_type.name}",'
+            f'"timestamp":"{event.timestamp.isoformat()}","seed_id":{_optional(event.seed_id)},'
+            f'"slot_id":{_optional(event.slot_id)},"epoch":{_epoch(event.epoch)},"group_id":{quote(group_id)},'
+            f'"data":{data},"message":{quote(message)},"severity":{_severity(event.severity)}}}'
+        )
+    except Exception:
+        event_from_dict(event_to_dict(event))  # tells what is wrong
+        raise
+
+
+def _optional(text: str | None) -> str:
+    return "null" if text is None else quote(text)
+
+
+def _epoch(epoch: int | None) -> str:
+    if epoch is not None and epoch.__class__ is not int:
+        raise TypeError
+    return "null" if epoch is None else repr(epoch)
+
+
+def _severity(severity: str) -> str:
+    if severity not in SEVERITIES:
+        raise ValueError
+    return encode_basestring_ascii(severity)
+
+
+def decode_event(line: str | bytes) -> TelemetryEvent:
+    """Return the event that a line tells.
+
+    Raises:
+        WireError: the line is not strict JSON, not an envelope, or of a newer schema version.
+        PayloadError: a field of the envelope or of the payload is missing, unknown or of another type.
+    """
+    if isinstance(line, bytes):
+        try:
+            line = line.decode()
+        except UnicodeDecodeError as error:
+            raise WireError("utf-8", f"not UTF-8: {error.reason} at byte {error.start}") from None
+    text = line.strip(" \t\r\n")
+    if not text:
+        raise WireError("empty", "an empty line")
+    record = _parse(text)
+    if record.__class__ is not dict:
+        raise WireError("envelope", f"expected a JSON object, got {type(record).__name__}")
+    if "schema_version" not in record:
+        raise WireError("envelope", "no schema_version: this is not a line of an esper log")
+    version = record.pop("schema_version")
+    if version.__class__ is not int or version < 1:
+        raise WireError("envelope", f"schema_version: expected a number from 1, got {version!r}")
+    if version > SCHEMA_VERSION:
+        raise WireError(
+            "version",
+            f"written with schema version {version}, and this esper reads up to {SCHEMA_VERSION}: "
+            "upgrade with pip install -U esper-telemetry",
+        )
+    return event_from_json(record)
+
+
+def _not_json(token: str) -> NoReturn:
+    raise WireError("json", f"not strict JSON: bare {token}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise WireError("json", f"key {twice!r} stands twice in one object")
+    return made
+
+
+_fast = JSONDecoder(parse_constant=_not_json)
+_strict = JSONDecoder(parse_constant=_not_json, object_pairs_hook=_object)
+
+
+def _parse(text: str) -> Any:
+    try:
+        value, end = _fast.raw_decode(text)
+        if end != len(text):
+            raise WireError("json", f"not JSON: more text after the object, at column {end + 1}")
+        # Every key has a colon. When there are more, they stand in texts, or a key came twice and one value is lost.
+        if text.count(":") != _keys(value):
+            _strict.raw_decode(text)
+    except JSONDecodeError as error:
+        raise WireError("json", f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise WireError("json", "nested too deeply") from None
+    except WireError:
+        raise
+    except ValueError as error:
+        raise WireError("json", f"not readable: {error}") from None
+    return value
+
+
+def _keys(value: Any) -> int:
+    """Count the colons of a parsed value that are accounted for: one a key, and those of the timestamp."""
+    count, parts = 0, [value]
+    for part in parts:
+        if part.__class__ is dict:
+            count += len(part)
+            parts += [v for v in part.values() if v.__class__ is dict or v.__class__ is list]
+        elif part.__class__ is list:
+            parts += [v for v in part if v.__class__ is dict or v.__class__ is list]
+    if value.__class__ is dict:
+        timestamp = value.get("timestamp")
+        count += timestamp.count(":") if timestamp.__class__ is str else 0
+    return count
+
+
+def log_files(source: str | os.PathLike[str]) -> list[Path]:
+    """Return the log files of a run directory, or the file itself.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no log in the directory.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        if not path.exists():
+            raise FileNotFoundError(f"no such log: {path}")
+        return [path]
+    files = sorted([*path.glob("events.jsonl"), *path.glob("events-rank*.jsonl")])
+    if not files:
+        raise FileNotFoundError(f"no log in {path}: expected events.jsonl or events-rank*.jsonl")
+    return files
+
+
+def read_events(source: Source) -> Iterator[TelemetryEvent | InvalidRecord]:
+    """Read a log: events in order, and in place of each line that is not one an `InvalidRecord`.
+
+    The shards of several ranks are merged by timestamp, each shard keeping its own order.
+
+    Args:
+        source: a log file, a run directory, ``-`` for standard input, or an open stream.
+
+    Raises:
+        FileNotFoundError: there is nothing to read.
+    """
+    if isinstance(source, str | os.PathLike):
+        if os.fspath(source) == "-":
+            return _read_stream(sys.stdin.buffer, "<stdin>")
+        shards = [_read_file(path) for path in log_files(source)]
+        if len(shards) == 1:
+            return shards[0]
+        return (record for _, record in heapq.merge(*map(_in_time, shards), key=lambda pair: pair[0]))
+    return _read_stream(source, str(getattr(source, "name", "<stream>")))
+
+
+def _in_time(
+    shard: Iterator[TelemetryEvent | InvalidRecord],
+) -> Iterator[tuple[datetime, TelemetryEvent | InvalidRecord]]:
+    # The newest time so far, since a clock may go back and an invalid line has none.
+    time = datetime.min.replace(tzinfo=UTC)
+    for record in shard:
+        if isinstance(record, TelemetryEvent):
+            time = max(time, record.timestamp)
+        yield time, record
+
+
+def _read_file(path: Path) -> Iterator[TelemetryEvent | InvalidRecord]:
+    with path.open("rb") as stream:
+        yield from _read_stream(stream, str(path))
+
+
+def _read_stream(stream: IO[str] | IO[bytes], name: str) -> Iterator[TelemetryEvent | InvalidRecord]:
+    lines: Iterable[str | bytes] = stream
+    for number, raw in enumerate(lines, 1):
+        line = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        kind: InvalidRecordKind
+        try:
+            yield decode_event(line)
+            continue
+        except WireError as error:
+            torn = not line.endswith(b"\n") and error.kind in {"json", "utf-8"}
+            kind = "torn" if torn else error.kind
+            reason = f"the log ends within this line ({error})" if torn else str(error)
+        except MissingFieldError as error:
+            kind, reason = "missing", str(error)
+        except UnknownFieldError as error:
+            kind, reason = "unknown", str(error)
+        except PayloadError as error:
+            kind, reason = "type", str(error)
+        yield InvalidRecord(name, number, kind, reason, line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
