@@ -1,0 +1,1 @@
+"""Training: environment, reward, counterfactuals, PPO and its diagnostics."""

@@ -1,0 +1,240 @@
+"""What every PPO author measures, as functions of tensors.
+
+Nothing here knows this project's policy or its payloads: pass gradients, ratios, values and entropies of any PPO loop
+and put the results into a `PPOUpdatePayload`. Nothing is hidden by a default: what is not finite comes back as NaN or
+inf, and what was not measured (no samples under a mask) is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "COLLAPSE_SHARE",
+    "CONSTANT_VARIANCE",
+    "DEAD_SHARE",
+    "EXPLODING_RATIO",
+    "GradientTotals",
+    "LayerHealth",
+    "RatioStatistics",
+    "amp_overflowed",
+    "approximate_kl",
+    "clip_fraction",
+    "entropy_collapsed",
+    "explained_variance",
+    "gradient_totals",
+    "head_entropy",
+    "layer_health",
+    "ratio_statistics",
+    "row_norms",
+]
+
+DEAD_SHARE = 0.9
+"""Share of exact zeros in a layer's gradient from which the layer counts as dead."""
+EXPLODING_RATIO = 100.0
+"""Gradient norm over weight norm above which a layer counts as exploding."""
+COLLAPSE_SHARE = 0.01
+"""Share of the largest possible entropy below which a policy counts as collapsed."""
+CONSTANT_VARIANCE = 1e-8
+"""Variance of the returns below which explaining it means nothing."""
+
+
+class GradientTotals(NamedTuple):
+    """All gradients of one optimizer step, taken together."""
+
+    norm: float
+    """L2 norm over all elements. Unit: 1; 0 or more, inf or NaN when an element is."""
+    nan_count: int
+    """Elements that are NaN. Unit: elements; 0 or more."""
+    inf_count: int
+    """Elements that are +inf or -inf. Unit: elements; 0 or more."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether every element is finite."""
+        return self.nan_count == 0 and self.inf_count == 0
+
+
+class LayerHealth(NamedTuple):
+    """Gradients of one optimizer step, layer by layer."""
+
+    ratios: dict[str, float]
+    """‖g‖/‖w‖ by layer; inf where the weight is all zeros and the gradient is not. Unit: 1; 0 or more."""
+    dead: tuple[str, ...]
+    """Layers of which at least 90 % of the gradient is exactly zero."""
+    exploding: tuple[str, ...]
+    """Layers whose ratio exceeds 100 or is not finite."""
+
+
+class RatioStatistics(NamedTuple):
+    """The probability ratios r = π_new(a|s) / π_old(a|s) of a set of samples."""
+
+    mean: float
+    """Unit: 1; 0 or more."""
+    min: float
+    """Unit: 1; 0 or more."""
+    max: float
+    """Unit: 1; 0 or more."""
+    std: float
+    """Population standard deviation, so that a single sample has 0. Unit: 1; 0 or more."""
+
+
+def gradient_totals(gradients: Iterable[Tensor | None]) -> GradientTotals:
+    """Norm and non-finite elements of all gradients, in one pass over one flat vector.
+
+    ‖g‖₂ = √Σ gᵢ². Call it after unscaling and before clipping: afterwards the norm is the clip limit.
+
+    Args:
+        gradients: of any shapes; None (a parameter that took no part) is passed over. No gradient at all has norm 0.
+    """
+    parts = [gradient.detach().flatten().float() for gradient in gradients if gradient is not None]
+    flat = torch.cat(parts) if parts else torch.zeros(0)
+    return GradientTotals(
+        norm=float(torch.linalg.vector_norm(flat)),
+        nan_count=int(flat.isnan().sum()),
+        inf_count=int(flat.isinf().sum()),
+    )
+
+
+def layer_health(layers: Mapping[str, tuple[Tensor, Tensor]]) -> LayerHealth:
+    """‖g‖/‖w‖ of every layer, and which layers are dead or exploding.
+
+    A layer with an all-zero gradient has ratio 0 and is dead, whatever its weight.
+
+    Args:
+        layers: weight and gradient, of one shape, by layer name.
+    """
+    ratios: dict[str, float] = {}
+    dead: list[str] = []
+    exploding: list[str] = []
+    for name, (weight, gradient) in layers.items():
+        gradient_norm = float(torch.linalg.vector_norm(gradient.detach().float()))
+        weight_norm = float(torch.linalg.vector_norm(weight.detach().float()))
+        if weight_norm == 0.0:
+            ratios[name] = 0.0 if gradient_norm == 0.0 else gradient_norm * math.inf
+        else:
+            ratios[name] = gradient_norm / weight_norm
+        if gradient.numel() and int((gradient == 0).sum()) / gradient.numel() >= DEAD_SHARE:
+            dead.append(name)
+        if not ratios[name] <= EXPLODING_RATIO:  # so that NaN counts as exploding
+            exploding.append(name)
+    return LayerHealth(ratios, tuple(dead), tuple(exploding))
+
+
+def row_norms(gradient: Tensor, choices: Sequence[str]) -> dict[str, float]:
+    """L2 norm of each row of a head's weight gradient, by the choice the row stands for.
+
+    Args:
+        gradient: of shape (choices, features).
+        choices: names of the rows.
+
+    Raises:
+        ValueError: there are more or fewer names than rows.
+    """
+    if len(choices) != len(gradient):
+        raise ValueError(f"every row needs one name: {len(gradient)} rows, {len(choices)} names")
+    norms: list[float] = torch.linalg.vector_norm(gradient.detach().float(), dim=-1).tolist()
+    return dict(zip(choices, norms, strict=True))
+
+
+def ratio_statistics(log_ratio: Tensor) -> RatioStatistics:
+    """Mean, smallest, largest and spread of r = exp(log r).
+
+    Args:
+        log_ratio: log π_new(a|s) - log π_old(a|s) of one or more samples, of any shape.
+
+    Raises:
+        ValueError: there is no sample.
+    """
+    if log_ratio.numel() == 0:
+        raise ValueError("ratio statistics need at least one sample, got none")
+    ratio = log_ratio.detach().float().exp()
+    return RatioStatistics(
+        mean=float(ratio.mean()), min=float(ratio.min()), max=float(ratio.max()), std=float(ratio.std(correction=0))
+    )
+
+
+def approximate_kl(log_ratio: Tensor) -> float:
+    """KL(π_old ‖ π_new) from samples of π_old: the k3 estimator, mean((r - 1) - log r).
+
+    Unbiased, never negative and of low variance, see http://joschu.net/blog/kl-approx.html
+
+    Args:
+        log_ratio: log π_new(a|s) - log π_old(a|s), of any shape; NaN when there is no sample.
+    """
+    log_ratio = log_ratio.detach().float()
+    return float((log_ratio.expm1() - log_ratio).mean())
+
+
+def clip_fraction(log_ratio: Tensor, clip_ratio: float) -> float:
+    """Share of samples with |r - 1| > ε, whose gradient the clipping may cut.
+
+    Args:
+        log_ratio: log π_new(a|s) - log π_old(a|s), of any shape; NaN when there is no sample.
+        clip_ratio: ε.
+    """
+    return float((log_ratio.detach().float().expm1().abs() > clip_ratio).float().mean())
+
+
+def explained_variance(values: Tensor, returns: Tensor) -> float:
+    """1 - Var(returns - values) / Var(returns): 1 is perfect, 0 no better than a constant, below 0 worse.
+
+    Args:
+        values: the critic's estimates.
+        returns: what they estimate, in the same unit and shape.
+
+    Returns:
+        The figure, or NaN when Var(returns) < 1e-8: constant returns leave nothing to explain.
+    """
+    values, returns = values.detach().double(), returns.detach().double()
+    variance = float(returns.var(correction=0))
+    if not variance >= CONSTANT_VARIANCE:
+        return math.nan
+    return 1.0 - float((returns - values).var(correction=0)) / variance
+
+
+def head_entropy(
+    entropy: Tensor, mattered: Tensor, slots: Tensor | None = None, slot_ids: Sequence[str] = ()
+) -> dict[str, float]:
+    """Mean entropy of one head over the steps where it mattered, overall and by the slot that was chosen.
+
+    Args:
+        entropy: of the head at every step, shape (steps,), in nats.
+        mattered: whether the chosen op uses the head, shape (steps,), bool.
+        slots: index of the slot chosen at every step, shape (steps,); None for no figures by slot.
+        slot_ids: names of the slots.
+
+    Returns:
+        ``all`` and the slots in order. What no step counts towards is left out, so that the dict may be empty.
+    """
+    selections = {"all": mattered}
+    if slots is not None:
+        selections |= {slot_id: mattered & (slots == index) for index, slot_id in enumerate(slot_ids)}
+    return {key: float(entropy[chosen].mean()) for key, chosen in selections.items() if bool(chosen.any())}
+
+
+def entropy_collapsed(entropy: float, largest: float) -> bool:
+    """Whether a policy has all but stopped exploring: its entropy is below 1 % of the largest that its masks allow.
+
+    Args:
+        entropy: mean entropy over the samples, in nats.
+        largest: mean of the largest possible entropy over the same samples, in nats; 0 where there was no choice,
+            and a policy without a choice has not collapsed.
+    """
+    return entropy < COLLAPSE_SHARE * largest
+
+
+def amp_overflowed(scale_before: float, scale_after: float) -> bool:
+    """Whether a gradient scaler met gradients that were not finite in a step, and so skipped it.
+
+    ``GradScaler`` says so in one public way only: it backs its factor off. `scale_after` must be read after
+    ``scaler.update()``.
+    """
+    return scale_after < scale_before

@@ -1,0 +1,118 @@
+"""One batch of experience, and what it was worth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from esper.tamiyo.distribution import Alternative, MaskBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Moment", "ReturnScale", "Rollout", "generalized_advantages"]
+
+
+class Moment(NamedTuple):
+    """What was decided in E environments at one step; shapes as in `Rollout`, with E for T·E."""
+
+    observations: Tensor
+    masks: MaskBatch
+    actions: Tensor
+    log_probs: Tensor
+    entropy: Tensor
+    """Exact joint entropy, shape (E,), in nats."""
+    head_entropies: Tensor
+    heads_used: Tensor
+    largest_entropy: Tensor
+    values: Tensor
+    alternatives: list[tuple[Alternative, ...]]
+    """The most probable pairs that were not chosen, by environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One batch: T decisions in each of E environments, an episode each. Samples are ordered by step, then env."""
+
+    observations: Tensor
+    """Shape (T·E, features)."""
+    masks: MaskBatch
+    """Of the T·E states."""
+    actions: Tensor
+    """Shape (T·E, heads)."""
+    log_probs: Tensor
+    """Joint log-probabilities under the policy that decided, shape (T·E,), in nats."""
+    head_entropies: Tensor
+    """Of every head as it stood for the chosen op, shape (T·E, heads), in nats."""
+    heads_used: Tensor
+    """Whether the chosen op used the head, shape (T·E, heads)."""
+    largest_entropy: Tensor
+    """The largest joint entropy that the masks allow, shape (T·E,), in nats."""
+    values: Tensor
+    """Critic's estimates, shape (T, E), in units of reward."""
+    rewards: Tensor
+    """Rewards of the decisions, shape (T, E)."""
+
+    @classmethod
+    def of(cls, moments: Sequence[Moment], rewards: Sequence[Sequence[float]]) -> Rollout:
+        """Put the decisions of T moments in E environments together with their rewards."""
+        values = torch.stack([moment.values for moment in moments])
+        return cls(
+            observations=torch.cat([moment.observations for moment in moments]),
+            masks=MaskBatch.join([moment.masks for moment in moments]),
+            actions=torch.cat([moment.actions for moment in moments]),
+            log_probs=torch.cat([moment.log_probs for moment in moments]),
+            head_entropies=torch.cat([moment.head_entropies for moment in moments]),
+            heads_used=torch.cat([moment.heads_used for moment in moments]),
+            largest_entropy=torch.cat([moment.largest_entropy for moment in moments]),
+            values=values,
+            rewards=torch.tensor(rewards, device=values.device),
+        )
+
+
+def generalized_advantages(rewards: Tensor, values: Tensor, gamma: float, gae_lambda: float) -> Tensor:
+    """Advantages of whole episodes: A_t = d_t + gamma·lambda·A_{t+1} with d_t = r_t + gamma·V_{t+1} - V_t.
+
+    The last step ends the episode: nothing comes after it, V_T = A_T = 0. Source: Schulman et al. 2016, equation 16.
+
+    Args:
+        rewards: shape (T, E).
+        values: estimates of the states the decisions were made in, shape (T, E), in units of reward.
+        gamma: discount of later rewards.
+        gae_lambda: lambda, the weight of longer returns.
+
+    Returns:
+        Shape (T, E), in units of reward.
+    """
+    advantages = torch.zeros_like(rewards)
+    next_value = next_advantage = torch.zeros_like(rewards[0])
+    for t in reversed(range(len(rewards))):
+        delta = rewards[t] + gamma * next_value - values[t]
+        next_advantage = advantages[t] = delta + gamma * gae_lambda * next_advantage
+        next_value = values[t]
+    return advantages
+
+
+class ReturnScale:
+    """Root mean square of all returns so far: what the critic's targets are divided by.
+
+    Never centred: a shift would have to be added back, and drifts while the critic learns.
+    """
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._count = 0
+
+    @property
+    def value(self) -> float:
+        """Above 0; 1 before the first returns."""
+        return max(math.sqrt(self._sum / self._count), 1e-6) if self._count else 1.0
+
+    def update(self, returns: Tensor) -> None:
+        """Take in the returns of one batch."""
+        self._sum += float(returns.double().square().sum())
+        self._count += returns.numel()

@@ -1,0 +1,1 @@
+"""The policy: which lifecycle action to take, as eight factored, masked heads."""
