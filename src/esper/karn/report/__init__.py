@@ -1,0 +1,136 @@
+"""The report: a finished run, or several, on one page that can be sent to somebody.
+
+The log is read once from its beginning; nothing of a run is left out for being long ago. The page holds everything it
+needs, plotly.js included, and asks the network for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from esper.karn.report.decisions import actions, components, counterfactuals
+from esper.karn.report.facts import configuration, differences, health, outcome
+from esper.karn.report.figure import Arm, Figure, Section
+from esper.karn.report.growth import lifecycle, timeline
+from esper.karn.report.learning import learning, ppo
+from esper.karn.report.log import RunLog, read_log
+from esper.karn.report.page import render
+
+__all__ = ["report"]
+
+
+def report(sources: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> Path:
+    """Write the report on one run, or on several overlaid.
+
+    The page replaces ``output`` only when it is complete.
+
+    Args:
+        sources: run directories, log files or ``-``; 1 or more. The first is what the others are compared with.
+        output: the HTML file to write.
+
+    Returns:
+        Where the report is.
+
+    Raises:
+        FileNotFoundError: a source does not exist, or the directory of ``output`` does not.
+        ValueError: a source holds no events.
+        ModuleNotFoundError: plotly is not installed.
+        OSError: ``output`` cannot be written.
+    """
+    plotly_js = _plotly_js()
+    target = Path(output)
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a directory: name the file to write, such as {target / 'report.html'}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"no such directory: {target.parent}")
+    names = _names([os.fspath(source) for source in sources])
+    logs = {name: read_log(source) for name, source in names.items()}
+    _replace(target, _page(logs, plotly_js))
+    return target
+
+
+def _plotly_js() -> str:
+    try:
+        from plotly.offline import get_plotlyjs  # noqa: PLC0415 - an extra, and asked for here only
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("the report needs plotly: pip install 'esper-telemetry[report]'") from error
+    source: str = get_plotlyjs()
+    return source
+
+
+def _names(sources: Sequence[str]) -> dict[str, str]:
+    """Name each source by as much of the end of its path as tells them apart."""
+    names: dict[str, str] = {}
+    for source in sources:
+        path = Path(source).resolve()
+        parts = path.parent.parts if path.name.startswith("events") and not path.is_dir() else path.parts
+        name = "standard input" if source == "-" else parts[-1]
+        for depth in range(2, len(parts) + 1):
+            if name in names:
+                name = "/".join(parts[-depth:])
+        n = 2
+        while name in names:
+            name, n = f"{parts[-1]} ({n})", n + 1
+        names[name] = source
+    return names
+
+
+def _subtitle(logs: dict[str, RunLog]) -> str:
+    n_events = sum(log.snapshot.n_events for log in logs.values())
+    first, last = min(log.first for log in logs.values()), max(log.last for log in logs.values())
+    return f"{n_events:,} events, told from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC."
+
+
+def _page(logs: dict[str, RunLog], plotly_js: str) -> str:
+    arms: list[Arm] = []
+    for name, log in logs.items():
+        for group_id, series in log.arms.items():
+            label = name if len(log.arms) == 1 else f"{name} · {group_id}"
+            arms.append(Arm(label, len(arms), log, group_id, series))
+    return render(", ".join(logs), _subtitle(logs), arms, _sections(arms, logs), plotly_js)
+
+
+def _sections(arms: Sequence[Arm], logs: dict[str, RunLog]) -> list[Section]:
+    sections = [
+        outcome(arms),
+        *([differences(arms)] if len(arms) > 1 else []),
+        learning(arms),
+        ppo(arms),
+        timeline(arms),
+        lifecycle(arms),
+        actions(arms),
+        components(arms),
+        counterfactuals(arms),
+        health(logs),
+        configuration(arms),
+    ]
+    _share_axis(sections, arms)
+    return sections
+
+
+def _share_axis(sections: Sequence[Section], arms: Sequence[Arm]) -> None:
+    """Begin with the whole run in every figure over its progress."""
+    start, stop = min(arm.series.span[0] for arm in arms), max(arm.series.span[1] for arm in arms)
+    margin = (stop - start or 1.0) * 0.01
+    for section in sections:
+        for part in section.parts:
+            if isinstance(part, Figure) and part.linked:
+                own = part.layout["xaxis"]
+                assert isinstance(own, dict)
+                part.layout["xaxis"] = {"range": [start - margin, stop + margin], **own}
+
+
+def _replace(target: Path, page: str) -> None:
+    """Write the whole page, or leave what was there."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(page)
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

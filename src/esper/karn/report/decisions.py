@@ -1,0 +1,260 @@
+"""What the policy did, what it was paid for, and what the seeds were worth."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from esper.karn.report.figure import EPISODES, PALETTE, Arm, Figure, Section, Trace, label, left_of, number, shortened
+from esper.karn.report.points import told
+from esper.karn.report.series import COMPONENTS, Batch, Spread, accuracies
+from esper.leyline.telemetry import CounterfactualMatrixPayload
+
+__all__ = ["actions", "components", "counterfactuals"]
+
+COLORBAR = {"title": {"text": "accuracy"}, "lenmode": "pixels", "len": 150, "y": 1, "yanchor": "top"}
+DIVERGING = [[0.0, "#c2413b"], [0.5, "#e4e4e4"], [1.0, "#2f6fb8"]]
+MOST_CELLS_A_ROW = 16
+"""Cells that have room for their figure."""
+MOST_STACKS = 240
+"""Stacks that can be told apart; neighbouring batches of longer runs are pooled."""
+
+
+def _pools(arm: Arm) -> tuple[list[tuple[float, float, list[Batch]]], str]:
+    """Return the completed batches in neighbouring groups (middle, width, batches), and a note when they are pooled."""
+    completed = arm.series.completed
+    size = -(-len(completed) // MOST_STACKS) or 1
+    pools = []
+    for i in range(0, len(completed), size):
+        part = [batch for _, _, batch in completed[i : i + size]]
+        start, stop = arm.series.position(part[0], 0), float(completed[min(i + size, len(completed)) - 1][0])
+        pools.append(((start + stop) / 2, stop - start, part))
+    return pools, f"Every stack is {size} neighbouring batches, added up." if size > 1 else ""
+
+
+def _stacks(title: str, traces: list[Trace], note: str, mode: str, y_axis: dict[str, object]) -> Figure:
+    layout: dict[str, object] = {
+        "barmode": mode, "bargap": 0,
+        "xaxis": {"title": {"text": EPISODES}},
+        "yaxis": {"hoverformat": ".6~g", **y_axis},
+        "hovermode": "x unified", "showlegend": True,
+    }  # fmt: skip
+    return Figure(title, traces, layout, note, height=360, linked=True)
+
+
+# ── actions ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def actions(arms: Sequence[Arm]) -> Section:
+    """Return the share of each op over the run."""
+    says = (
+        "Which share of the decisions of a batch carried out each op: action_counts of ANALYTICS_SNAPSHOT "
+        "(kind action_distribution), or where none was told, counted over REWARD_COMPUTED. Hover shows the counts."
+    )
+    total = _counts([batch for arm in arms for _, _, batch in arm.series.completed])
+    ops = [op for op, _ in total.most_common()]
+    parts, missing = [], []
+    for arm in arms:
+        drawn = _actions(arm, ops, named=len(arms) > 1)
+        if drawn is None:
+            missing.append(arm.label)
+        else:
+            parts.append(drawn)
+    why = f"Neither an action distribution nor a reward was told for a completed batch in: {', '.join(missing)}."
+    return Section("What did the policy do?", says, parts, why if missing else "")
+
+
+def _actions(arm: Arm, ops: Sequence[str], *, named: bool) -> Figure | None:
+    pools, note = _pools(arm)
+    counts = [_counts(batches) for _, _, batches in pools]
+    if not any(counts):
+        return None
+    total = [count.total() for count in counts]
+    traces: list[Trace] = [
+        {
+            "type": "bar", "name": label(op), "marker": {"color": PALETTE[i % len(PALETTE)], "line": {"width": 0}},
+            "x": [x for x, _, _ in pools], "width": [width for _, width, _ in pools],
+            "y": [count[op] / n if n else None for count, n in zip(counts, total, strict=True)],
+            "customdata": [[count[op], n] for count, n in zip(counts, total, strict=True)],
+            "hovertemplate": "%{y:.2%}  (%{customdata[0]:,} of %{customdata[1]:,})",
+        }
+        for i, op in enumerate(ops)
+    ]  # fmt: skip
+    axis: dict[str, object] = {"range": [0, 1], "tickformat": ".0%", "title": {"text": "share of decisions"}}
+    return _stacks(f"Actions: {arm.label}" if named else "Actions", traces, note, "stack", axis)
+
+
+def _counts(batches: Sequence[Batch]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for batch in batches:
+        counted = batch.action_counts.action_counts if batch.action_counts is not None else None
+        counts.update(batch.ops if counted is None else counted)
+    return counts
+
+
+# ── reward ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def components(arms: Sequence[Arm]) -> Section:
+    """Return what the episode return is made of, over the run."""
+    says = (
+        "What an episode was paid for: each contribution of REWARD_COMPUTED, summed over the steps of a batch and "
+        "divided by its environments. Stacks above zero are gains, below zero costs; the line is their total_reward."
+    )
+    parts, missing = [], []
+    for arm in arms:
+        pools, note = _pools(arm)
+        names = [name for name in COMPONENTS if any(name in batch.components for _, _, part in pools for batch in part)]
+        if not names:
+            missing.append(f"{arm.label}: no completed batch with a reward component (REWARD_COMPUTED).")
+            continue
+        unsupplied = [name for name in COMPONENTS if name not in names]
+        if unsupplied:
+            missing.append(f"{arm.label} did not supply: {', '.join(unsupplied)}.")
+        strange = [batch for _, _, part in pools for batch in part if _is_strange(batch)]
+        if strange:
+            missing.append(f"{arm.label}: what was not finite is left out, in {len(strange):,} batches.")
+        traces = [_component(name, pools) for name in names]
+        traces.append({
+            "type": "scatter", "mode": "lines+markers", "name": "total_reward", "x": [x for x, _, _ in pools],
+            "y": [_per_episode([steps for batch in part for steps in batch.returns.values()], part)
+                  for _, _, part in pools],
+            "line": {"width": 2}, "marker": {"size": 3}, "meta": "ink",
+        })  # fmt: skip
+        title = f"Episode return by component: {arm.label}" if len(arms) > 1 else "Episode return by component"
+        parts.append(_stacks(title, traces, note, "relative", {"title": {"text": "reward an episode"}}))
+    return Section("What was it paid for?", says, parts, " ".join(missing))
+
+
+def _is_strange(batch: Batch) -> bool:
+    return any(spread.not_finite for spread in (*batch.returns.values(), *batch.components.values()))
+
+
+def _component(name: str, pools: Sequence[tuple[float, float, list[Batch]]]) -> Trace:
+    y = [_per_episode([batch.components[name] for batch in part if name in batch.components], part)
+         for _, _, part in pools]  # fmt: skip
+    return {
+        "type": "bar", "name": name, "x": [x for x, _, _ in pools], "width": [width for _, width, _ in pools], "y": y,
+        "marker": {"color": PALETTE[COMPONENTS.index(name) % len(PALETTE)], "line": {"width": 0}},
+    }  # fmt: skip
+
+
+def _per_episode(spreads: Sequence[Spread], batches: Sequence[Batch]) -> float | None:
+    """Return the sum an episode; None where nothing was supplied, or something that is not finite."""
+    n_episodes = sum(len(batch.returns) for batch in batches)
+    if not n_episodes or not any(spread.n for spread in spreads) or any(spread.not_finite for spread in spreads):
+        return None
+    return sum(spread.total for spread in spreads) / n_episodes
+
+
+# ── counterfactuals ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def counterfactuals(arms: Sequence[Arm]) -> Section:
+    """Return what the network would score without some of its seeds."""
+    says = (
+        "From COUNTERFACTUAL_MATRIX_COMPUTED. Above: the accuracy lost when the seed of one slot is ablated and the "
+        "others stay, mean over the ablations of a batch. Below: the newest ablation of each environment, one column a "
+        "set of slots left on. Empty cells were not measured: only slots whose seed has joined are ablated."
+    )
+    parts: list[Figure] = []
+    silent = []
+    for arm in arms:
+        newest = {env_id: matrix for batch in arm.series.batches for env_id, matrix in sorted(batch.matrices.items())}
+        if not newest:
+            silent.append(arm.label)
+            continue
+        suffix = f": {arm.label}" if len(arms) > 1 else ""
+        if any(batch.contributions for batch in arm.series.batches):
+            parts.append(_contributions(arm, f"Contribution of each slot over the run{suffix}"))
+        parts.append(_matrix(newest, f"Newest ablation of each environment{suffix}"))
+    missing = f"No ablation was told in: {', '.join(silent)}." if silent else ""
+    return Section("What were the seeds worth?", says, parts, missing)
+
+
+def _contributions(arm: Arm, title: str) -> Figure:
+    pools, note = _pools(arm)
+    if not pools:  # an unfinished first batch is all there is
+        batches = arm.series.batches
+        pools = [(arm.series.position(batches[0], 0.5), 1.0, batches)]
+    slots = sorted({slot_id for batch in arm.series.batches for slot_id in batch.contributions})
+    cells, texts = [], []
+    for slot_id in slots:
+        pooled = [
+            [batch.contributions[slot_id] for batch in part if slot_id in batch.contributions] for _, _, part in pools
+        ]
+        row = [_mean(spreads) for spreads in pooled]
+        counts = [sum(spread.n for spread in spreads) for spreads in pooled]
+        cells.append(row)
+        lost = [sum(spread.not_finite for spread in spreads) for spreads in pooled]
+        texts.append([
+            f"{label(slot_id)}: {number(value)}<br>mean of {n:,} ablations, {k:,} more were not finite"
+            for value, n, k in zip(row, counts, lost, strict=True)
+        ])  # fmt: skip
+    most = max((abs(value) for row in cells for value in row if value is not None), default=1.0) or 1.0
+    trace: Trace = {
+        "type": "heatmap", "x": [x for x, _, _ in pools], "y": [shortened(slot_id) for slot_id in slots], "z": cells,
+        "text": texts, "hovertemplate": "%{x:.6~g} episodes · %{text}<extra></extra>", "hoverongaps": False,
+        "colorscale": DIVERGING, "zmin": -most, "zmax": most, "colorbar": COLORBAR,
+    }  # fmt: skip
+    layout: dict[str, object] = {
+        "xaxis": {"title": {"text": EPISODES}}, "yaxis": {"type": "category", "fixedrange": True},
+        "margin": left_of(slots),
+        "hovermode": "closest",
+    }  # fmt: skip
+    note = f"Blue helps, red hurts. {note}".strip()
+    return Figure(title, [trace], layout, note, height=190 + 26 * len(slots), linked=True)
+
+
+def _mean(spreads: Sequence[Spread]) -> float | None:
+    n = sum(spread.n for spread in spreads)
+    return sum(spread.total for spread in spreads) / n if n else None
+
+
+def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], title: str) -> Figure:
+    cells = {env_id: _by_slots(data) for env_id, (data, _) in sorted(newest.items())}
+    columns = sorted({on for row in cells.values() for on in row}, key=lambda on: (len(on), on))
+    envs = list(cells)
+    texts = [
+        [
+            f"env {env_id}, {_named(on)}: {number(cells[env_id][on], 6)}<br>{_provenance(*newest[env_id])}"
+            if on in cells[env_id] else ""
+            for on in columns
+        ]
+        for env_id in envs
+    ]  # fmt: skip
+    trace: Trace = {
+        "type": "heatmap", "x": [_named(on) for on in columns], "y": [f"env {env_id}" for env_id in envs],
+        "z": [[cells[env_id].get(on) for on in columns] for env_id in envs],
+        "text": texts, "hovertemplate": "%{text}<extra></extra>", "hoverongaps": False,
+        "texttemplate": "%{z:.3f}" if len(columns) <= MOST_CELLS_A_ROW else "", "xgap": 1, "ygap": 1,
+        "colorscale": "Cividis", "colorbar": COLORBAR,
+    }  # fmt: skip
+    layout: dict[str, object] = {
+        "xaxis": {"title": {"text": "seeds left on"}, "type": "category", "showgrid": False},
+        "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
+        "margin": left_of([f"env {env_id}" for env_id in envs]),
+        "hovermode": "closest",
+    }
+    return Figure(title, [trace], layout, height=190 + 26 * len(envs))
+
+
+def _by_slots(data: CounterfactualMatrixPayload) -> dict[tuple[str, ...], float | None]:
+    return {
+        tuple(slot_id for slot_id, on in zip(data.slot_ids, mask, strict=True) if on): accuracy
+        if math.isfinite(accuracy) else None
+        for mask, accuracy in accuracies(data).items()
+    }  # fmt: skip
+
+
+def _named(on: tuple[str, ...]) -> str:
+    return label(" + ".join(on)) if on else "none (host alone)"
+
+
+def _provenance(data: CounterfactualMatrixPayload, epoch: int | None) -> str:
+    when = "" if epoch is None else f", epoch {epoch}"
+    time = told(data, "compute_time_ms")
+    took = "" if time is None else f", {number(time)} ms"
+    strategy = label(data.strategy) if "strategy" in data.supplied else "strategy not supplied"
+    return f"{strategy}{when}{took}"

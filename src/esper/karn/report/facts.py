@@ -1,0 +1,359 @@
+"""What can be said in words and tables: configuration, outcome, differences, and how well the telemetry was kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from esper.karn.absence import supplied
+from esper.karn.report.figure import Arm, Section, Table, number, plain
+from esper.karn.report.growth import how_it_ended
+from esper.karn.report.log import INVALID_KEPT, NOTABLE_KEPT, RunLog
+from esper.karn.report.points import real, told
+from esper.leyline.event_types import TelemetryEventType
+from esper.leyline.run_info import Estimate, RunInfo
+from esper.leyline.telemetry import PPOUpdatePayload, TrainingStartedPayload
+
+__all__ = ["configuration", "differences", "health", "outcome"]
+
+COUNTED = (
+    "Counted and averaged over the whole log: batches are BATCH_EPOCH_COMPLETED, updates PPO_UPDATE_COMPLETED, seeds "
+    "the seed events. A tenth is a tenth of the batches or updates, at least one. — was not told."
+)
+_SHORT_TIME = "%Y-%m-%d %H:%M:%S UTC"
+
+
+# ── outcome ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def outcome(arms: Sequence[Arm]) -> Section:
+    """Return what came out, in figures."""
+    says = (
+        "How the learnt policy, chance and doing nothing played the same fresh episodes (run.json), how far the run "
+        f"came, and its figures. {COUNTED}"
+    )
+    rows = [["log", *(plain(arm.log.source) for arm in arms)]]
+    rows.append(["first event", *(arm.log.first.strftime(_SHORT_TIME) for arm in arms)])
+    rows.append(["first to last event", *(_duration(arm.log.last - arm.log.first) for arm in arms)])
+    rows.append(["episodes completed, of those planned", *(_progress(arm) for arm in arms)])
+    rows.append(["runs before this one in the log, resumes, events taken back", *(_history(arm) for arm in arms)])
+    rows.append(["how it ended", *(_ending(arm.log) for arm in arms)])
+    if len(arms) == 1:  # several are set against each other in a section of their own
+        rows += [[name, number(value)] for name, value in _measures(arms[0]).items()]
+    parts = [Table(["", *(arm.label for arm in arms)], rows)]
+    evaluated = {arm.log.source: arm for arm in arms if arm.log.info and arm.log.info.evaluation}
+    if evaluated:
+        parts.insert(0, _evaluations(list(evaluated.values())))
+    unknown = {arm.log.no_info for arm in arms if arm.log.no_info}
+    missing = f"How it ended and the evaluation stand in run.json: {'; '.join(sorted(unknown))}." if unknown else ""
+    if not unknown and not evaluated:
+        missing = "No evaluation is in run.json: nothing says how the policy does on held-out data."
+    return Section("What came out", says, parts, missing)
+
+
+def _ending(log: RunLog) -> str:
+    """Return what run.json says about the end; a run that says it is running may have been killed."""
+    if log.info is None:
+        return "—"
+    return plain(f"{log.info.status}: {log.info.error}" if log.info.error else log.info.status)
+
+
+def _evaluations(arms: Sequence[Arm]) -> Table:
+    """Return how each policy did on the same fresh episodes, and by how much the learnt one is above the others."""
+    head = ["", "episodes", "reward", "val_accuracy", "test_accuracy", "learnt above it, reward", "test_accuracy"]
+    rows = []
+    for arm in arms:
+        assert arm.log.info is not None
+        evaluation = arm.log.info.evaluation
+        assert evaluation is not None
+        learnt = evaluation.learnt
+        for name, score in (("learnt", learnt), ("random", evaluation.random), ("do nothing", evaluation.do_nothing)):
+            cells = [_estimate(score.reward), _estimate(score.val_accuracy), _estimate(score.test_accuracy)]
+            above = ["", ""] if score is learnt else [
+                f"{estimate.errors_above(other):+.1f} standard errors"
+                for estimate, other in ((learnt.reward, score.reward), (learnt.test_accuracy, score.test_accuracy))
+            ]  # fmt: skip
+            label = name if len(arms) == 1 else f"{arm.label}: {name}"
+            rows.append([label, number(evaluation.episodes), *cells, *above])
+    return Table(head, rows, "Evaluation on fresh episodes, mean ± standard error (run.json)")
+
+
+def _estimate(estimate: Estimate) -> str:
+    return f"{number(estimate.mean)} ± {number(estimate.standard_error, 2)}"
+
+
+def _duration(time: timedelta) -> str:
+    return str(timedelta(seconds=round(time.total_seconds())))
+
+
+def _progress(arm: Arm) -> str:
+    completed = arm.series.completed
+    if not completed:
+        return "—"
+    episodes, data, _ = completed[-1]
+    return f"{episodes:,} of {data.total_episodes:,}"
+
+
+def _history(arm: Arm) -> str:
+    group = arm.log.snapshot.groups[arm.group_id]
+    return f"{group.earlier_runs}, {group.resumes}, {group.superseded:,}"
+
+
+def _measures(arm: Arm) -> dict[str, float | None]:
+    """Return the figures by which runs are compared."""
+    batches = [data for _, data, _ in arm.series.completed]
+    updates = [update for _, update in arm.series.updates() if not update.skipped]
+    seeds = [seed for batch in arm.series.batches for seed in batch.seeds]
+    ended = [how_it_ended(seed) for seed in seeds]
+    rewards, accuracies = [real(data.avg_reward) for data in batches], [real(data.avg_accuracy) for data in batches]
+    return {
+        "avg_reward, first tenth": _mean(_tenth(rewards, first=True)),
+        "avg_reward, last tenth": _mean(_tenth(rewards)),
+        "avg_reward, best batch": _most(rewards),
+        "avg_accuracy, first tenth": _mean(_tenth(accuracies, first=True)),
+        "avg_accuracy, last tenth": _mean(_tenth(accuracies)),
+        "avg_accuracy, best batch": _most(accuracies),
+        "seeds germinated": sum(1 for seed in seeds if seed.germinated is not None),
+        "seeds fossilized": ended.count("fossilized"),
+        "seeds pruned by the policy": ended.count("pruned by policy"),
+        "seeds pruned by a rule": ended.count("pruned by rule"),
+        "PPO updates": len(updates),
+        "entropy, last tenth": _of_updates(updates, "entropy"),
+        "kl_divergence, last tenth": _of_updates(updates, "kl_divergence"),
+        "clip_fraction, last tenth": _of_updates(updates, "clip_fraction"),
+        "explained_variance, last tenth": _of_updates(updates, "explained_variance"),
+        "grad_norm, highest": max((real(update.grad_norm) for update in updates), key=_nan_last, default=None),
+        "updates with NaN gradients": sum(1 for update in updates if update.nan_grad_count),
+        "update_time_ms, last tenth": _of_updates(updates, "update_time_ms"),
+    }
+
+
+def _nan_last(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _tenth(values: Sequence[float], *, first: bool = False) -> Sequence[float]:
+    n = max(1, len(values) // 10)
+    return values[:n] if first else values[-n:]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """Return the mean, which is not finite when a value is not."""
+    return sum(values) / len(values) if values else None
+
+
+def _most(values: Sequence[float]) -> float | None:
+    return max((value for value in values if math.isfinite(value)), default=None)
+
+
+def _of_updates(updates: Sequence[PPOUpdatePayload], name: str) -> float | None:
+    values = [value for update in updates if (value := told(update, name)) is not None]
+    return _mean(_tenth(values))
+
+
+# ── comparison ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def differences(arms: Sequence[Arm]) -> Section:
+    """Return what differs from the first arm, in what was configured and in what came out."""
+    first = arms[0]
+    says = f"{COUNTED} Every difference is to {plain(first.label)}."
+    measures = [_measures(arm) for arm in arms]
+    head = ["", first.label]
+    for arm in arms[1:]:
+        head += [arm.label, "difference"]
+    rows = []
+    for name, base in measures[0].items():
+        row = [name, number(base)]
+        for measure in measures[1:]:
+            value = measure[name]
+            row += [number(value), _difference(base, value)]
+        rows.append(row)
+    changed = [row for row in _settings(arms) if len(set(row[1:])) > 1]
+    parts = [Table(head, rows, "Outcome")]
+    if changed:
+        parts.append(Table(["", *(arm.label for arm in arms)], changed, "Configured differently", text=True))
+    missing = "" if changed else "TRAINING_STARTED told the same configuration for all."
+    return Section("How do they differ?", says, parts, missing)
+
+
+def _difference(base: float | None, value: float | None) -> str:
+    if base is None or value is None:
+        return "—"
+    difference = value - base
+    if not math.isfinite(difference):
+        return "undefined"
+    sign = "+" if difference > 0 else ""
+    return f"{sign}{number(difference)}"
+
+
+# ── configuration ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def configuration(arms: Sequence[Arm]) -> Section:
+    """Return every field of TRAINING_STARTED."""
+    says = (
+        "Every field of TRAINING_STARTED under its own name, as the lowest rank told it, then options and versions "
+        "from run.json; — was not supplied."
+    )
+    silent = [arm.label for arm in arms if _started(arm) is None]
+    missing = f"No TRAINING_STARTED was told in: {', '.join(silent)}." if silent else ""
+    rows = [*(_settings(arms) if len(silent) < len(arms) else []), *_surroundings(arms)]
+    marked = frozenset(i for i, row in enumerate(rows) if len(set(row[1:])) > 1)
+    table = Table(["", *(arm.label for arm in arms)], rows, text=True, marked=marked)
+    return Section("How was it configured?", says, [table] if rows else [], missing)
+
+
+def _surroundings(arms: Sequence[Arm]) -> list[list[str]]:
+    """Return options and versions, from run.json."""
+    told = [
+        {}
+        if arm.log.info is None
+        else {f"option {name}": str(value) for name, value in arm.log.info.configuration.items()}
+        | {f"version of {name}": version for name, version in arm.log.info.versions.items()}
+        for arm in arms
+    ]
+    names = dict.fromkeys(name for settings in told for name in settings)
+    return [[plain(name), *(plain(settings.get(name, "—")) for settings in told)] for name in names]
+
+
+def _started(arm: Arm) -> TrainingStartedPayload | None:
+    start = arm.log.snapshot.groups[arm.group_id].started
+    return None if start is None else start.data
+
+
+def _settings(arms: Sequence[Arm]) -> list[list[str]]:
+    return [
+        [field.name, *(_setting(_started(arm), field.name) for arm in arms)]
+        for field in dataclasses.fields(TrainingStartedPayload)
+    ]
+
+
+def _setting(started: TrainingStartedPayload | None, name: str) -> str:
+    value = None if started is None else supplied(started, name)
+    if value is None:
+        said = started is not None and name in started.supplied
+        return "none" if said else "—"
+    if isinstance(value, Mapping):
+        return plain(", ".join(f"{key} {item}" for key, item in value.items()))
+    if isinstance(value, tuple):
+        items = list(map(str, value))
+        same = len(items) > 1 and len(set(items)) == 1
+        return plain(f"{items[0]} ({len(items)} times)" if same else ", ".join(items)) or "(empty)"
+    return plain(str(value)) or "(empty)"
+
+
+# ── telemetry ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def health(logs: Mapping[str, RunLog]) -> Section:
+    """Return how much was told, what was lost, and what was worth a warning."""
+    says = (
+        "Events counted by type over each whole log, nothing taken back; lines that are no events, by file and line; "
+        "events that could not be encoded, from rejected*.jsonl beside the log; and the events of severity warning and "
+        "above."
+    )
+    columns = list(logs.values())
+    rows = [[kind.name, *(number(log.snapshot.events.get(kind, 0)) for log in columns)] for kind in TelemetryEventType]
+    rejected = {name: _rejected(log) for name, log in logs.items()}
+    rows += [
+        _row("all events", columns, lambda log: log.snapshot.n_events),
+        _row("of severity warning and above", columns, lambda log: log.severities.total() - _routine(log)),
+        _row("lines that are no events", columns, lambda log: log.n_invalid),
+        ["events rejected", *(number(len(found)) for found in rejected.values())],
+    ]
+    parts = [Table(["", *logs], rows)]
+    parts += [_sinks(name, log.info) for name, log in logs.items() if log.info and log.info.sinks]
+    parts += [_invalid(name, log) for name, log in logs.items() if log.invalid]
+    parts += [
+        Table(["event type", "field", "reason"], found[:INVALID_KEPT], f"Rejected: {name}", text=True)
+        for name, found in rejected.items()
+        if found
+    ]
+    parts += [_notable(name, log) for name, log in logs.items() if log.notable]
+    unknown = [f"{plain(name)}: {log.no_info}" for name, log in logs.items() if log.no_info]
+    missing = f"What the sinks delivered and dropped is not known. {'; '.join(unknown)}." if unknown else ""
+    return Section("How good is the telemetry?", says, parts, missing)
+
+
+def _sinks(name: str, info: RunInfo) -> Table:
+    head = [
+        "sink",
+        "emitted",
+        "delivered",
+        "rejected",
+        "dropped",
+        "queued",
+        "lag, s",
+        "durable",
+        "set aside",
+        "last error",
+    ]
+    rows = [
+        [
+            plain(sink.name),
+            *map(number, (sink.emitted, sink.delivered, sink.rejected, sink.dropped, sink.queued, sink.lag)),
+            "yes" if sink.durable else "no",
+            "yes" if sink.set_aside else "no",
+            plain(sink.last_error or "") or "—",
+        ]
+        for sink in info.sinks
+    ]
+    return Table(head, rows, f"Delivery by sink, when run.json was last written: {name}")
+
+
+def _row(name: str, logs: Sequence[RunLog], count: Callable[[RunLog], int]) -> list[str]:
+    return [name, *(number(count(log)) for log in logs)]
+
+
+def _routine(log: RunLog) -> int:
+    return log.severities["debug"] + log.severities["info"]
+
+
+def _invalid(name: str, log: RunLog) -> Table:
+    more = f", the first {INVALID_KEPT} of {log.n_invalid:,}" if log.n_invalid > INVALID_KEPT else ""
+    rows = [
+        [f"{plain(Path(bad.file).name)}:{bad.line}", bad.kind, plain(bad.reason), plain(bad.text)]
+        for bad in log.invalid
+    ]
+    return Table(["file:line", "kind", "reason", "text"], rows, f"Lines that are no events: {name}{more}", text=True)
+
+
+def _notable(name: str, log: RunLog) -> Table:
+    more = f", the newest {NOTABLE_KEPT}" if len(log.notable) == NOTABLE_KEPT else ""
+    rows = [
+        [
+            event.timestamp.strftime("%H:%M:%S"),
+            event.severity,
+            event.event_type.name,
+            plain(event.slot_id or "") or "—",
+            plain(event.message) or "—",
+        ]
+        for event in log.notable
+    ]
+    head = ["time", "severity", "event type", "slot", "message"]
+    return Table(head, rows, f"Warnings and errors: {name}{more}", text=True)
+
+
+def _rejected(log: RunLog) -> list[list[str]]:
+    """Read what the log's writer could not encode; a line that cannot be read is shown as it is."""
+    if log.directory is None:
+        return []
+    found = []
+    for path in sorted(log.directory.glob("rejected*.jsonl")):
+        for line in path.read_text(encoding="utf-8", errors="backslashreplace").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            if isinstance(record, dict):
+                found.append(
+                    [plain(str(record[key])) if key in record else "—" for key in ("event_type", "field", "reason")]
+                )
+            else:
+                found.append(["—", "—", plain(line)])
+    return found

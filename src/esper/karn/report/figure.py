@@ -1,0 +1,310 @@
+"""What every figure is made of: plain plotly JSON, drawn so that a gap is a gap and a strange value is seen."""
+
+from __future__ import annotations
+
+import html
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from esper.karn.report.log import RunLog
+from esper.karn.report.points import COLUMNS, HUGE, decimate, is_measured, real
+from esper.karn.report.series import ArmSeries
+
+__all__ = [
+    "DASHES",
+    "EPISODES",
+    "PALETTE",
+    "Arm",
+    "Figure",
+    "Line",
+    "Section",
+    "Table",
+    "Trace",
+    "faded",
+    "label",
+    "left_of",
+    "number",
+    "panel",
+    "plain",
+    "shortened",
+]
+
+Trace: TypeAlias = dict[str, object]
+
+PALETTE = ("#2f7ed8", "#e07b00", "#1a9f77", "#c2508f", "#8a6fd1", "#b58900", "#39a7c9", "#d0483e", "#6b7f2a", "#8c8c8c")
+"""Told apart with the usual colour blindnesses, on light and on dark ground."""
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+EPISODES = "episodes completed, all environments"
+LONGEST_TEXT = 160
+LONGEST_ROW = 40
+LEAST_LEFT = 60
+"""Left margin of the figures, in pixels."""
+LEAST_LEFT = 60
+"""Left margin of the figures, in pixels."""
+MANY_POINTS = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One thing that is compared: a group of a run."""
+
+    label: str
+    index: int
+    log: RunLog
+    group_id: str
+    series: ArmSeries
+
+    @property
+    def colour(self) -> str:
+        """Its colour in every figure where arms are overlaid."""
+        return PALETTE[self.index % len(PALETTE)]
+
+    @property
+    def dash(self) -> str:
+        """Its line style there: colour alone carries no meaning."""
+        return DASHES[(self.index + self.index // len(PALETTE)) % len(DASHES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One plot."""
+
+    title: str
+    traces: list[Trace]
+    layout: dict[str, object] = field(default_factory=dict)
+    note: str = ""
+    """A sentence below it, as text."""
+    meaning: str = ""
+    """What it shows, when the mouse rests on its title."""
+    height: int = 320
+    small: bool = False
+    """One of many in a grid."""
+    linked: bool = False
+    """Its x axis is the run's progress: zooming one such figure zooms all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells of text; every column but the first is aligned as numbers are."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    text: bool = False
+    """Whether the cells are prose rather than numbers."""
+    marked: frozenset[int] = frozenset()
+    """Rows to set off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, what it shows and where the numbers come from, and the parts."""
+
+    title: str
+    says: str
+    parts: Sequence[Figure | Table] = ()
+    missing: str = ""
+    """What is not there, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve. What was not measured is None."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    colour: str
+    dash: str = "solid"
+    band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
+    """Lowest and highest, as long as x."""
+    strange: Sequence[str] | None = None
+    """Remark on each point, empty where there is none: shown as a cross."""
+    listed: bool = True
+    """Whether it stands in the figure's legend, if there is one."""
+
+
+def plain(text: str) -> str:
+    """Return text from a log so that it can do no harm: control characters made visible, and not too long."""
+    shown = "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
+    return shown if len(shown) <= LONGEST_TEXT else f"{shown[: LONGEST_TEXT - 1]}…"
+
+
+def label(text: str) -> str:
+    """Return text from a log as plotly's labels take it, which read a little markup."""
+    return html.escape(plain(text), quote=False).replace("%{", "%\u200b{")
+
+
+def shortened(text: str) -> str:
+    """Return text from a log as the name of a row."""
+    return label(text if len(text) <= LONGEST_ROW else f"{text[: LONGEST_ROW - 1]}…")
+
+
+def left_of(names: Sequence[str]) -> dict[str, object]:
+    """Return a margin wide enough for the names of rows; measuring them is slow in the browser."""
+    return {"l": max(LEAST_LEFT, 16 + 7 * max(map(len, names), default=0))}
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a figure for a table; — for what was not measured."""
+    if value is None:
+        return "—"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) <= HUGE else f"about 1e{math.log10(abs(value)):.0f}"
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:#.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+
+
+def faded(colour: str, opacity: float) -> str:
+    """Return a colour that lets shine through."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def panel(
+    title: str, lines: Sequence[Line], *, x_title: str = EPISODES, note: str = "", small: bool = False,
+    y_axis: Mapping[str, object] | None = None, height: int = 320,
+) -> Figure:  # fmt: skip
+    """Return curves over the run's progress, with their bands, and crosses where a value is not finite."""
+    traces: list[Trace] = []
+    notes = [note] if note else []
+    columns = COLUMNS // 3 if small else COLUMNS
+    measured = shown = 0
+    for line in map(_real, lines):
+        kept = decimate(line.x, line.y, columns)
+        measured, shown = measured + len(line.x), shown + len(kept)
+        if line.band:
+            traces.append(_band(line, columns))
+        traces.append(_curve(line, kept))
+        traces.extend(_strange(line, columns))
+    if shown < measured:
+        notes.append(
+            f"{shown:,} of {measured:,} points are drawn: of each pixel column the first, last, lowest and highest."
+        )
+    layout: dict[str, object] = {
+        "xaxis": {"title": {"text": "" if small else x_title}},
+        "yaxis": {"hoverformat": ".8~g", **_around_constant(lines), **(y_axis or {})},
+        "hovermode": "x unified" if not small else "closest",
+        "showlegend": sum(line.listed for line in lines) > 1,
+    }
+    if not any(value is not None and is_measured(real(value)) for line in lines for value in line.y):
+        layout["annotations"] = [_in_the_middle("not supplied" if not _told(lines) else "nothing finite was told")]
+        layout["xaxis"] = {**layout["xaxis"], "range": [0, 1], "showticklabels": False}  # type: ignore[dict-item]
+    return Figure(title, traces, layout, " ".join(notes), height=height, small=small, linked=True)
+
+
+def _real(line: Line) -> Line:
+    return replace(line, y=[None if value is None else real(value) for value in line.y])
+
+
+def _around_constant(lines: Sequence[Line]) -> Mapping[str, object]:
+    """Show what never changes between zero and its double; by itself the axis would be meaningless."""
+    values = {value for line in lines for value in line.y if value is not None and is_measured(real(value))}
+    double = 2 * real(max(values, default=math.nan))
+    if len(values) != 1 or any(line.band for line in lines) or not math.isfinite(double):
+        return {}
+    return {"range": sorted((0.0, double or 1.0))}
+
+
+def _told(lines: Sequence[Line]) -> bool:
+    return any(value is not None for line in lines for value in line.y)
+
+
+def _in_the_middle(text: str) -> dict[str, object]:
+    return {"text": text, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
+
+
+def _curve(line: Line, kept: Sequence[int]) -> Trace:
+    """Draw a line, broken at gaps; a value between two gaps is a dot, or it would not be seen."""
+    y = [line.y[i] if is_measured(line.y[i]) else None for i in kept]
+    if len(kept) <= MANY_POINTS:
+        sizes: float | list[float] = 4
+    else:
+        around = [None, *y, None]
+        sizes = [5 if around[i] is None and around[i + 2] is None else 0 for i in range(len(y))]
+    trace: Trace = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": [line.x[i] for i in kept],
+        "y": y,
+        "name": label(line.name),
+        "line": {"color": line.colour, "dash": line.dash, "width": 1.6},
+        "marker": {"size": sizes, "color": line.colour, "line": {"width": 0}},
+        "legendgroup": label(line.name),
+        "showlegend": line.listed,
+    }
+    if line.band:
+        low, high = line.band
+        trace["customdata"] = [f"{number(low[i], 8)} … {number(high[i], 8)}" for i in kept]
+        trace["hovertemplate"] = "%{y}  (%{customdata})"
+    return trace
+
+
+def _band(line: Line, columns: int) -> Trace:
+    """Draw one closed outline for each stretch without a gap."""
+    assert line.band is not None
+    low, high = line.band
+    kept = sorted({*decimate(line.x, low, columns // 2), *decimate(line.x, high, columns // 2)})
+    x: list[float | None] = []
+    y: list[float | None] = []
+    run: list[tuple[float, float, float]] = []
+    for i in [*kept, None]:
+        at = None if i is None else (line.x[i], low[i], high[i])
+        if at is not None and at[1] is not None and at[2] is not None and math.isfinite(at[1]) and math.isfinite(at[2]):
+            run.append((at[0], at[1], at[2]))
+        elif run:
+            x += [*(p[0] for p in run), *(p[0] for p in reversed(run)), None]
+            y += [*(p[1] for p in run), *(p[2] for p in reversed(run)), None]
+            run = []
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": x,
+        "y": y,
+        "fill": "toself",
+        "fillcolor": faded(line.colour, 0.16),
+        "line": {"color": faded(line.colour, 0.35), "width": 0.5},
+        "name": label(f"{line.name}: lowest to highest"),
+        "legendgroup": label(line.name),
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _strange(line: Line, columns: int) -> list[Trace]:
+    """Mark what is not a finite number at the edge where it belongs: infinity above, everything else below."""
+    finite = [value for value in line.y if value is not None and math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    remarks = line.strange or [""] * len(line.x)
+    found: dict[tuple[int, str], tuple[float, float, str]] = {}
+    start = line.x[0] if line.x else 0.0
+    width = ((line.x[-1] - start) / columns if line.x else 0.0) or 1.0
+    for x, value, remark in zip(line.x, line.y, remarks, strict=True):
+        text = remark if value is None or math.isfinite(value) else str(value)
+        if text:
+            found.setdefault((int((x - start) / width), text), (x, high if text == "inf" else low, text))
+    if not found:
+        return []
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [x for x, _, _ in found.values()],
+            "y": [y for _, y, _ in found.values()],
+            "text": [f"{label(line.name)}: {text}" for _, _, text in found.values()],
+            "hovertemplate": "%{text}<extra></extra>",
+            "marker": {
+                "symbol": ["triangle-up" if text == "inf" else "x" for _, _, text in found.values()],
+                "size": 9,
+                "color": "#d0483e",
+            },
+            "name": label(f"{line.name}: not finite"),
+            "legendgroup": label(line.name),
+            "showlegend": False,
+            "cliponaxis": False,
+        }
+    ]

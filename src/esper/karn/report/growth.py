@@ -1,0 +1,280 @@
+"""The seeds: who lived where and when, and how far the seeds of each blueprint came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from esper.karn.report.figure import (
+    EPISODES,
+    PALETTE,
+    Arm,
+    Figure,
+    Section,
+    Table,
+    Trace,
+    faded,
+    label,
+    left_of,
+    number,
+    shortened,
+)
+from esper.karn.report.points import told
+from esper.karn.report.series import Batch, SeedLife, Spread
+from esper.leyline.stages import SeedStage
+from esper.leyline.telemetry import SeedFossilizedPayload
+
+__all__ = ["lifecycle", "timeline"]
+
+MOST_BARS = 8000
+UNKNOWN = "blueprint not told"
+_SHADES = {
+    SeedStage.GERMINATED.name: 0.2,
+    SeedStage.TRAINING.name: 0.35,
+    SeedStage.BLENDING.name: 0.6,
+    SeedStage.HOLDING.name: 0.8,
+    SeedStage.FOSSILIZED.name: 1.0,
+}
+"""The further a seed has come, the stronger its colour."""
+_OUTCOMES = {"fossilized": "star", "pruned by policy": "x", "pruned by rule": "triangle-down"}
+
+
+def timeline(arms: Sequence[Arm]) -> Section:
+    """Return the life of every seed, a row for each slot of each environment."""
+    says = (
+        "Each bar is a seed in its slot, from its germination until it was pruned or its episode ended, told by the "
+        "four seed events. Colour is the blueprint; it grows stronger with the stage (germinated, training, blending, "
+        "holding, fossilized). The mark says how the seed ended: star fossilized, cross pruned by the policy, triangle "
+        "pruned by a rule. Drag to zoom in, double-click to zoom out."
+    )
+    blueprints = _blueprints(arms)
+    parts, silent = [], []
+    for arm in arms:
+        if any(batch.seeds for batch in arm.series.batches):
+            parts.append(_gantt(arm, blueprints, named=len(arms) > 1))
+        else:
+            silent.append(arm.label)
+    missing = f"No seed event was told in: {', '.join(silent)}." if silent else ""
+    return Section("What grew where?", says, parts, missing)
+
+
+def _blueprints(arms: Sequence[Arm]) -> list[str]:
+    found = {seed.blueprint_id or UNKNOWN for arm in arms for batch in arm.series.batches for seed in batch.seeds}
+    return sorted(found)
+
+
+def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Figure:
+    batches, left_out = _newest(arm.series.batches)
+    slots = sorted({(seed.env_id, seed.slot_id) for batch in batches for seed in batch.seeds})
+    rows = {slot: row for row, slot in enumerate(slots)}
+    bars: dict[tuple[str, str], Trace] = {}
+    marks: dict[str, tuple[list[float], list[int], list[str]]] = {name: ([], [], []) for name in _OUTCOMES}
+    for batch in batches:
+        for seed in batch.seeds:
+            row, text = rows[seed.env_id, seed.slot_id], _story(seed, batch)
+            for stage, begin, end in _spans(seed, arm.series.max_epochs):
+                bar = bars.setdefault((seed.blueprint_id or UNKNOWN, stage), {"base": [], "x": [], "y": [], "text": []})
+                start, stop = arm.series.position(batch, begin), arm.series.position(batch, end)
+                for name, value in (("base", start), ("x", stop - start), ("y", row), ("text", text)):
+                    values = bar[name]
+                    assert isinstance(values, list)
+                    values.append(value)
+            if seed.outcome is not None:
+                x, y, texts = marks[how_it_ended(seed)]
+                x.append(arm.series.position(batch, _end(seed, arm.series.max_epochs)))
+                y.append(row)
+                texts.append(text)
+    traces = [*_bars(bars, blueprints), *_marks(marks)]
+    names = [f"env {env_id} · {shortened(slot_id)}" for env_id, slot_id in slots]
+    layout: dict[str, object] = {
+        "barmode": "overlay",
+        "xaxis": {"title": {"text": EPISODES}},
+        "yaxis": {"tickvals": list(range(len(slots))), "ticktext": names, "range": [len(slots) - 0.5, -0.5],
+                  "fixedrange": True, "showgrid": False},
+        "margin": left_of(names), "annotations": _left_out(arm, batches, left_out),
+        "hovermode": "closest", "showlegend": True,
+    }  # fmt: skip
+    title = f"Seeds by slot: {arm.label}" if named else "Seeds by slot"
+    return Figure(title, traces, layout, height=150 + 22 * len(slots), linked=True)
+
+
+def _left_out(arm: Arm, batches: Sequence[Batch], n: int) -> list[dict[str, object]]:
+    """Say, where they would be, that older seeds are not drawn."""
+    if not n:
+        return []
+    first = arm.series.position(batches[0], 0)
+    text = f"{n:,} older seeds are not drawn,<br>so that the page stays quick"
+    return [
+        {"text": text, "x": first, "xanchor": "right", "y": 1, "yref": "paper", "yanchor": "top", "showarrow": False}
+    ]
+
+
+def _newest(batches: Sequence[Batch]) -> tuple[list[Batch], int]:
+    """Return the newest batches whose bars can be drawn, and how many older seeds are left out."""
+    drawn, kept = 0, 0
+    for batch in reversed(batches):
+        drawn += sum(len(seed.stages) for seed in batch.seeds)
+        if kept and drawn > MOST_BARS:
+            break
+        kept += 1
+    older = batches[: len(batches) - kept]
+    return list(batches[len(batches) - kept :]), sum(len(batch.seeds) for batch in older)
+
+
+def _end(seed: SeedLife, max_epochs: int) -> float:
+    """Return where the outcome's mark belongs."""
+    if isinstance(seed.outcome, SeedFossilizedPayload):
+        entered = [epoch for epoch, stage in seed.stages if stage == SeedStage.FOSSILIZED.name]
+        return entered[-1] if entered else max_epochs
+    return max_epochs if seed.ended is None else seed.ended
+
+
+def _spans(seed: SeedLife, max_epochs: int) -> list[tuple[str, float, float]]:
+    stop = max_epochs if seed.ended is None else seed.ended
+    ends = [*(epoch for epoch, _ in seed.stages[1:]), stop]
+    return [(stage, begin, end) for (begin, stage), end in zip(seed.stages, ends, strict=False) if end > begin]
+
+
+def how_it_ended(seed: SeedLife) -> str:
+    """Return the outcome in words; ``open`` while there is none."""
+    if seed.outcome is None:
+        return "open"
+    if isinstance(seed.outcome, SeedFossilizedPayload):
+        return "fossilized"
+    known = "auto_pruned" in seed.outcome.supplied
+    by_rule = seed.outcome.auto_pruned if known else seed.outcome.reason != "policy"
+    return "pruned by rule" if by_rule else "pruned by policy"
+
+
+def _story(seed: SeedLife, batch: Batch) -> str:
+    """Return what is shown when the mouse is over a seed."""
+    params = seed.germinated.params if seed.germinated is not None else None
+    blueprint = label(seed.blueprint_id or UNKNOWN)
+    lines = [f"<b>{blueprint}</b>{'' if params is None else f', {params:,} parameters'}"]
+    if seed.seed_id:
+        lines.append(f"seed {label(seed.seed_id)}")
+    if batch.completed is not None:
+        lines.append(f"batch {batch.completed.batch_idx}")
+    lines += [f"{stage} from epoch {epoch:g}" for epoch, stage in seed.stages]
+    outcome = seed.outcome
+    if outcome is not None:
+        reason = "" if isinstance(outcome, SeedFossilizedPayload) else f" ({label(outcome.reason)})"
+        lines.append(f"{how_it_ended(seed)}{reason}")
+        for name in ("improvement", "counterfactual", "epochs_total"):
+            lines.append(f"{name} {number(told(outcome, name))}")
+    return "<br>".join(lines)
+
+
+def _bars(bars: dict[tuple[str, str], Trace], blueprints: Sequence[str]) -> list[Trace]:
+    traces = []
+    for (blueprint, stage), bar in sorted(bars.items()):
+        colour = PALETTE[blueprints.index(blueprint) % len(PALETTE)]
+        shade = _SHADES.get(stage, 0.3)
+        traces.append({
+            **bar, "type": "bar", "orientation": "h", "width": 0.78, "name": label(f"{blueprint} {stage}"),
+            "marker": {"color": faded(colour, shade), "line": {"width": 0.5, "color": faded(colour, 0.9)}},
+            "hovertemplate": "%{text}<extra></extra>", "textposition": "none",
+            "legendgroup": label(blueprint), "showlegend": False,
+        })  # fmt: skip
+    for blueprint in dict.fromkeys(blueprint for blueprint, _ in sorted(bars)):
+        colour = PALETTE[blueprints.index(blueprint) % len(PALETTE)]
+        traces.append({
+            "type": "bar", "orientation": "h", "x": [None], "y": [0], "name": label(blueprint),
+            "marker": {"color": colour}, "legendgroup": label(blueprint),
+        })  # fmt: skip
+    return traces
+
+
+def _marks(marks: dict[str, tuple[list[float], list[int], list[str]]]) -> list[Trace]:
+    return [
+        {
+            "type": "scatter", "mode": "markers", "x": x or [None], "y": y or [0], "text": text or [""], "name": name,
+            "marker": {"symbol": _OUTCOMES[name], "size": 7, "color": "#ffffff",
+                       "line": {"width": 1, "color": "#222222"}},
+            "hovertemplate": "%{text}<extra></extra>",
+        }
+        for name, (x, y, text) in marks.items()
+    ]  # fmt: skip
+
+
+# ── how far they came ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lifecycle(arms: Sequence[Arm]) -> Section:
+    """Return how many seeds of each blueprint reached each stage, and what became of them."""
+    says = (
+        "How many seeds of each blueprint entered each stage of the lifecycle (SEED_GERMINATED, SEED_STAGE_CHANGED), "
+        "and how they ended (SEED_FOSSILIZED, SEED_PRUNED). Means are over the seeds whose event supplied the figure."
+    )
+    blueprints = _blueprints(arms)
+    if not blueprints:
+        return Section("Which blueprints are kept?", says, missing="No seed event was told.")
+    parts: list[Figure | Table] = [_funnel(arms, blueprint) for blueprint in blueprints]
+    head = [
+        "blueprint", "germinated", "fossilized", "pruned by policy", "pruned by rule", "open",
+        "mean improvement, fossilized", "mean counterfactual, fossilized", "mean improvement, pruned",
+    ]  # fmt: skip
+    rows = []
+    for blueprint in blueprints:
+        for arm in arms:
+            seeds = _seeds(arm, blueprint)
+            if seeds:
+                name = blueprint if len(arms) == 1 else f"{blueprint} · {arm.label}"
+                rows.append([name, *_outcomes(seeds)])
+    return Section("Which blueprints are kept?", says, [*parts, Table(head, rows)])
+
+
+def _seeds(arm: Arm, blueprint: str) -> list[SeedLife]:
+    return [seed for batch in arm.series.batches for seed in batch.seeds if (seed.blueprint_id or UNKNOWN) == blueprint]
+
+
+def _funnel(arms: Sequence[Arm], blueprint: str) -> Figure:
+    stages = list(_SHADES)
+    traces: list[Trace] = []
+    for arm in arms:
+        seeds = _seeds(arm, blueprint)
+        reached = [sum(1 for seed in seeds if stage in _reached(seed)) for stage in stages]
+        traces.append({
+            "type": "funnel", "y": stages, "x": reached, "name": label(arm.label), "texttemplate": "%{x:,}",
+            "hovertemplate": "%{y}: %{x:,} seeds, %{percentInitial} of those germinated<extra></extra>",
+            "marker": {"color": arm.colour},
+        })  # fmt: skip
+    layout: dict[str, object] = {
+        "showlegend": len(arms) > 1,
+        "yaxis": {"fixedrange": True, "showgrid": False},
+        "margin": left_of(stages),
+        "xaxis": {"fixedrange": True, "visible": False},
+        "hovermode": "closest",
+    }
+    return Figure(blueprint, traces, layout, height=240, small=True)
+
+
+def _reached(seed: SeedLife) -> set[str]:
+    stages = {stage for _, stage in seed.stages}
+    if seed.germinated is not None:
+        stages.add(SeedStage.GERMINATED.name)
+    if isinstance(seed.outcome, SeedFossilizedPayload):
+        stages.add(SeedStage.FOSSILIZED.name)
+    return stages
+
+
+def _outcomes(seeds: Sequence[SeedLife]) -> list[str]:
+    ended = [how_it_ended(seed) for seed in seeds]
+    kept = [seed for seed, how in zip(seeds, ended, strict=True) if how == "fossilized"]
+    pruned = [seed for seed, how in zip(seeds, ended, strict=True) if how.startswith("pruned")]
+    germinated = sum(1 for seed in seeds if seed.germinated is not None)
+    counts = [germinated, *(ended.count(how) for how in (*_OUTCOMES, "open"))]
+    return [
+        *(number(count) for count in counts),
+        number(_mean(kept, "improvement")),
+        number(_mean(kept, "counterfactual")),
+        number(_mean(pruned, "improvement")),
+    ]
+
+
+def _mean(seeds: Sequence[SeedLife], name: str) -> float | None:
+    spread = Spread()
+    for seed in seeds:
+        value = None if seed.outcome is None else told(seed.outcome, name)
+        if value is not None:
+            spread.add(value)
+    return spread.mean

@@ -1,0 +1,112 @@
+"""A log, read to its end: the snapshot, a series for each arm, and what was wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from esper.karn.aggregator import RunSnapshot, TelemetryAggregator
+from esper.karn.report.series import ArmSeries
+from esper.leyline.run_directory import RunDirectory
+from esper.leyline.run_info import RunInfo, RunInfoError
+from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
+from esper.leyline.wire import InvalidRecord, read_events
+
+__all__ = ["INVALID_KEPT", "NOTABLE_KEPT", "RunLog", "read_log"]
+
+INVALID_KEPT = 200
+NOTABLE_KEPT = 200
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_NOTABLE = {"warning", "error", "critical"}
+
+
+@dataclass(slots=True)
+class RunLog:
+    """What one source amounts to."""
+
+    source: str
+    snapshot: RunSnapshot
+    arms: dict[str, ArmSeries]
+    """By group_id; the newest run of each group in the log."""
+    first: datetime = _LATEST
+    """When the first event was built."""
+    last: datetime = _EARLIEST
+    """When the last one was."""
+    invalid: list[InvalidRecord] = field(default_factory=list)
+    """The first lines that are no events, at most `INVALID_KEPT`."""
+    n_invalid: int = 0
+    notable: deque[TelemetryEvent] = field(default_factory=lambda: deque(maxlen=NOTABLE_KEPT))
+    """The newest events of severity warning and above."""
+    severities: Counter[str] = field(default_factory=Counter)
+    info: RunInfo | None = None
+    """What run.json beside the log says."""
+    no_info: str = ""
+    """Why there is none."""
+
+    @property
+    def directory(self) -> Path | None:
+        """The run directory; None for standard input."""
+        path = Path(self.source)
+        return None if self.source == "-" else path if path.is_dir() else path.parent
+
+
+def read_log(source: str) -> RunLog:
+    """Read a log file, a run directory or ``-``.
+
+    Raises:
+        FileNotFoundError: there is no log.
+        ValueError: the log holds no event.
+    """
+    aggregator = TelemetryAggregator()
+    log = RunLog(source, aggregator.snapshot(), {})
+    for record in read_events(source):
+        if isinstance(record, InvalidRecord):
+            log.n_invalid += 1
+            if log.n_invalid <= INVALID_KEPT:
+                log.invalid.append(record)
+            continue
+        aggregator.process(record)
+        log.first, log.last = min(log.first, record.timestamp), max(log.last, record.timestamp)
+        log.severities[record.severity] += 1
+        if record.severity in _NOTABLE:
+            log.notable.append(record)
+        if isinstance(record.data, TrainingStartedPayload):
+            _begin(log, record, record.data, aggregator.snapshot())
+        if record.group_id not in log.arms:
+            log.arms[record.group_id] = ArmSeries()
+        log.arms[record.group_id].tell(record)
+    if not log.severities:
+        lines = f"{log.n_invalid} lines, none of them an event" if log.n_invalid else "it is empty"
+        raise ValueError(f"no events in {source}: {lines}")
+    log.snapshot = aggregator.snapshot()
+    _join_info(log)
+    return log
+
+
+def _join_info(log: RunLog) -> None:
+    """Read run.json; one that cannot be read is told, and does not take the report with it."""
+    directory = log.directory
+    if directory is None:
+        log.no_info = "a log from standard input has no run.json"
+        return
+    try:
+        log.info = RunDirectory(directory).read_info()
+    except (RunInfoError, OSError) as error:
+        log.no_info = str(error)
+    else:
+        log.no_info = "" if log.info else f"there is no run.json in {directory}"
+
+
+def _begin(log: RunLog, event: TelemetryEvent, data: TrainingStartedPayload, now: RunSnapshot) -> None:
+    """Follow the aggregator's judgement of a start: another rank of the same run, a resume, or another run."""
+    before, after = log.snapshot.groups, now.groups[event.group_id]
+    log.snapshot = now
+    runs, resumes = 0, 0
+    if event.group_id in before:
+        runs, resumes = before[event.group_id].earlier_runs, before[event.group_id].resumes
+    if after.earlier_runs > runs:
+        log.arms[event.group_id] = ArmSeries()
+    elif after.resumes > resumes:
+        log.arms[event.group_id].resume(data.start_episode)

@@ -1,0 +1,133 @@
+"""The page: one HTML file that needs nothing else, and says so to the browser."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+
+from esper.karn.report.figure import Arm, Figure, Section, Table, plain
+
+__all__ = ["render"]
+
+# Whatever the page would load from anywhere is refused by the browser, and shows as an error in its console.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
+
+
+def render(title: str, subtitle: str, arms: Sequence[Arm], sections: Sequence[Section], plotly_js: str) -> str:
+    """Return the page.
+
+    Args:
+        title: what it is about, as text.
+        subtitle: one sentence below it, as text.
+        arms: what is overlaid; a key is shown when there are several.
+        sections: in reading order.
+        plotly_js: the library's source, inlined once.
+    """
+    body = "\n".join(_section(section, i) for i, section in enumerate(sections))
+    links = " ".join(f'<a href="#s{i}">{_text(section.title)}</a>' for i, section in enumerate(sections))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{_text(plain(title))} · esper report</title>
+<style>{_file("page.css")}</style>
+</head>
+<body>
+<header>
+<h1>{_text(plain(title))}</h1>
+<p>{_text(subtitle)}</p>
+{_key(arms)}<nav>{links}</nav>
+</header>
+<main>
+{body}
+</main>
+<script>{plotly_js}</script>
+<script>{_file("page.js")}</script>
+</body>
+</html>
+"""
+
+
+def _file(name: str) -> str:
+    return files("esper.karn.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _text(text: str) -> str:
+    return html.escape(text)
+
+
+def _key(arms: Sequence[Arm]) -> str:
+    if len(arms) == 1:
+        return ""
+    return (
+        '<p class="key">' + " ".join(f"<span>{_stroke(arm)} {_text(plain(arm.label))}</span>" for arm in arms) + "</p>"
+    )
+
+
+def _stroke(arm: Arm) -> str:
+    dashes = {"solid": "", "dash": "9 5", "dot": "2 4", "dashdot": "9 4 2 4", "longdash": "14 4"}[arm.dash]
+    return (
+        f'<svg width="36" height="10" aria-hidden="true"><line x1="0" y1="5" x2="36" y2="5" stroke="{arm.colour}" '
+        f'stroke-width="3" stroke-dasharray="{dashes}"/></svg>'
+    )
+
+
+def _section(section: Section, index: int) -> str:
+    parts, smalls = [], []
+    for part in section.parts:
+        if isinstance(part, Figure) and part.small:
+            smalls.append(_figure(part))
+            continue
+        if smalls:
+            parts.append(_grid(smalls))
+            smalls = []
+        parts.append(_figure(part) if isinstance(part, Figure) else _table(part))
+    if smalls:
+        parts.append(_grid(smalls))
+    missing = f'<p class="missing">{_text(section.missing)}</p>' if section.missing else ""
+    return (
+        f'<section id="s{index}">\n<h2>{_text(section.title)}</h2>\n<p class="says">{_text(section.says)}</p>\n'
+        + "\n".join([missing, *parts])
+        + "\n</section>"
+    )
+
+
+def _grid(figures: Sequence[str]) -> str:
+    return '<div class="grid">\n' + "\n".join(figures) + "\n</div>"
+
+
+def _figure(figure: Figure) -> str:
+    spec = {"data": figure.traces, "layout": figure.layout, "linked": figure.linked, "small": figure.small}
+    # "<" never stands in the JSON, so that no text in it can end the script element.
+    drawn = json.dumps(spec, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    meaning = f' title="{_text(figure.meaning)}"' if figure.meaning else ""
+    note = f'<p class="note">{_text(figure.note)}</p>' if figure.note else ""
+    return (
+        f"<figure><figcaption{meaning}>{_text(plain(figure.title))}</figcaption>"
+        f'<div class="plot" style="height:{figure.height}px" role="img" aria-label="{_text(plain(figure.title))}">'
+        f'<script type="application/json">{drawn}</script></div>{note}</figure>'
+    )
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{_text(plain(cell))}</th>' for cell in table.head)
+    rows = "\n".join(
+        f'<tr{" class=marked" if i in table.marked else ""}><th scope="row">{_text(row[0])}</th>'
+        + "".join(f"<td>{_text(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for i, row in enumerate(table.rows)
+    )
+    caption = f"<caption>{_text(plain(table.caption))}</caption>" if table.caption else ""
+    kind = "text" if table.text else "figures"
+    return (
+        f'<div class="table"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead>'
+        f"<tbody>\n{rows}\n</tbody></table></div>"
+    )

@@ -1,0 +1,84 @@
+"""Numbers fit to be drawn, and fewer than were measured, without losing a spike or bridging a gap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate, groupby, pairwise
+
+from esper.karn.absence import figure
+from esper.leyline.telemetry import TelemetryPayload
+
+__all__ = ["COLUMNS", "HUGE", "clamped", "decimate", "is_measured", "real", "told"]
+
+COLUMNS = 1500
+"""Pixel columns of the widest figure."""
+
+
+HUGE = 2**53
+"""A count beyond this is a mistake, and must not take the page with it."""
+
+
+def clamped(count: int) -> int:
+    """Return a count, brought to where arithmetic with it is safe."""
+    return max(-HUGE, min(HUGE, count))
+
+
+def real(value: float) -> float:
+    """Return an integer of any size, or a float, as a float; infinity for what is beyond floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def told(payload: TelemetryPayload, field: str) -> float | None:
+    """Return a numeric field as a float, or None when its maker did not supply it."""
+    value = figure(payload, field)
+    return None if value is None else real(value)
+
+
+def is_measured(value: float | None) -> bool:
+    """Return whether there is a finite number to draw."""
+    return value is not None and math.isfinite(value)
+
+
+def decimate(x: Sequence[float], y: Sequence[float | None], columns: int = COLUMNS) -> list[int]:
+    """Return the ascending indices of the points to draw.
+
+    Of each pixel column the first, last, lowest and highest finite value are kept, and one of each kind that is not
+    finite. Where a gap lay between two neighbours that are kept, a point of the gap is kept, so that no line is drawn
+    across it.
+
+    Args:
+        x: ascending and finite.
+        y: as long as x; None where nothing was measured.
+        columns: pixel columns to spread the points over, 1 or more.
+    """
+    if len(x) <= 4 * columns:
+        return list(range(len(x)))
+    start, width = x[0], (x[-1] - x[0]) / columns or 1.0
+    kept: set[int] = set()
+    for _, column in groupby(range(len(x)), lambda i: int((x[i] - start) / width)):
+        kept.update(_extremes(list(column), y))
+    gaps = list(accumulate((not is_measured(value) for value in y), initial=0))
+    drawn = sorted(i for i in kept if is_measured(y[i]))
+    for left, right in pairwise(drawn):
+        if gaps[right] > gaps[left]:
+            kept.add(next(i for i in range(left + 1, right) if not is_measured(y[i])))
+    return sorted(kept)
+
+
+def _extremes(column: list[int], y: Sequence[float | None]) -> set[int]:
+    finite: list[tuple[float, int]] = []
+    strange: dict[str, int] = {}
+    for i in column:
+        value = y[i]
+        if value is not None and math.isfinite(value):
+            finite.append((value, i))
+        elif value is not None:
+            strange.setdefault(str(value), i)
+    kept = set(strange.values())
+    if finite:
+        kept |= {finite[0][1], finite[-1][1], min(finite)[1], max(finite)[1]}
+    return kept

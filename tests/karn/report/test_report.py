@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from esper.karn.report import report
+from esper.leyline.run_directory import RunDirectory
+from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkBooks
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    CounterfactualMatrixPayload,
+    PPOUpdatePayload,
+    RewardComputedPayload,
+    SeedGerminatedPayload,
+    TelemetryEvent,
+)
+from esper.leyline.testing import events
+from esper.leyline.wire import encode_event
+
+SECTIONS = (
+    "What came out", "Is it learning?", "Is PPO healthy?", "What grew where?", "Which blueprints are kept?",
+    "What did the policy do?", "What was it paid for?", "What were the seeds worth?", "How good is the telemetry?",
+    "How was it configured?",
+)  # fmt: skip
+
+
+def update(**told: Any) -> TelemetryEvent:
+    required = {
+        "policy_loss": 0.0, "value_loss": 0.0, "entropy": 1.0, "grad_norm": 1.0, "kl_divergence": 0.0,
+        "clip_fraction": 0.0, "nan_grad_count": 0,
+    }  # fmt: skip
+    return TelemetryEvent(data=PPOUpdatePayload(**{**required, **told}))
+
+
+def batch(index: int, **told: Any) -> TelemetryEvent:
+    required = {
+        "episodes_completed": index + 1, "batch_idx": index, "avg_accuracy": 0.5, "avg_reward": 1.0,
+        "total_episodes": 9, "n_envs": 1,
+    }  # fmt: skip
+    return TelemetryEvent(data=BatchEpochCompletedPayload(**{**required, **told}))
+
+
+# ── what is on the page ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("n_envs", "n_batches"), [(1, 3), (4, 12), (64, 2)])
+def test_plotly_accepts_every_figure(n_envs: int, n_batches: int, run_of: Any, write_log: Any, page_of: Any) -> None:
+    page = page_of(write_log("run", list(run_of(n_envs=n_envs, n_batches=n_batches).events())))
+
+    assert len(page.figures) > 25
+    for title, spec in page.figures.items():
+        assert go.Figure(spec["data"], spec["layout"]).data, title
+
+
+def test_every_section_stands_there_and_says_where_its_numbers_come_from(
+    run_of: Any, write_log: Any, page_of: Any
+) -> None:
+    page = page_of(write_log("run", list(run_of().events())))
+    for title in SECTIONS:
+        assert f'<h2>{title}</h2>\n<p class="says">' in page.html
+
+
+def test_figures_are_the_figures_that_were_told(run_of: Any, write_log: Any, page_of: Any) -> None:
+    told = list(run_of(n_envs=3, n_batches=5).events())
+    page = page_of(write_log("run", told))
+
+    batches = [event.data for event in told if isinstance(event.data, BatchEpochCompletedPayload)]
+    updates = [event.data for event in told if isinstance(event.data, PPOUpdatePayload)]
+    reward, entropy = page.curve("Episode return (avg_reward)"), page.curve("entropy · nats")
+    assert reward["y"] == [data.avg_reward for data in batches]
+    assert reward["x"] == entropy["x"] == [data.episodes_completed for data in batches]
+    assert entropy["y"] == [data.entropy for data in updates]
+    for band, mean in zip(reward["customdata"], reward["y"], strict=True):
+        low, high = map(float, band.split(" … "))
+        assert low < mean < high
+
+
+def test_every_field_of_an_update_has_a_panel_or_is_named_as_missing(write_log: Any, page_of: Any) -> None:
+    page = page_of(write_log("run", [update(ratio_mean=1.0, ratio_min=0.5, advantage_mean=0.0), batch(0)]))
+    rows = page.figures["Flags raised, of the updates that supplied them"]["layout"]["yaxis"]["ticktext"]
+    missing = re.search(r"Told by no update: .*?\.", page.text)
+    assert missing
+    shown = {*re.findall(r"\w+", f"{[*page.figures]} {rows} {missing[0]}")}
+    # batch says where on the axis the update stands
+    assert {field.name for field in dataclasses.fields(PPOUpdatePayload)} - shown == {"batch"}
+
+
+def test_reward_components_add_up_to_the_reward(run_of: Any, write_log: Any, page_of: Any) -> None:
+    page = page_of(write_log("run", list(run_of().events())))
+    traces = page.figures["Episode return by component"]["data"]
+    sums = [sum(parts) for parts in zip(*(trace["y"] for trace in traces if trace["type"] == "bar"), strict=True)]
+    assert sums == pytest.approx(traces[-1]["y"])
+    assert traces[-1]["y"] == pytest.approx(page.curve("Episode return (avg_reward)")["y"])
+
+
+def test_counterfactual_cells_are_the_measured_accuracies(write_log: Any, page_of: Any) -> None:
+    configs = (
+        {"seed_mask": [False, False], "accuracy": 0.5}, {"seed_mask": [True, False], "accuracy": 0.75},
+        {"seed_mask": [True, True], "accuracy": 0.875},
+    )  # fmt: skip
+    matrix = CounterfactualMatrixPayload(env_id=7, slot_ids=("a", "b"), configs=configs)
+    page = page_of(write_log("run", [TelemetryEvent(data=matrix, epoch=3), batch(0)]))
+
+    (newest,) = page.figures["Newest ablation of each environment"]["data"]
+    assert (newest["x"], newest["y"], newest["z"]) == (
+        ["none (host alone)", "a", "a + b"],
+        ["env 7"],
+        [[0.5, 0.75, 0.875]],
+    )
+    (worth,) = page.figures["Contribution of each slot over the run"]["data"]
+    assert (worth["y"], worth["z"]) == (["b"], [[0.125]])
+
+
+def test_the_funnel_counts_each_seed_once_a_stage(run_of: Any, write_log: Any, page_of: Any) -> None:
+    told = list(run_of(n_batches=8).events())
+    page = page_of(write_log("run", told))
+    germinated = sum(
+        1 for event in told if isinstance(event.data, SeedGerminatedPayload) and event.data.blueprint_id == "mixer"
+    )
+    (funnel,) = page.figures["mixer"]["data"]
+    assert funnel["x"][0] == germinated
+    assert funnel["x"] == sorted(funnel["x"], reverse=True)
+
+
+# ── absence is never a number ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_was_not_supplied_is_a_gap_and_never_its_default(write_log: Any, page_of: Any) -> None:
+    told = [update(ratio_std=0.25), batch(0), update(), batch(1), update(ratio_std=0.5), batch(2)]
+    page = page_of(write_log("run", told))
+    assert page.curve("ratio_std")["y"] == [0.25, None, 0.5]
+
+
+def test_what_nobody_supplied_is_named_and_not_drawn(write_log: Any, page_of: Any) -> None:
+    page = page_of(write_log("run", [update(), batch(0)]))
+    assert not any(title.startswith("advantage_mean") for title in page.figures)
+    assert "Told by no update:" in page.text
+    assert "advantage_mean" in page.text
+
+
+def test_a_skipped_update_is_a_gap_and_a_flag(write_log: Any, page_of: Any) -> None:
+    page = page_of(write_log("run", [update(), batch(0), update(skipped=True, entropy=77.0), batch(1)]))
+    assert page.curve("entropy · nats")["y"] == [1.0, None]
+    skipped = next(
+        trace for trace in page.figures["Flags raised, of the updates that supplied them"]["data"]
+        if trace["name"] == "skipped"
+    )  # fmt: skip
+    assert skipped["x"] == [2.0]
+
+
+def test_a_flag_that_nobody_supplied_is_not_shown_as_lowered(write_log: Any, page_of: Any) -> None:
+    page = page_of(write_log("run", [update(skipped=False), batch(0)]))
+    rows = page.figures["Flags raised, of the updates that supplied them"]["layout"]["yaxis"]["ticktext"]
+    assert "skipped   0 of 1" in rows
+    assert "update_skipped   not supplied" in rows
+
+
+@pytest.mark.parametrize(("value", "symbol", "text"), [(math.nan, "x", "nan"), (math.inf, "triangle-up", "inf")])
+def test_a_value_that_is_not_finite_is_a_gap_and_a_mark(
+    value: float, symbol: str, text: str, write_log: Any, page_of: Any
+) -> None:
+    page = page_of(write_log("run", [update(), batch(0), update(grad_norm=value), batch(1), update(), batch(2)]))
+    curve, mark = page.figures["grad_norm"]["data"]
+    assert curve["y"] == [1.0, None, 1.0]
+    assert (mark["x"], mark["marker"]["symbol"], mark["text"]) == ([2.0], [symbol], [f"run: {text}"])
+
+
+def test_components_that_were_not_supplied_are_named(write_log: Any, page_of: Any) -> None:
+    data = RewardComputedPayload(
+        env_id=0, total_reward=1.0, action_name="WAIT", value_estimate=0.0, action_confidence=1.0, compute_rent=-0.5
+    )
+    page = page_of(write_log("run", [TelemetryEvent(data=data, epoch=1), batch(0)]))
+    names = [trace["name"] for trace in page.figures["Episode return by component"]["data"]]
+    assert names == ["compute_rent", "total_reward"]
+    assert "run did not supply: base_acc_delta" in page.text
+
+
+def test_a_reward_that_is_not_finite_is_said_and_never_summed(write_log: Any, page_of: Any) -> None:
+    def reward(total: float) -> TelemetryEvent:
+        data = RewardComputedPayload(
+            env_id=0,
+            total_reward=total,
+            action_name="WAIT",
+            value_estimate=0.0,
+            action_confidence=1.0,
+            compute_rent=total,
+        )
+        return TelemetryEvent(data=data, epoch=1)
+
+    told = [reward(1.0), batch(0), reward(math.nan), batch(1, avg_reward=math.nan), reward(2.0), batch(2)]
+    page = page_of(write_log("run", told))
+    parts, total = page.figures["Episode return by component"]["data"]
+    assert parts["y"] == total["y"] == [1.0, None, 2.0]
+    assert "what was not finite is left out, in 1 batches" in page.text
+    assert page.curve("Episode return (avg_reward)")["y"] == [1.0, None, 1.0]
+
+
+def test_a_section_without_events_says_which_are_missing(write_log: Any, page_of: Any) -> None:
+    page = page_of(write_log("run", [batch(0)]))
+    for sentence in (
+        "No PPO update was told (PPO_UPDATE_COMPLETED)", "No host epoch was told (EPOCH_COMPLETED)",
+        "No seed event was told", "No ablation was told", "No TRAINING_STARTED was told", "there is no run.json",
+    ):  # fmt: skip
+        assert sentence in page.text
+
+
+# ── what may stand in a log ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_text_from_a_log_stays_text(write_log: Any, page_of: Any) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    germinated = SeedGerminatedPayload(slot_id=evil, env_id=0, blueprint_id=evil, params=1)
+    action = RewardComputedPayload(
+        env_id=0, total_reward=1.0, action_name=f"%{{x}}{evil}", value_estimate=0.0, action_confidence=1.0
+    )
+    told = [
+        TelemetryEvent(data=germinated, epoch=1, seed_id=evil, message=evil, severity="error"),
+        TelemetryEvent(data=action, epoch=1, group_id=evil), TelemetryEvent(data=batch(0).data, group_id=evil),
+    ]  # fmt: skip
+    page = page_of(write_log("run", told))
+
+    assert evil not in page.html
+    assert "<img" not in page.html.replace(page_of.__name__, "")
+    assert page.html.count("</script>") == len(page.figures) + 2
+    assert "onerror" in page.text
+    assert not any("<" in trace["name"] for spec in page.figures.values() for trace in spec["data"] if "name" in trace)
+
+
+def test_control_characters_and_very_long_text_are_tamed(write_log: Any, page_of: Any) -> None:
+    told = TelemetryEvent(data=batch(0).data, message="\x1b[31m" + "long " * 5000, severity="warning")
+    page = page_of(write_log("run", [told]))
+    assert "\x1b" not in page.html
+    assert r"\x1b[31mlong" in page.text
+    assert "long " * 100 not in page.text
+
+
+def test_lines_that_are_no_events_are_shown_with_file_and_line(run_of: Any, write_log: Any, page_of: Any) -> None:
+    directory = write_log("run", list(run_of(n_batches=2).events()))
+    with (directory / "events.jsonl").open("a") as log:
+        log.write('nonsense\n{"schema_version": 1, "torn')
+    lines = (directory / "events.jsonl").read_text().splitlines()
+    page = page_of(directory)
+
+    assert page.cell("lines that are no events") == "2"
+    assert page.cell(f"events.jsonl:{len(lines) - 1}") == "json"
+    assert page.cell(f"events.jsonl:{len(lines)}") == "torn"
+
+
+def test_rejected_events_are_shown_with_their_reason(write_log: Any, page_of: Any) -> None:
+    directory = write_log("run", [batch(0)])
+    record = {"event_id": "1", "event_type": "PPO_UPDATE_COMPLETED", "field": "entropy", "reason": "got a Tensor"}
+    (directory / "rejected.jsonl").write_text(json.dumps(record) + "\ntorn")
+    page = page_of(directory)
+    assert page.cell("events rejected") == "2"
+    assert "got a Tensor" in page.text
+
+
+def test_groups_of_one_log_are_overlaid(run_of: Any, write_log: Any, page_of: Any) -> None:
+    arms = [event for name in ("A", "B") for event in run_of(n_batches=3, group_id=name).events()]
+    page = page_of(write_log("run", arms))
+    names = [trace["name"] for trace in page.figures["Episode return (avg_reward)"]["data"] if "fill" not in trace]
+    assert names == ["run · A", "run · B"]
+
+
+def test_a_resume_does_not_tell_of_batches_twice(run_of: Any, write_log: Any, page_of: Any) -> None:
+    whole = list(run_of(n_batches=4).events())
+    ends = [i for i, event in enumerate(whole) if isinstance(event.data, BatchEpochCompletedPayload)]
+    interrupted = whole[: ends[2] + 5]  # killed within the fourth batch
+    page = page_of(write_log("run", [*interrupted, *run_of(n_batches=4, seed=9).events(start_episode=4)]))
+    assert page.curve("Episode return (avg_reward)")["x"] == [2, 4, 6, 8]
+    assert page.cell("runs before this one in the log, resumes, events taken back").startswith("0, 1, ")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(events(), min_size=1, max_size=12))
+def test_no_events_that_the_contract_allows_break_it(tmp_path: Path, told: list[TelemetryEvent]) -> None:
+    log = tmp_path / "events.jsonl"
+    log.write_text("".join(f"{encode_event(event)}\n" for event in told))
+    assert report([log], tmp_path / "any.html").exists()
+
+
+# ── several runs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_runs_are_overlaid_and_their_difference_is_told(run_of: Any, write_log: Any, page_of: Any) -> None:
+    first = write_log("first", [batch(0, avg_reward=2.0)])
+    second = write_log("second", [batch(0, avg_reward=2.5)])
+    page = page_of(first, second)
+
+    names = [trace["name"] for trace in page.figures["Episode return (avg_reward)"]["data"] if "fill" not in trace]
+    assert names == ["first", "second"]
+    assert [page.cell("avg_reward, last tenth", column) for column in (1, 2, 3)] == ["2.000", "2.500", "+0.5000"]
+    assert page.cell("entropy, last tenth", 3) == "—"
+
+
+def test_runs_of_one_name_are_told_apart(run_of: Any, write_log: Any, page_of: Any, tmp_path: Path) -> None:
+    for parent in ("a", "b"):
+        (tmp_path / parent).mkdir()
+        write_log(f"{parent}/run", [batch(0)])
+    page = page_of(tmp_path / "a/run", tmp_path / "b/run")
+    assert "<h1>run, b/run</h1>" in page.html
+
+
+# ── run.json ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_evaluation_delivery_and_versions_come_from_run_json(write_log: Any, page_of: Any) -> None:
+    def score(mean: float) -> PolicyScore:
+        return PolicyScore(*(Estimate(mean + i, 0.1) for i in range(3)))
+
+    directory = write_log("run", [batch(0)])
+    books = SinkBooks("jsonl", True, 9, 7, 1, 1, 0, 0.0, False, None)
+    info = RunInfo(
+        status="interrupted", started=datetime.now(UTC), configuration={"lr": 0.003}, versions={"torch": "2.13"},
+        sinks=(books,), evaluation=Evaluation(16, score(5.0), score(2.0), score(1.0)),
+    )  # fmt: skip
+    RunDirectory(directory).write_info(info)
+    page = page_of(directory)
+
+    assert page.cell("how it ended") == "interrupted"
+    assert [page.cell("learnt", column) for column in (1, 2)] == ["16", "5.000 ± 0.10"]
+    assert page.cell("random", 5) == "+21.2 standard errors"
+    assert [page.cell("jsonl", column) for column in range(1, 6)] == ["9", "7", "1", "1", "0"]
+    assert (page.cell("option lr"), page.cell("version of torch")) == ("0.003", "2.13")
+
+
+def test_a_run_json_that_cannot_be_read_is_told_and_hides_nothing_else(write_log: Any, page_of: Any) -> None:
+    directory = write_log("run", [batch(0)])
+    (directory / "run.json").write_text("{")
+    page = page_of(directory)
+    assert "run.json:1: not JSON" in page.text
+    assert page.curve("Episode return (avg_reward)")["y"] == [1.0]
+
+
+# ── mistakes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_that_is_not_there_is_told_in_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such log: .*nowhere"):
+        report([tmp_path / "nowhere"], tmp_path / "report.html")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_log_without_events_is_told_and_the_old_report_stays(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text("nonsense\n")
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(ValueError, match=r"no events in .*: 1 lines, none of them an event"):
+        report([tmp_path], tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == "old"
+
+
+@pytest.mark.parametrize("output", [".", "nowhere/report.html"])
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_read(output: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"is a directory|no such directory"):
+        report([tmp_path / "nowhere"], tmp_path / output)
+
+
+def test_without_plotly_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'esper-telemetry\[report\]'"):
+        report([tmp_path], tmp_path / "report.html")
+
+
+def test_a_failure_while_writing_leaves_the_old_report(
+    write_log: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write_log("run", [batch(0)])
+    output = tmp_path / "report.html"
+    output.write_text("old")
+
+    def full(_self: Path, _target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        report([directory], output)
+    assert output.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "run"]

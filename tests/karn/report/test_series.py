@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esper.karn.report.growth import how_it_ended
+from esper.karn.report.log import RunLog, read_log
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    EpochCompletedPayload,
+    PPOUpdatePayload,
+    RewardComputedPayload,
+    SeedGerminatedPayload,
+    SeedPrunedPayload,
+    SeedStageChangedPayload,
+    TelemetryEvent,
+    TelemetryPayload,
+    TrainingStartedPayload,
+)
+
+
+@pytest.fixture
+def log_of(write_log: Callable[..., Path]) -> Callable[..., RunLog]:
+    def make(*told: TelemetryPayload | TelemetryEvent) -> RunLog:
+        events = [one if isinstance(one, TelemetryEvent) else TelemetryEvent(data=one) for one in told]
+        return read_log(str(write_log("run", events)))
+
+    return make
+
+
+def started(**settings: Any) -> TrainingStartedPayload:
+    told: dict[str, Any] = {
+        "n_envs": 1, "max_epochs": 4, "task": "digits", "host_params": 1, "slot_ids": ("r0",), "seed": 0,
+        "n_episodes": 9, "lr": 1.0, "clip_ratio": 0.2, "entropy_coef": 0.0, "param_budget": 9, "policy_device": "cpu",
+        "env_devices": ("cpu",),
+    }  # fmt: skip
+    return TrainingStartedPayload(**{**told, **settings})
+
+
+def batch(index: int, *, episodes: int = 1) -> BatchEpochCompletedPayload:
+    return BatchEpochCompletedPayload(
+        episodes_completed=(index + 1) * episodes, batch_idx=index, avg_accuracy=0.5, avg_reward=float(index),
+        total_episodes=9, n_envs=episodes,
+    )  # fmt: skip
+
+
+def update(**told: Any) -> PPOUpdatePayload:
+    return PPOUpdatePayload(
+        policy_loss=0.0, value_loss=0.0, entropy=1.0, grad_norm=1.0, kl_divergence=0.0, clip_fraction=0.0,
+        nan_grad_count=0, **told,
+    )  # fmt: skip
+
+
+def reward(env_id: int, epoch: int, total: float = 1.0) -> TelemetryEvent:
+    data = RewardComputedPayload(
+        env_id=env_id, total_reward=total, action_name="WAIT", value_estimate=0.0, action_confidence=1.0
+    )
+    return TelemetryEvent(data=data, epoch=epoch)
+
+
+def test_what_became_of_the_seeds_agrees_with_the_aggregator(run_of: Any, log_of: Callable[..., RunLog]) -> None:
+    log = log_of(*run_of(n_batches=10).events())
+
+    seeds = [seed for part in log.arms["default"].batches for seed in part.seeds]
+    counted = {
+        name: [sum(1 for seed in seeds if seed.blueprint_id == name and how_it_ended(seed) == how) for how in
+               ("fossilized", "pruned by policy", "pruned by rule")]
+        for name in {seed.blueprint_id for seed in seeds}
+    }  # fmt: skip
+    lifecycle = log.snapshot.groups["default"].lifecycle
+    assert counted == {
+        name: [totals.fossilized, totals.pruned_by_policy, totals.pruned_by_rule] for name, totals in lifecycle.items()
+    }
+    assert sum(totals.fossilized for totals in lifecycle.values()) > 0
+
+
+def test_a_resume_takes_back_the_batches_it_runs_again(log_of: Callable[..., RunLog]) -> None:
+    told = [started(), reward(0, 1, 10.0), batch(0), reward(0, 1, 20.0), batch(1), reward(0, 1, 30.0)]
+    again = [started(start_episode=1), reward(0, 1, 50.0), batch(1)]
+    arm = log_of(*told, *again).arms["default"]
+
+    assert [(episodes, part.returns[0].total) for episodes, _, part in arm.completed] == [(1, 10.0), (2, 50.0)]
+
+
+def test_a_second_run_in_the_log_replaces_the_first(log_of: Callable[..., RunLog]) -> None:
+    arm = log_of(started(), batch(0), batch(1), started(), reward(0, 1, 5.0), batch(0)).arms["default"]
+    assert [part.returns[0].total for _, _, part in arm.completed] == [5.0]
+
+
+def test_another_rank_that_starts_replaces_nothing(log_of: Callable[..., RunLog]) -> None:
+    ranks = [started(world_size=2, rank=rank, episode_id="x") for rank in (0, 1)]
+    arm = log_of(ranks[0], reward(0, 1, 3.0), ranks[1], batch(0)).arms["default"]
+    assert arm.batches[0].returns[0].total == 3.0
+
+
+def test_an_environment_whose_episode_starts_over_is_in_the_next_batch(log_of: Callable[..., RunLog]) -> None:
+    told = [reward(0, 1), reward(1, 1), reward(0, 2), reward(1, 2), reward(1, 1, 100.0), batch(0, episodes=2)]
+    arm = log_of(started(n_envs=2), *told, reward(0, 1), reward(1, 2), batch(1, episodes=2)).arms["default"]
+
+    first, second = (part for _, _, part in arm.completed)
+    assert {env_id: spread.total for env_id, spread in first.returns.items()} == {0: 2.0, 1: 2.0}
+    assert {env_id: spread.total for env_id, spread in second.returns.items()} == {0: 1.0, 1: 101.0}
+
+
+def test_an_update_stands_where_its_batch_ended_whichever_was_told_first(log_of: Callable[..., RunLog]) -> None:
+    before = log_of(started(), update(batch=0), batch(0), update(batch=1), batch(1)).arms["default"]
+    after = log_of(started(), batch(0), update(batch=0), batch(1), update(batch=1)).arms["default"]
+    assert [x for x, _ in before.updates()] == [x for x, _ in after.updates()] == [1, 2]
+
+
+def test_a_log_of_updates_alone_counts_in_updates(log_of: Callable[..., RunLog]) -> None:
+    arm = log_of(*[update() for _ in range(5)]).arms["default"]
+    assert [x for x, _ in arm.updates()] == [1, 2, 3, 4, 5]
+    assert arm.span == (0, 5)
+
+
+def test_time_on_the_axis_is_in_episodes_of_all_environments(log_of: Callable[..., RunLog]) -> None:
+    arm = log_of(started(n_envs=4), batch(0, episodes=4)).arms["default"]
+    assert [arm.position(part, epoch) for part in arm.batches for epoch in (0, 2, 4)] == [0, 2, 4, 4, 6, 8]
+
+
+def test_a_seed_lives_as_long_as_its_stages_say(log_of: Callable[..., RunLog]) -> None:
+    where: dict[str, Any] = {"slot_id": "r0", "env_id": 0}
+
+    def stage(left: str, entered: str, spent: int, epoch: int) -> TelemetryEvent:
+        data = SeedStageChangedPayload(from_stage=left, to_stage=entered, epochs_in_stage=spent, **where)
+        return TelemetryEvent(data=data, epoch=epoch, seed_id="s1")
+
+    log = log_of(
+        started(max_epochs=24),
+        TelemetryEvent(data=SeedGerminatedPayload(blueprint_id="norm", params=24, **where), epoch=3, seed_id="s1"),
+        stage("DORMANT", "GERMINATED", 0, 3),
+        stage("GERMINATED", "TRAINING", 0, 3),
+        stage("TRAINING", "BLENDING", 4, 7),
+        TelemetryEvent(data=SeedPrunedPayload(reason="policy", **where), epoch=9, seed_id="s1"),
+        stage("BLENDING", "PRUNED", 2, 9),
+        stage("PRUNED", "EMBARGOED", 0, 9),
+    )
+    (seed,) = log.arms["default"].batches[0].seeds
+    assert seed.stages == [(2, "GERMINATED"), (2, "TRAINING"), (6, "BLENDING")]
+    assert (seed.ended, how_it_ended(seed), seed.blueprint_id) == (8, "pruned by policy", "norm")
+
+
+def test_a_value_that_is_not_finite_stays_out_of_the_mean_and_is_counted(log_of: Callable[..., RunLog]) -> None:
+    losses = [0.5, float("nan"), float("inf")]
+    told = [
+        EpochCompletedPayload(env_id=env_id, val_accuracy=0.5, val_loss=loss, inner_epoch=1)
+        for env_id, loss in enumerate(losses)
+    ]
+    spread = log_of(started(n_envs=3), *told).arms["default"].batches[0].loss[1]
+    assert (spread.mean, spread.n, spread.not_finite) == (0.5, 1, 2)
