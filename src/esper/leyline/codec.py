@@ -14,7 +14,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from esper.leyline.errors import FieldProblem, FieldTypeError, MissingFieldError, PayloadError, UnknownFieldError
-from esper.leyline.frozen import FrozenDict, FrozenList, thaw
+from esper.leyline.frozen import FrozenDict, FrozenList, frozen_dict, thaw
 from esper.leyline.payload import UNSET, Payload, define, is_optional, unfrozen_twin
 from esper.leyline.shapes import (
     DICT_KEY,
@@ -22,6 +22,8 @@ from esper.leyline.shapes import (
     NONFINITE_NAMES,
     Shape,
     check,
+    check_dict,
+    check_list,
     is_unicode,
     shapes_of,
     shorten,
@@ -82,8 +84,8 @@ class Codec:
                 lines.append(f"  {f.name} = mapping[{f.name!r}]")
             lines += [
                 f"  {branch} {_as_it_is(f.name, self.shapes[f.name])}: self.{f.name} = {f.name}",
-                *_store_numbers_by_name(f.name, self.shapes[f.name]),
-                f"  else: self.{f.name} = check(shape_{f.name}, {f.name}, {f.name!r}, surprise, wire={wire})",
+                *_store_container(f.name, self.shapes[f.name], wire=wire),
+                f"  else: self.{f.name} = check(shape_{f.name}, {f.name}, {f.name!r}, surprise, {wire})",
             ]
         lines += [
             " except (KeyError, Surprise, RecursionError): return carefully(mapping)",
@@ -136,20 +138,19 @@ class Codec:
             "FROZEN": self._cls,
             "new": object.__new__,
             "check": check,
+            "check_dict": check_dict,
+            "check_list": check_list,
             "surprise": _surprise,
             "Surprise": _Surprise,
             "is_unicode": is_unicode,
-            "NUMBERS": frozenset({float, int}),
-            "TEXT": frozenset({str}),
-            "FrozenDict": FrozenDict,
-            "new_dict": dict.__new__,
-            "fill_dict": dict.update,
+            "take_numbers": _take_numbers_by_name,
             "ascii": encode_basestring_ascii,
             "quote": quote,
             "number": _number,
             "text_of": _text_of,
             "numbers_by_name": _text_of_numbers,
             **{f"shape_{name}": shape for name, shape in self.shapes.items()},
+            **{f"item_{name}": shape.item for name, shape in self.shapes.items()},
         }
 
     def _refuse(self, payload: Payload) -> NoReturn:
@@ -171,7 +172,7 @@ def check_mapping(
     for name, shape in shapes.items():
         if name in mapping:
             try:
-                values[name] = check(shape, mapping[name], name, problems.append, wire=wire)
+                values[name] = check(shape, mapping[name], name, problems.append, wire)
             except RecursionError:
                 problems.append(FieldProblem(name, shape.text, "nesting too deep"))
     missing = tuple(name for name in shapes if name in required and name not in mapping)
@@ -201,16 +202,24 @@ def _is_numbers_by_name(shape: Shape) -> bool:
     return shape.kind == "dict" and shape.item is not None and shape.item.kind == "float"
 
 
-def _store_numbers_by_name(name: str, shape: Shape) -> list[str]:
-    """Return the branch that stores a dict[str, float] without a `check` an item."""
-    if not _is_numbers_by_name(shape):
-        return []
-    return [
-        f"  elif {name}.__class__ is dict and NUMBERS.issuperset(map(type, {name}.values()))"
-        f" and TEXT.issuperset(map(type, {name})) and ''.join({name}).isascii():",
-        f"   self.{name} = copy = new_dict(FrozenDict)",
-        f"   fill_dict(copy, {name})",
-    ]
+def _store_container(name: str, shape: Shape, *, wire: bool) -> list[str]:
+    """Return the branch that stores a container of the usual class without going through `check`."""
+    checked = f"(item_{name}, {name}, {name!r}, surprise, {wire})"
+    if _is_numbers_by_name(shape):
+        return [f"  elif {name}.__class__ is dict and (copy := take_numbers({name})) is not None: self.{name} = copy"]
+    if shape.kind == "dict":
+        return [f"  elif {name}.__class__ is dict: self.{name} = check_dict{checked}"]
+    if shape.kind == "tuple":
+        return [f"  elif {name}.__class__ is list: self.{name} = tuple(check_list{checked})"]
+    return []
+
+
+def _take_numbers_by_name(value: dict[Any, Any]) -> FrozenDict | None:
+    """Return the frozen copy of a dict[str, float], or None when there is more to look at."""
+    for key, v in value.items():
+        if (v.__class__ is not float and v.__class__ is not int) or key.__class__ is not str or not key.isascii():
+            return None
+    return frozen_dict(value)
 
 
 def _write(name: str, shape: Shape) -> list[str]:
@@ -269,6 +278,8 @@ def _text_of(shape: Shape, value: Any) -> str:
             return repr(value) if kind is float and isfinite(value) else _number(value)
         return repr(value) if shape.kind == "int" and kind is int else _surprise()
     if shape.kind == "dict" and kind is FrozenDict:
+        if item.kind == "any":
+            return _object_of_any(value)
         return "{" + ",".join([f"{quote(key)}:{_text_of(item, v)}" for key, v in value.items()]) + "}"
     if (shape.kind == "tuple" and kind is tuple) or (shape.kind == "list" and kind is FrozenList):
         return "[" + ",".join([_text_of(item, v) for v in value]) + "]"
@@ -291,7 +302,7 @@ def _text_of_numbers(shape: Shape, value: Any) -> str:
 def _text_of_any(value: Any) -> str:
     kind = value.__class__
     if kind is str:
-        return quote(value)
+        return encode_basestring_ascii(value) if value.isascii() else quote(value)
     if kind is float:
         return repr(value) if isfinite(value) else f'{{"{FLOAT_KEY}":"{NONFINITE_NAMES[repr(value)]}"}}'
     if kind is bool:
@@ -303,7 +314,15 @@ def _text_of_any(value: Any) -> str:
     if kind is FrozenList:
         return "[" + ",".join([_text_of_any(v) for v in value]) + "]"
     if kind is FrozenDict:
-        text = "{" + ",".join([f"{quote(key)}:{_text_of_any(v)}" for key, v in value.items()]) + "}"
+        text = _object_of_any(value)
         ambiguous = len(value) == 1 and (FLOAT_KEY in value or DICT_KEY in value)
         return f'{{"{DICT_KEY}":{text}}}' if ambiguous else text
     _surprise()
+
+
+def _object_of_any(value: FrozenDict) -> str:
+    text = ""
+    for key, v in value.items():
+        name = encode_basestring_ascii(key) if key.__class__ is str and key.isascii() else quote(key)
+        text += f",{name}:{_text_of_any(v)}"
+    return "{" + text[1:] + "}"

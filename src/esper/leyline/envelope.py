@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 from esper.leyline.codec import check_mapping
@@ -14,7 +14,7 @@ from esper.leyline.payload import Payload
 from esper.leyline.shapes import Shape, shorten
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
 
-__all__ = ["ENVELOPE", "PAYLOADS", "SEVERITIES", "event_from_dict", "event_from_json", "event_to_dict"]
+__all__ = ["ENVELOPE", "PAYLOADS", "REQUIRED", "SEVERITIES", "event_from_dict", "event_from_json", "event_to_dict"]
 
 PAYLOADS: dict[str, type[Payload]] = {event_type.name: cls for cls, event_type in EVENT_TYPES.items()}
 """The payload class of every event type, by the name that stands in the log."""
@@ -30,7 +30,7 @@ ENVELOPE: dict[str, Shape] = {
 """The fields of the event and what each holds as a mapping; event type, timestamp and severity are text there."""
 
 # An id or a time made up by the reader would be a lie, so these may not be left out although they have a default.
-_REQUIRED = frozenset({"event_id", "event_type", "timestamp", "data"})
+REQUIRED = frozenset({"event_id", "event_type", "timestamp", "data"})
 
 
 def event_to_dict(event: TelemetryEvent) -> dict[str, object]:
@@ -64,8 +64,8 @@ def event_from_json(record: dict[str, Any]) -> TelemetryEvent:
             return TelemetryEvent(
                 event_id=_plain(record["event_id"]),
                 timestamp=datetime.fromisoformat(record["timestamp"]),
-                seed_id=record["seed_id"] and _plain(record["seed_id"]),
-                slot_id=record["slot_id"] and _plain(record["slot_id"]),
+                seed_id=_plain_or_none(record["seed_id"]),
+                slot_id=_plain_or_none(record["slot_id"]),
                 epoch=_plain_int(record["epoch"]),
                 group_id=_plain(record["group_id"]),
                 data=codec.from_json(record["data"]),
@@ -85,6 +85,10 @@ def _plain(text: Any) -> str:
     raise TypeError
 
 
+def _plain_or_none(text: Any) -> str | None:
+    return None if text is None else _plain(text)
+
+
 def _plain_int(number: Any) -> int | None:
     if number is None or number.__class__ is int:
         return number
@@ -94,19 +98,15 @@ def _plain_int(number: Any) -> int | None:
 def _event(mapping: object, *, wire: bool) -> TelemetryEvent:
     # The payload is checked by its own codec, once its class is known.
     envelope = {**mapping, "data": None} if isinstance(mapping, Mapping) and "data" in mapping else mapping
-    values = check_mapping("TelemetryEvent", ENVELOPE, _REQUIRED, envelope, wire=wire)
+    values = check_mapping("TelemetryEvent", ENVELOPE, REQUIRED, envelope, wire=wire)
     assert isinstance(mapping, Mapping)
     problems: list[FieldProblem] = []
     cls = PAYLOADS.get(values["event_type"])
     if cls is None:
         problems.append(FieldProblem("event_type", f"one of {', '.join(PAYLOADS)}", shorten(values["event_type"])))
-    try:
-        values["timestamp"] = datetime.fromisoformat(values["timestamp"])
-    except ValueError:
-        problems.append(FieldProblem("timestamp", "a time in ISO 8601", shorten(values["timestamp"])))
-    else:
-        if values["timestamp"].utcoffset() is None:
-            problems.append(FieldProblem("timestamp", "a time with its zone", shorten(values["timestamp"].isoformat())))
+    time = _time(values["timestamp"])
+    if time is None:
+        problems.append(FieldProblem("timestamp", "a time in ISO 8601 with its zone", shorten(values["timestamp"])))
     if values.get("severity", "info") not in SEVERITIES:
         problems.append(
             FieldProblem("severity", f"one of {', '.join(get_args(Severity))}", shorten(values["severity"]))
@@ -114,6 +114,16 @@ def _event(mapping: object, *, wire: bool) -> TelemetryEvent:
     if cls is None or problems:
         raise FieldTypeError("TelemetryEvent", problems=tuple(problems))
     del values["event_type"]
+    values["timestamp"] = time
     codec = cls._codec
     values["data"] = (codec.from_json if wire else codec.from_dict)(mapping["data"])
     return TelemetryEvent(**values)
+
+
+def _time(text: str) -> datetime | None:
+    """Return a time in UTC, or None when the text is none or lacks its zone."""
+    try:
+        time = datetime.fromisoformat(text)
+        return None if time.utcoffset() is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from types import NoneType
 from typing import Any, NoReturn
 
-__all__ = ["FrozenDict", "FrozenList", "freeze", "thaw"]
+__all__ = ["FrozenDict", "FrozenList", "freeze", "frozen_dict", "frozen_list", "thaw"]
 
 ATOMS = frozenset({str, int, float, bool, NoneType})
 
@@ -19,8 +19,8 @@ _DEEP = 50
 
 _new_dict: Callable[[type[dict[Any, Any]]], dict[Any, Any]] = dict.__new__
 _new_list: Callable[[type[list[Any]]], list[Any]] = list.__new__
-_fill_dict = dict.update
-_fill_list = list.extend
+_fill_dict: Callable[[Any, Any], None] = dict.update
+_fill_list: Callable[[Any, Any], None] = list.extend
 
 
 def _refuse(self: object, *_args: object, **_kwargs: object) -> NoReturn:
@@ -40,7 +40,7 @@ class FrozenDict(dict[Any, Any]):
     def __reduce__(self) -> tuple[object, ...]:
         return freeze, (dict(self),)
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
+    __init__ = __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
 
 
@@ -56,14 +56,15 @@ class FrozenList(list[Any]):
     def __reduce__(self) -> tuple[object, ...]:
         return freeze, (list(self),)
 
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    __init__ = __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
     append = clear = extend = insert = pop = remove = reverse = sort = _refuse
 
 
 def freeze(value: Any) -> Any:
     """Copy every dict and list in a value, at any depth, into one that cannot change.
 
-    Never raises for content: cycles keep their shape, and what is neither dict, list nor tuple is kept as it is.
+    Never raises for content: cycles keep their shape, and what is neither dict, list nor tuple is kept as it is, as are
+    tuples that are nested more than fifty deep.
     """
     copies: dict[int, Any] = {}
     later: list[tuple[Any, Any]] = []
@@ -78,26 +79,30 @@ def _copy(value: Any, copies: dict[int, Any], later: list[tuple[Any, Any]], dept
     kind = value.__class__
     if kind in ATOMS or kind is FrozenDict or kind is FrozenList:
         return value
-    copy: Any
-    if kind is dict and ATOMS.issuperset(map(type, value.values())):
-        copy = _new_dict(FrozenDict)
-        _fill_dict(copy, value)
-        return copy
     if id(value) in copies:
         return copies[id(value)]
-    if isinstance(value, tuple):
-        if depth > _DEEP or ATOMS.issuperset(map(type, value)):
-            return value
-        copies[id(value)] = frozen = tuple([_copy(item, copies, later, depth + 1) for item in value])
-        return frozen
+    copy: Any
+    items: Iterable[Any]
     if isinstance(value, dict):
-        copy = _new_dict(FrozenDict)
+        copy, items, fill = _new_dict(FrozenDict), value.values(), _fill_dict
     elif isinstance(value, list):
-        copy = _new_list(FrozenList)
+        copy, items, fill = _new_list(FrozenList), value, _fill_list
     else:
+        return _copy_tuple(value, copies, later, depth) if isinstance(value, tuple) else value
+    if ATOMS.issuperset(map(type, items)):  # most of what there is
+        fill(copy, value)
+    else:
+        copies[id(value)] = copy
+        _fill(copy, value, copies, later, depth)
+    return copy
+
+
+def _copy_tuple(
+    value: tuple[Any, ...], copies: dict[int, Any], later: list[tuple[Any, Any]], depth: int
+) -> tuple[Any, ...]:
+    if depth > _DEEP or ATOMS.issuperset(map(type, value)):
         return value
-    copies[id(value)] = copy
-    _fill(copy, value, copies, later, depth)
+    copies[id(value)] = copy = tuple([_copy(item, copies, later, depth + 1) for item in value])
     return copy
 
 
@@ -105,9 +110,27 @@ def _fill(copy: Any, original: Any, copies: dict[int, Any], later: list[tuple[An
     if depth > _DEEP:
         later.append((copy, original))
     elif isinstance(copy, dict):
-        _fill_dict(copy, {key: _copy(item, copies, later, depth + 1) for key, item in original.items()})
+        _fill_dict(
+            copy, {k: v if v.__class__ in ATOMS else _copy(v, copies, later, depth + 1) for k, v in original.items()}
+        )
     else:
         _fill_list(copy, [_copy(item, copies, later, depth + 1) for item in original])
+
+
+def frozen_dict(items: dict[Any, Any]) -> FrozenDict:
+    """Copy a dict whose values cannot change into one that cannot change either."""
+    copy: Any = _new_dict(FrozenDict)
+    _fill_dict(copy, items)
+    frozen: FrozenDict = copy
+    return frozen
+
+
+def frozen_list(items: list[Any]) -> FrozenList:
+    """Copy a list whose items cannot change into one that cannot change either."""
+    copy: Any = _new_list(FrozenList)
+    _fill_list(copy, items)
+    frozen: FrozenList = copy
+    return frozen
 
 
 def thaw(value: Any) -> Any:

@@ -183,11 +183,12 @@ def _store(name: str, annotation: str) -> str:
     """Return the statement that stores one argument, a container as a frozen copy."""
     if "[" not in annotation:
         return f" if True: self.{name} = {name}"
+    none = f" if {name} is None: self.{name} = None\n el" if annotation.endswith("| None") else " "
     if annotation.startswith("dict[str, float]"):
         # The common container by far: two calls into C, once it is seen that nothing in it can change.
-        return f""" if {name}.__class__ is dict:
+        return f"""{none}if {name}.__class__ is dict:
   for item in {name}.values():
-   if item.__class__ is not float:
+   if item.__class__ is not float and item.__class__ is not int:
     self.{name} = freeze({name})
     break
   else:
@@ -195,11 +196,11 @@ def _store(name: str, annotation: str) -> str:
    fill_dict(copy, {name})
  else: self.{name} = freeze({name})"""
     if annotation.startswith(("tuple[str", "tuple[float")):
-        return f""" if {name}.__class__ is tuple and ATOMS.issuperset(map(type, {name})): self.{name} = {name}
+        return f"""{none}if {name}.__class__ is tuple and ATOMS.issuperset(map(type, {name})): self.{name} = {name}
  else: self.{name} = freeze(tuple({name}) if {name}.__class__ is list else {name})"""
     if annotation.startswith("tuple"):
-        return f" if True: self.{name} = freeze(tuple({name}) if {name}.__class__ is list else {name})"
-    return f" if True: self.{name} = freeze({name})"
+        return f"{none}if True: self.{name} = freeze(tuple({name}) if {name}.__class__ is list else {name})"
+    return f"{none}if True: self.{name} = freeze({name})"
 
 
 def unfrozen_twin(cls: type[Any]) -> type[Any]:

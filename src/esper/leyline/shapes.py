@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from esper.leyline.errors import FieldProblem
-from esper.leyline.frozen import FrozenDict, FrozenList, freeze
+from esper.leyline.frozen import FrozenDict, FrozenList, frozen_dict, frozen_list
 
 __all__ = [
     "DICT_KEY",
@@ -22,6 +22,8 @@ __all__ = [
     "NONFINITE_NAMES",
     "Shape",
     "check",
+    "check_dict",
+    "check_list",
     "is_unicode",
     "shapes_of",
     "shorten",
@@ -90,7 +92,23 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def check(shape: Shape, value: Any, path: str, report: Report, *, wire: bool) -> Any:
+Path: TypeAlias = "str | tuple[Path, object]"
+"""A field's name, or where a container is and the key or index in it. It becomes text only to tell a problem."""
+
+# What may be kept without a second look, by the kind of shape that asks for it.
+_PLAIN: dict[Kind, frozenset[type]] = {
+    "int": frozenset({int}),
+    "float": frozenset({float, int}),
+    "bool": frozenset({bool}),
+    "any": frozenset({float, int, bool, NoneType}),
+    **dict.fromkeys(("str", "tuple", "list", "dict"), frozenset()),
+}
+_TEXTUAL = frozenset({"str", "any"})
+_ANY = Shape("any", "a JSON value")
+_TEXT = Shape("str", "str")
+
+
+def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool) -> Any:
     """Return the value as the contract wants it, containers frozen; tell what is wrong with it.
 
     Args:
@@ -100,60 +118,34 @@ def check(shape: Shape, value: Any, path: str, report: Report, *, wire: bool) ->
         report: called for each problem; the returned value means nothing then.
         wire: whether the value was read from JSON, where floats that are not finite are text.
     """
-    if value is None and shape.nullable:
-        return None
+    kind = value.__class__
+    if kind in _PLAIN[shape.kind] or (value is None and shape.nullable):
+        return value
     if shape.kind == "any":
-        return _check_any(value, path, report, wire=wire)
-    if shape.item is None:
-        return _check_leaf(shape, value, path, report, wire=wire)
-    if shape.kind == "dict":
-        if isinstance(value, Mapping):
-            return freeze(_check_items(shape.item, value, path, report, wire=wire))
-    elif isinstance(value, list) or (shape.kind == "tuple" and isinstance(value, tuple)):
-        items = [check(shape.item, v, f"{path}[{i}]", report, wire=wire) for i, v in enumerate(value)]
-        return tuple(items) if shape.kind == "tuple" else freeze(items)
-    report(FieldProblem(path, shape.text, shorten(value)))
-    return None
-
-
-def _check_leaf(shape: Shape, value: Any, path: str, report: Report, *, wire: bool) -> Any:
-    kind = value.__class__
-    if shape.kind == "float":
-        if kind is float or kind is int:
-            return value
-        if wire and kind is str and value in NONFINITE:
-            return NONFINITE[value]
-    elif (shape.kind == "int" and kind is int) or (shape.kind == "bool" and kind is bool):
-        return value
+        return _check_any(value, path, report, wire)
+    if shape.item is not None:
+        if shape.kind == "dict" and (kind is dict or isinstance(value, Mapping)):
+            return check_dict(shape.item, value, path, report, wire)
+        if shape.kind != "dict" and (isinstance(value, list) or (shape.kind == "tuple" and isinstance(value, tuple))):
+            items = check_list(shape.item, value, path, report, wire)
+            return tuple(items) if shape.kind == "tuple" else frozen_list(items)
     elif shape.kind == "str" and kind is str:
-        if is_unicode(value):
+        if value.isascii() or is_unicode(value):
             return value
-        report(FieldProblem(path, "valid Unicode", f"a lone surrogate in {shorten(value)}"))
+        report(FieldProblem(_text(path), "valid Unicode", f"a lone surrogate in {shorten(value)}"))
         return None
-    report(FieldProblem(path, shape.text, shorten(value)))
+    elif shape.kind == "float" and wire and kind is str and value in NONFINITE:
+        return NONFINITE[value]
+    report(FieldProblem(_text(path), shape.text, shorten(value)))
     return None
 
 
-def _check_items(item: Shape, value: Mapping[Any, Any], path: str, report: Report, *, wire: bool) -> dict[str, Any]:
-    checked = {}
-    for key, v in value.items():
-        if key.__class__ is not str or not is_unicode(key):
-            report(FieldProblem(path, "keys of valid Unicode text", f"key {shorten(key)}"))
-        checked[key] = check(item, v, f"{path}[{key!r}]", report, wire=wire)
-    return checked
-
-
-_ANY = Shape("any", "a JSON value")
-
-
-def _check_any(value: Any, path: str, report: Report, *, wire: bool) -> Any:
+def _check_any(value: Any, path: Path, report: Report, wire: bool) -> Any:
     kind = value.__class__
-    if value is None or kind is bool or kind is int or kind is float:
-        return value
     if kind is str:
-        return _check_leaf(Shape("str", "str"), value, path, report, wire=wire)
+        return check(_TEXT, value, path, report, wire)
     if kind is list or kind is FrozenList:
-        return [_check_any(v, f"{path}[{i}]", report, wire=wire) for i, v in enumerate(value)]
+        return frozen_list(check_list(_ANY, value, path, report, wire))
     if kind is dict or kind is FrozenDict:
         if wire and len(value) == 1:
             ((key, inner),) = value.items()
@@ -161,6 +153,33 @@ def _check_any(value: Any, path: str, report: Report, *, wire: bool) -> Any:
                 return NONFINITE[inner]
             if key == DICT_KEY and inner.__class__ is dict:
                 value = inner
-        return _check_items(_ANY, value, path, report, wire=wire)
-    report(FieldProblem(path, _ANY.text, shorten(value)))
+        return check_dict(_ANY, value, path, report, wire)
+    report(FieldProblem(_text(path), _ANY.text, shorten(value)))
     return None
+
+
+def check_dict(item: Shape, value: Mapping[Any, Any], path: Path, report: Report, wire: bool) -> FrozenDict:
+    """Do as `check` for the values of a dict, and for its keys."""
+    plain, checked = _PLAIN[item.kind], {}
+    text = str if item.kind in _TEXTUAL else None
+    for key, v in value.items():
+        if key.__class__ is not str or not (key.isascii() or is_unicode(key)):
+            report(FieldProblem(_text(path), "keys of valid Unicode text", f"key {shorten(key)}"))
+        kind = v.__class__
+        fine = kind in plain or (kind is text and v.isascii())
+        checked[key] = v if fine else check(item, v, (path, key), report, wire)
+    return frozen_dict(checked)
+
+
+def check_list(item: Shape, value: Sequence[Any], path: Path, report: Report, wire: bool) -> list[Any]:
+    """Do as `check` for the items of a list or tuple."""
+    plain = _PLAIN[item.kind]
+    text = str if item.kind in _TEXTUAL else None
+    return [
+        v if v.__class__ in plain or (v.__class__ is text and v.isascii()) else check(item, v, (path, i), report, wire)
+        for i, v in enumerate(value)
+    ]
+
+
+def _text(path: Path) -> str:
+    return path if isinstance(path, str) else f"{_text(path[0])}[{path[1]!r}]"

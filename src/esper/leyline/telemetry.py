@@ -55,7 +55,7 @@ class TrainingStartedPayload(Payload):
     slot_ids: tuple[str, ...]
     """Every slot of the host, from input to output."""
     seed: int
-    """Seed from which initialisation, shuffling and sampling derive their own generators."""
+    """Seed from which initialisation, shuffling and sampling derive their own generators. Unit: 1; any integer."""
     n_episodes: int
     """Episodes planned for the run, over all environments. Unit: episodes; 1 or more."""
     lr: float
@@ -582,7 +582,10 @@ def _event_type_of(data: object, event_type: TelemetryEventType | None) -> Telem
 def _in_utc(timestamp: datetime) -> datetime:
     if timestamp.utcoffset() is None:
         raise ValueError(f"timestamp {timestamp} has no time zone; use datetime.now(UTC)")
-    return timestamp.astimezone(UTC)
+    try:
+        return timestamp.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"timestamp {timestamp} has no counterpart in UTC") from None
 
 
 compile_init(

@@ -27,6 +27,7 @@ from __future__ import annotations
 import heapq
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,7 +38,15 @@ from typing import IO, Any, Literal, NoReturn, TypeAlias
 
 from esper.leyline.codec import quote
 from esper.leyline.envelope import SEVERITIES, event_from_dict, event_from_json, event_to_dict
-from esper.leyline.errors import MissingFieldError, PayloadError, UnknownFieldError, WireError, WireProblem
+from esper.leyline.errors import (
+    FieldProblem,
+    FieldTypeError,
+    MissingFieldError,
+    PayloadError,
+    UnknownFieldError,
+    WireError,
+    WireProblem,
+)
 from esper.leyline.telemetry import TelemetryEvent
 
 __all__ = [
@@ -90,9 +99,10 @@ def encode_event(event: TelemetryEvent) -> str:
             f'"slot_id":{_optional(event.slot_id)},"epoch":{_epoch(event.epoch)},"group_id":{quote(group_id)},'
             f'"data":{data},"message":{quote(message)},"severity":{_severity(event.severity)}}}'
         )
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it was, a PayloadError tells it
         event_from_dict(event_to_dict(event))  # tells what is wrong
-        raise
+        problem = FieldProblem("epoch", "an integer that can be written", "one of too many digits")
+        raise FieldTypeError("TelemetryEvent", problems=(problem,)) from None
 
 
 def _optional(text: str | None) -> str:
@@ -156,17 +166,30 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-_fast = JSONDecoder(parse_constant=_not_json)
+class _Counted(threading.local):
+    keys = 0
+
+
+_counted = _Counted()
+
+
+def _count(made: dict[str, Any]) -> dict[str, Any]:
+    _counted.keys += len(made)
+    return made
+
+
+_fast = JSONDecoder(parse_constant=_not_json, object_hook=_count)
 _strict = JSONDecoder(parse_constant=_not_json, object_pairs_hook=_object)
 
 
 def _parse(text: str) -> Any:
     try:
+        _counted.keys = 0
         value, end = _fast.raw_decode(text)
         if end != len(text):
             raise WireError("json", f"not JSON: more text after the object, at column {end + 1}")
         # Every key has a colon. When there are more, they stand in texts, or a key came twice and one value is lost.
-        if text.count(":") != _keys(value):
+        if text.count(":") != _counted.keys + _colons_of_timestamp(value, text):
             _strict.raw_decode(text)
     except JSONDecodeError as error:
         raise WireError("json", f"not JSON: {error.msg} at column {error.colno}") from None
@@ -179,19 +202,10 @@ def _parse(text: str) -> Any:
     return value
 
 
-def _keys(value: Any) -> int:
-    """Count the colons of a parsed value that are accounted for: one a key, and those of the timestamp."""
-    count, parts = 0, [value]
-    for part in parts:
-        if part.__class__ is dict:
-            count += len(part)
-            parts += [v for v in part.values() if v.__class__ is dict or v.__class__ is list]
-        elif part.__class__ is list:
-            parts += [v for v in part if v.__class__ is dict or v.__class__ is list]
-    if value.__class__ is dict:
-        timestamp = value.get("timestamp")
-        count += timestamp.count(":") if timestamp.__class__ is str else 0
-    return count
+def _colons_of_timestamp(value: Any, text: str) -> int:
+    """Count the colons in the one text that always has some, as they stand there: an escaped colon is none."""
+    timestamp = value.get("timestamp") if value.__class__ is dict else None
+    return timestamp.count(":") if timestamp.__class__ is str and f'"{timestamp}"' in text else 0
 
 
 def log_files(source: str | os.PathLike[str]) -> list[Path]:

@@ -1,0 +1,192 @@
+"""What is known about a run beside its events: ``run.json``, as frozen dataclasses.
+
+Reading checks every field against these classes; a file that does not fit is refused with the name of the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import fmean, stdev
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
+
+from esper.leyline.shapes import NONFINITE, shorten
+
+__all__ = [
+    "Estimate",
+    "Evaluation",
+    "PolicyScore",
+    "RunInfo",
+    "RunInfoError",
+    "RunStatus",
+    "SinkBooks",
+    "parse_run_info",
+]
+
+RunStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed"]
+"""How a run ended. One that says it is running and is not was killed."""
+
+
+class RunInfoError(ValueError):
+    """A run.json is not what it should be; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over episodes."""
+
+    mean: float
+    """In the unit of what was measured."""
+    standard_error: float
+    """Sample standard deviation over the square root of the number of episodes; same unit, 0 or more."""
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Estimate:
+        """Estimate the mean of two or more samples."""
+        return cls(fmean(samples), stdev(samples) / math.sqrt(len(samples)))
+
+    def errors_above(self, other: Estimate) -> float:
+        """Return by how many standard errors of the difference this mean exceeds another.
+
+        Negative when it is lower; infinite when both are exact and differ, 0 when they are the same.
+        """
+        difference = self.mean - other.mean
+        error = math.hypot(self.standard_error, other.standard_error)
+        if error == 0.0:
+            return math.copysign(math.inf, difference) if difference else 0.0
+        return difference / error
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyScore:
+    """How one policy did."""
+
+    reward: Estimate
+    """Undiscounted return of an episode. Unit: reward."""
+    val_accuracy: Estimate
+    """Final validation accuracy, which the reward follows. Unit: fraction; 0 to 1."""
+    test_accuracy: Estimate
+    """Final accuracy on held-out data, which nothing follows. Unit: fraction; 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Three policies on the same fresh episodes."""
+
+    episodes: int
+    """Played by each policy. Unit: episodes; 2 or more."""
+    learnt: PolicyScore
+    random: PolicyScore
+    """Every head uniform over what is allowed."""
+    do_nothing: PolicyScore
+    """WAIT at every step: the bare host."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkBooks:
+    """What became of the events of one sink: ``emitted == delivered + rejected + dropped + queued``.
+
+    Unit of all counts: events; 0 or more.
+    """
+
+    name: str
+    durable: bool
+    """Whether what it dropped is a loss; a live view may skip."""
+    emitted: int
+    delivered: int
+    rejected: int
+    dropped: int
+    queued: int
+    lag: float
+    """Everything emitted longer ago than this has left the queue. Unit: seconds; 0 or more."""
+    set_aside: bool
+    """Whether the sink failed and was offered nothing any more."""
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What is known about a run beside its events."""
+
+    status: RunStatus
+    started: datetime
+    """When the run began, in UTC."""
+    ended: datetime | None = None
+    """When it ended, in UTC; None while it runs."""
+    configuration: dict[str, Any]
+    """Every option by name, with the value the run had."""
+    versions: dict[str, str]
+    """Of esper, Python and the libraries that decide results, by name."""
+    sinks: tuple[SinkBooks, ...] = ()
+    """The books of every sink when this was written."""
+    evaluation: Evaluation | None = None
+    """None before it was made, and when it was not asked for."""
+    error: str | None = None
+    """What ended a failed run, in a line."""
+
+
+def parse_run_info(text: str, source: str) -> RunInfo:
+    """Make a RunInfo of the text of a run.json.
+
+    Args:
+        text: what the file holds.
+        source: name of the file, for the message.
+
+    Raises:
+        RunInfoError: the text is not JSON, or a field is missing, unknown or of another type.
+    """
+    try:
+        return cast("RunInfo", _record(RunInfo, json.loads(text), ""))
+    except json.JSONDecodeError as error:
+        raise RunInfoError(f"{source}:{error.lineno}: not JSON: {error.msg}") from None
+    except RunInfoError as error:
+        raise RunInfoError(f"{source}: {error}") from None
+
+
+def _record(cls: type[Any], value: object, path: str) -> object:
+    if not isinstance(value, dict):
+        raise _refusal(path, "an object", value)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = [name for name in value if name not in fields]
+    missing = [name for name, f in fields.items() if name not in value and f.default is dataclasses.MISSING]
+    if missing or unknown:
+        told = [*(f"{path}{name} is missing" for name in missing), *(f"{path}{name} is unknown" for name in unknown)]
+        raise RunInfoError(", ".join(told))
+    hints = get_type_hints(cls)
+    return cls(**{name: _value(hints[name], item, f"{path}{name}") for name, item in value.items()})
+
+
+def _value(hint: Any, value: Any, path: str) -> object:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        (inner,) = (arg for arg in args if arg is not NoneType)
+        return None if value is None else _value(inner, value, path)
+    if hint is Any or (origin is Literal and value in args) or (hint in (str, int, bool) and value.__class__ is hint):
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _record(cast("type[Any]", hint), value, f"{path}.")
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(args[0], item, f"{path}[{index}]") for index, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: _value(args[1], item, f"{path}[{key!r}]") for key, item in value.items()}
+    if hint is float and value.__class__ in (int, float):
+        return float(value)
+    if hint is float and value.__class__ is str and value in NONFINITE:
+        return NONFINITE[value]
+    if hint is datetime and isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            pass
+    raise _refusal(
+        path, " or ".join(map(repr, args)) if origin is Literal else getattr(hint, "__name__", str(hint)), value
+    )
+
+
+def _refusal(path: str, expected: str, value: object) -> RunInfoError:
+    return RunInfoError(f"{path.rstrip('.') or 'the file'}: expected {expected}, got {shorten(value)}")

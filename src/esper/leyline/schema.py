@@ -1,0 +1,171 @@
+"""The log described for others: a JSON Schema of a line, and SQL views for DuckDB. Both are made from the fields.
+
+The schema accepts every line that `encode_event` writes, and rejects what `decode_event` rejects, except that a
+validator
+
+- takes ``3.0`` for an integer;
+- does not see what parsing has lost: a key that stands twice, a number beyond every float;
+- takes text with a lone surrogate, and an integer of more digits than Python reads;
+- checks the calendar of a timestamp only when it is told to check formats.
+
+The other way round, the schema asks for a timestamp as it is written; `decode_event` takes any form of ISO 8601 that
+has a zone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, get_args
+
+from esper.leyline.envelope import ENVELOPE, PAYLOADS, REQUIRED
+from esper.leyline.event_types import Severity
+from esper.leyline.glossary import Meaning, meanings
+from esper.leyline.payload import Payload, is_optional
+from esper.leyline.shapes import NONFINITE, Shape, shapes_of
+from esper.leyline.telemetry import TelemetryEvent
+from esper.leyline.wire import SCHEMA_VERSION, log_files
+
+__all__ = ["duckdb_views", "json_schema"]
+
+_TIMESTAMP = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$"
+_FLOAT = {
+    "description": "A number; one that is not finite is a string, because JSON has none.",
+    "anyOf": [{"type": "number"}, {"enum": list(NONFINITE)}],
+}
+_ANY = {
+    "description": 'Any JSON. {"$float": "NaN"} is a float that is not finite ("Infinity" and "-Infinity" likewise), '
+    'and {"$dict": {…}} is an object that would otherwise be taken for one of the two.',
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a line of a log."""
+    about = meanings(TelemetryEvent)
+    properties = {name: _described(_type(shape), about[name]) for name, shape in ENVELOPE.items()}
+    properties["event_type"]["enum"] = list(PAYLOADS)
+    properties["timestamp"] |= {"format": "date-time", "pattern": _TIMESTAMP}
+    properties["severity"]["enum"] = list(get_args(Severity))
+    properties["data"] = _described({"type": "object"}, about["data"])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A line of an esper log",
+        "description": "One event. `event_type` says what `data` holds; a field that was not supplied is left out.",
+        "type": "object",
+        "required": ["schema_version", *(name for name in ENVELOPE if name in REQUIRED)],
+        "properties": {"schema_version": {"const": SCHEMA_VERSION}, **properties},
+        "additionalProperties": False,
+        "allOf": [
+            {
+                "if": {"properties": {"event_type": {"const": event_type}}, "required": ["event_type"]},
+                "then": {"properties": {"data": {"$ref": f"#/$defs/{cls.__name__}"}}},
+            }
+            for event_type, cls in PAYLOADS.items()
+        ],
+        "$defs": {**{cls.__name__: _payload(cls) for cls in PAYLOADS.values()}, "float": _FLOAT, "any": _ANY},
+    }
+
+
+def _payload(cls: type[Payload]) -> dict[str, Any]:
+    properties, required = {}, []
+    shapes, about = shapes_of(cls), meanings(cls)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
+        properties[field.name] = _described(_type(shapes[field.name]), about[field.name])
+        if is_optional(field):
+            properties[field.name]["default"] = field.default
+        else:
+            required.append(field.name)
+    return {
+        "description": _summary(cls),
+        "type": "object",
+        "required": required,
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _summary(cls: type[Payload]) -> str:
+    return " ".join((cls.__doc__ or "").split())
+
+
+def _type(shape: Shape) -> dict[str, Any]:
+    if shape.nullable:
+        return {"anyOf": [_type(dataclasses.replace(shape, nullable=False)), {"type": "null"}]}
+    if shape.item is not None:
+        if shape.kind == "dict":
+            return {"type": "object", "additionalProperties": _type(shape.item)}
+        return {"type": "array", "items": _type(shape.item)}
+    if shape.kind in {"float", "any"}:
+        return {"$ref": f"#/$defs/{shape.kind}"}
+    return {"type": {"int": "integer", "str": "string", "bool": "boolean"}[shape.kind]}
+
+
+def _described(schema: dict[str, Any], meaning: Meaning) -> dict[str, Any]:
+    described = schema | {"description": meaning.text}
+    return described if meaning.unit is None else described | {"x-unit": meaning.unit, "x-range": meaning.range}
+
+
+def duckdb_views(source: str | os.PathLike[str]) -> str:
+    """Return SQL that lets DuckDB query a log: a view ``events``, and one for each event type, named after it.
+
+    Every column has the type of its field; what was not supplied is NULL; floats that are not finite are ``nan`` and
+    ``inf``. A torn last line is left out, as is any line that is no JSON (`esper validate` tells those), and a value
+    that does not fit its column, such as an integer beyond 64 bits, is an error of the query. Where a payload has a
+    field of the same name, the envelope's is called ``event_…``.
+
+    Args:
+        source: a log file or a run directory.
+
+    Raises:
+        FileNotFoundError: there is nothing to read.
+    """
+    files = ", ".join(_quoted(os.fspath(path.resolve())) for path in log_files(source))
+    # Read as text, because ignore_errors would drop a line of another type in silence; the casts do not.
+    raw = ", ".join(f"{name}: '{'JSON' if name == 'data' else 'VARCHAR'}'" for name in ["schema_version", *ENVELOPE])
+    typed = ", ".join(f"CAST({name} AS {type_}) AS {name}" for name, type_ in _envelope_columns().items())
+    lines = f"read_json([{files}], format = 'newline_delimited', ignore_errors = true, columns = {{{raw}}})"
+    known = f"event_type IS NOT NULL AND CAST(schema_version AS INTEGER) <= {SCHEMA_VERSION}"
+    statements = [f"CREATE OR REPLACE VIEW events AS SELECT event_type, {typed}, data\nFROM {lines}\nWHERE {known}"]
+    for event_type, cls in PAYLOADS.items():
+        statements += _payload_view(event_type, cls)
+    return ";\n\n".join(statements) + ";\n"
+
+
+def _envelope_columns() -> dict[str, str]:
+    columns = {name: _column_type(shape) for name, shape in ENVELOPE.items() if name not in {"event_type", "data"}}
+    return columns | {"timestamp": "TIMESTAMP"}
+
+
+def _payload_view(event_type: str, cls: type[Payload]) -> list[str]:
+    view, shapes = event_type.lower(), shapes_of(cls)
+    envelope = {f"event_{name}" if name in shapes else name: name for name in _envelope_columns()}
+    columns = [name if name == column else f"{name} AS {column}" for column, name in envelope.items()]
+    columns += [f"CAST(data->{'>' * _is_text(s)}'{name}' AS {_column_type(s)}) AS {name}" for name, s in shapes.items()]
+    about = {column: meanings(TelemetryEvent)[name] for column, name in envelope.items()} | meanings(cls)
+    selected = ",\n  ".join(columns)
+    return [
+        f"CREATE OR REPLACE VIEW {view} AS SELECT\n  {selected}\nFROM events WHERE event_type = '{event_type}'",
+        f"COMMENT ON VIEW {view} IS {_quoted(_summary(cls))}",
+        *(f"COMMENT ON COLUMN {view}.{column} IS {_quoted(_sentence(m))}" for column, m in about.items()),
+    ]
+
+
+def _sentence(meaning: Meaning) -> str:
+    return meaning.text if meaning.unit is None else f"{meaning.text} Unit: {meaning.unit}; {meaning.range}."
+
+
+def _is_text(shape: Shape) -> bool:
+    """Whether a column is read from the text of the JSON value rather than from the value."""
+    return shape.item is None and shape.kind != "any"
+
+
+def _column_type(shape: Shape) -> str:
+    if shape.item is None:
+        return {"int": "BIGINT", "float": "DOUBLE", "str": "VARCHAR", "bool": "BOOLEAN", "any": "JSON"}[shape.kind]
+    if shape.kind == "dict":
+        return f"MAP(VARCHAR, {_column_type(shape.item)})"
+    return f"{_column_type(shape.item)}[]"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

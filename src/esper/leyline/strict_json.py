@@ -1,0 +1,79 @@
+"""Any record as strict JSON: dataclasses as objects, floats that are not finite as text, times in ISO 8601.
+
+For what people and other programs read once; the log has its own, faster way, and a way back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from functools import singledispatch
+from typing import TypeAlias
+
+from esper.leyline.payload import Payload
+from esper.leyline.shapes import NONFINITE_NAMES
+from esper.leyline.telemetry import TelemetryEvent
+
+__all__ = ["JsonValue", "plain", "strict_json"]
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+
+def strict_json(value: object) -> str:
+    """Return indented JSON text that every parser reads.
+
+    Raises:
+        TypeError: the value holds what JSON has no form for.
+    """
+    return json.dumps(plain(value), indent=2, allow_nan=False)
+
+
+@singledispatch
+def plain(value: object) -> JsonValue:
+    """Return a value in JSON's own types. Other rooms register what is theirs.
+
+    Raises:
+        TypeError: there is no form for it.
+    """
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+@plain.register
+def _(value: bool | int | str | None) -> JsonValue:
+    return value
+
+
+@plain.register
+def _(value: float) -> JsonValue:
+    return value if math.isfinite(value) else NONFINITE_NAMES[repr(value)]
+
+
+@plain.register
+def _(value: datetime) -> JsonValue:
+    return value.isoformat()
+
+
+@plain.register
+def _(value: Enum) -> JsonValue:
+    return value.name
+
+
+@plain.register
+def _(value: Payload | TelemetryEvent) -> JsonValue:
+    return plain(value.to_dict())
+
+
+@plain.register(Mapping)
+def _(value: Mapping[object, object]) -> JsonValue:
+    return {"null" if key is None else str(plain(key)): plain(item) for key, item in value.items()}
+
+
+@plain.register(Sequence)
+def _(value: Sequence[object]) -> JsonValue:
+    return [plain(item) for item in value]

@@ -1,0 +1,113 @@
+"""For tests of code that tells or reads events: strategies that make any event the contract allows, and `same`.
+
+The strategies are derived from the payloads' fields, so what they make covers every field, also the next one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar, get_args
+
+from esper.leyline.event_types import Severity
+from esper.leyline.payload import Payload, is_optional
+from esper.leyline.shapes import DICT_KEY, FLOAT_KEY, NONFINITE, Shape, shapes_of
+from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise ImportError("esper.leyline.testing needs hypothesis: pip install 'esper-telemetry[dev]'") from error
+
+__all__ = ["FLOATS", "INTEGERS", "JSON", "TEXT", "events", "payloads", "same", "values"]
+
+P = TypeVar("P", bound=Payload)
+
+TEXT: st.SearchStrategy[str] = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
+    ["", "\0", '"\\', "\u2028", "é", "\uffff", "\U0001f331", "\U0010ffff", FLOAT_KEY, DICT_KEY, *NONFINITE]
+)
+"""Text of every plane; lone surrogates are not valid Unicode and so not in it."""
+INTEGERS: st.SearchStrategy[int] = st.integers() | st.sampled_from([2**53 + 1, -(2**64), 10**400])
+"""Integers of any size."""
+FLOATS: st.SearchStrategy[float] = st.floats() | st.sampled_from(
+    [math.nan, math.inf, -math.inf, -0.0, 5e-324, -sys.float_info.min, sys.float_info.max]
+)
+"""Floats, those that are not finite, negative zero and subnormal ones among them."""
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | INTEGERS | FLOATS | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+"""What may stand in a container of Any, keys that look like the wire's own among it."""
+
+_LEAVES: dict[str, st.SearchStrategy[Any]] = {
+    "int": INTEGERS,
+    "float": FLOATS | INTEGERS,
+    "str": TEXT,
+    "bool": st.booleans(),
+    "any": JSON,
+}
+
+
+def values(shape: Shape) -> st.SearchStrategy[Any]:
+    """Make values that a field of this shape may hold."""
+    if shape.item is None:
+        made = _LEAVES[shape.kind]
+    elif shape.kind == "dict":
+        made = st.dictionaries(TEXT, values(shape.item), max_size=3)
+    else:
+        made = st.lists(values(shape.item), max_size=3)
+        made = made.map(tuple) if shape.kind == "tuple" else made
+    return st.none() | made if shape.nullable else made
+
+
+def payloads(cls: type[P]) -> st.SearchStrategy[P]:
+    """Make payloads of one class; optional fields are supplied or not, whatever their value."""
+    made = {name: values(shape) for name, shape in shapes_of(cls).items()}
+    optional = {f.name for f in dataclasses.fields(cls) if is_optional(f)}  # type: ignore[arg-type]  # it is a dataclass
+    return st.fixed_dictionaries(
+        {name: strategy for name, strategy in made.items() if name not in optional},
+        optional={name: strategy for name, strategy in made.items() if name in optional},
+    ).map(lambda told: cls(**told))
+
+
+def events() -> st.SearchStrategy[TelemetryEvent]:
+    """Make events with a payload of any class."""
+    zones = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+    return st.builds(
+        TelemetryEvent,
+        event_id=TEXT,
+        timestamp=st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=zones),  # noqa: DTZ001 - bounds are naive
+        seed_id=st.none() | TEXT,
+        slot_id=st.none() | TEXT,
+        epoch=st.none() | INTEGERS,
+        group_id=TEXT,
+        data=st.one_of([payloads(cls) for cls in EVENT_TYPES]),
+        message=TEXT,
+        severity=st.sampled_from(get_args(Severity)),
+    )
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two events, payloads or values tell exactly the same.
+
+    Stricter than ``==``: 1, 1.0 and True differ, so do 0.0 and -0.0, and so do payloads that were supplied different
+    fields. NaN is the same as NaN. A frozen container is the same as the plain one.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return repr(one) == repr(other)
+    if isinstance(one, Payload) and isinstance(other, Payload) and one.supplied != other.supplied:
+        return False
+    if isinstance(one, Payload | TelemetryEvent):
+        return all(same(getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(one))  # type: ignore[arg-type]
+    return one == other

@@ -1,0 +1,42 @@
+"""Every field says what it means, and every figure in what unit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from esper.leyline import PPOUpdatePayload, TelemetryEvent, TelemetryPayload
+from esper.leyline.glossary import Meaning, field_table, meanings
+from esper.leyline.shapes import shapes_of
+
+
+def test_every_field_has_a_docstring(cls: type[TelemetryPayload]) -> None:
+    assert [*meanings(cls)] == [f.name for f in dataclasses.fields(cls)]
+    assert all(meaning.text.endswith((".", "html")) for meaning in meanings(cls).values())
+
+
+def test_every_figure_has_a_unit_and_a_range(cls: type[TelemetryPayload]) -> None:
+    for name, shape in shapes_of(cls).items():
+        meaning = meanings(cls)[name]
+        assert "Unit:" not in meaning.text, name
+        if shape.kind in {"int", "float"}:
+            assert meaning.unit, name
+            assert meaning.range, name
+
+
+def test_the_event_s_fields_have_docstrings_too() -> None:
+    assert [*meanings(TelemetryEvent)] == [f.name for f in dataclasses.fields(TelemetryEvent)]
+
+
+def test_unit_and_range_are_taken_out_of_the_sentence_and_the_source_stays() -> None:
+    assert meanings(PPOUpdatePayload)["explained_variance"] == Meaning(
+        text="1 - Var(returns - values) / Var(returns) over the batch before the update.",
+        unit="1",
+        range="at most 1, higher is better, NaN when Var(returns) is below 1e-8",
+    )
+    assert meanings(PPOUpdatePayload)["kl_divergence"].text.endswith("Source: http://joschu.net/blog/kl-approx.html")
+
+
+def test_the_table_has_a_row_a_field(cls: type[TelemetryPayload]) -> None:
+    rows = [row for row in field_table().splitlines() if row.startswith(f"| {cls.__name__} |")]
+    assert len(rows) == len(dataclasses.fields(cls))
+    assert all(row.replace("\\|", "").count("|") == 8 for row in rows)

@@ -1,0 +1,80 @@
+"""`validate` tells bad lines like a compiler, counts them, and says so by its status."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from esper.leyline import EpochCompletedPayload, TelemetryEvent
+from esper.leyline.validate import validate
+from esper.leyline.wire import encode_event
+
+LINE = encode_event(TelemetryEvent(data=EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=3)))
+STRANGER = LINE.replace('"env_id"', '"env"')
+
+
+def told(*sources: Path | str, as_json: bool = False) -> tuple[int, list[str]]:
+    out = io.StringIO()
+    status = validate([str(source) for source in sources], as_json=as_json, out=out)
+    return status, out.getvalue().splitlines()
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "good.jsonl"
+    path.write_text(f"{LINE}\n" * 3)
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(f"{LINE}\n{STRANGER}\n\n{STRANGER}\n{LINE}\n{LINE[:50]}")
+    return path
+
+
+def test_a_log_of_events_only_is_valid(good: Path) -> None:
+    assert told(good) == (0, ["3 events, 0 invalid lines"])
+
+
+def test_each_bad_line_is_told_by_file_and_line_and_counted_by_kind(good: Path, bad: Path) -> None:
+    status, lines = told(good, bad)
+    assert status == 1
+    assert lines[0] == f"{bad}:2: missing: EpochCompletedPayload: missing env_id; unknown env"
+    assert lines[1] == f"{bad}:3: empty: an empty line"
+    assert lines[2].startswith(f"{bad}:4: missing: ")
+    assert lines[3].startswith(f"{bad}:6: torn: the log ends within this line (")
+    assert lines[4:] == ["5 events, 4 invalid lines: 2 missing, 1 empty, 1 torn"]
+
+
+def test_json_tells_the_same_to_machines_with_the_raw_text(bad: Path) -> None:
+    status, lines = told(bad, as_json=True)
+    *records, summary = map(json.loads, lines)
+    assert status == 1
+    assert [(r["file"], r["line"], r["kind"]) for r in records] == [
+        (str(bad), 2, "missing"), (str(bad), 3, "empty"), (str(bad), 4, "missing"), (str(bad), 6, "torn"),
+    ]  # fmt: skip
+    assert records[0]["text"] == STRANGER
+    assert summary == {"events": 2, "invalid": {"missing": 2, "empty": 1, "torn": 1}, "unreadable": {}}
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_is_read_all_the_same(tmp_path: Path, good: Path, bad: Path) -> None:
+    nowhere = tmp_path / "none.jsonl"
+    status, lines = told(nowhere, bad, good)
+    assert status == 2
+    assert lines[0] == f"{nowhere}: cannot be read: no such log: {nowhere}"
+    assert lines[-1].startswith("5 events, 4 invalid lines")
+    status, lines = told(nowhere, as_json=True)
+    assert (status, [*json.loads(lines[-1])["unreadable"]]) == (2, [str(nowhere)])
+
+
+def test_a_run_directory_is_validated_shard_by_shard(tmp_path: Path) -> None:
+    for rank, text in enumerate((LINE, "x")):
+        (tmp_path / f"events-rank{rank}.jsonl").write_text(f"{text}\n")
+    status, lines = told(tmp_path)
+    assert status == 1
+    assert f"{tmp_path}/events-rank1.jsonl:1: json: " in lines[0]
+    assert lines[-1] == "1 events, 1 invalid lines: 1 json"
