@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fields docs test-core test-pythons pictures clean
+.PHONY: help demo test check test-core test-pythons pictures bench fields docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ demo: $(READY) ## train a growing network on real data, told end to end (about t
 	$(BIN)/esper train --task digits --run-dir $(RUN)
 
 test: check ## every check and every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 	$(MAKE) test-core
 
 check: $(READY) ## formatting, lint, types (mypy and pyright), import arrows
@@ -39,5 +39,31 @@ test-core: $(READY) ## the wheel alone, without any extra, in an environment of 
 	build/core/venv/bin/pip install --quiet --disable-pip-version-check build/core/dist/*.whl
 	build/core/venv/bin/python tests/core_alone.py
 
+PYTHONS := 3.12 3.13 3.14
+
+test-pythons: $(READY) ## the contract on CPython 3.12, 3.13 and 3.14, in WebAssembly; needs Node
+	mkdir -p build/pythons/wheels
+	cp tests/pythons/package.json build/pythons/
+	npm install --prefix build/pythons --silent --no-audit --no-fund
+	$(BIN)/pip download --quiet --disable-pip-version-check --only-binary :all: --dest build/pythons/wheels \
+	  --requirement tests/pythons/requirements.txt
+	for version in $(PYTHONS); do node --stack-size=7000 tests/pythons/run.mjs build/pythons $$version || exit 1; done
+
+pictures: $(READY) ## docs/dashboard.png and docs/report.png from the run of make demo; needs Chromium
+	$(BIN)/python docs/picture_dashboard.py $(RUN)
+	$(BIN)/python docs/picture_report.py $(RUN)
+
+bench: $(READY) ## ratios against the alternatives, measured beside them; nothing is asserted
+	@for table in contract delivery aggregator training_share; do \
+	  echo "## $$table"; echo; $(BIN)/python benchmarks/$$table.py; echo; done
+
+fields: $(READY) ## every field of the contract with its type, unit, range and meaning
+	@$(BIN)/esper schema --fields
+
+docs: $(READY) ## run every example in the documentation, and write the field reference to build/fields.md
+	$(BIN)/pytest tests/test_docs.py
+	mkdir -p build
+	$(BIN)/esper schema --fields > build/fields.md
+
 clean: ## what the other targets made, but for the environment
-	rm -rf build dist runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist runs node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
