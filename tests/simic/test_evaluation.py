@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from esper.leyline.actions import Op
-from esper.simic.evaluation import Estimate, evaluate
+from esper.leyline.run_info import Estimate
+from esper.simic.evaluation import evaluate
 from esper.simic.observation import observation_size
 from esper.simic.training.config import TrainingConfig
 from esper.simic.training.trained import TrainedPolicy

@@ -119,7 +119,7 @@ def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool) -> A
         wire: whether the value was read from JSON, where floats that are not finite are text.
     """
     kind = value.__class__
-    if kind in _PLAIN[shape.kind] or (value is None and shape.nullable):
+    if kind in _PLAIN[shape.kind] or (shape.nullable and kind is NoneType):
         return value
     if shape.kind == "any":
         return _check_any(value, path, report, wire)

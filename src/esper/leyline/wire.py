@@ -204,7 +204,7 @@ def _parse(text: str) -> Any:
 
 def _colons_of_timestamp(value: Any, text: str) -> int:
     """Count the colons in the one text that always has some, as they stand there: an escaped colon is none."""
-    timestamp = value.get("timestamp") if value.__class__ is dict else None
+    timestamp: Any = value.get("timestamp") if value.__class__ is dict else None
     return timestamp.count(":") if timestamp.__class__ is str and f'"{timestamp}"' in text else 0
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 
 from esper.leyline.actions import HEADS
+from esper.leyline.run_info import Estimate, Evaluation, PolicyScore
 from esper.simic.determinism import Stream, derive_seed, one_thread
 from esper.simic.environment import GrowthEnv, do_nothing_control
 from esper.simic.tasks import load_task
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch, head_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from esper.simic.observation import Observation
     from esper.simic.training.trained import TrainedPolicy
 
-__all__ = ["Estimate", "Evaluation", "PolicyScore", "evaluate"]
+__all__ = ["evaluate"]
 
 _MIN_EPISODES = 2
 """A standard error needs two."""
@@ -34,60 +32,10 @@ _MIN_EPISODES = 2
 _Player: TypeAlias = "Callable[[Observation, ActionMasks], ActionVector]"
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over episodes."""
-
-    mean: float
-    """In the unit of what was measured."""
-    standard_error: float
-    """Sample standard deviation over the square root of the number of episodes; same unit, 0 or more."""
-
-    @classmethod
-    def of(cls, samples: Sequence[float]) -> Estimate:
-        """Estimate the mean of two or more samples."""
-        return cls(fmean(samples), stdev(samples) / math.sqrt(len(samples)))
-
-    def errors_above(self, other: Estimate) -> float:
-        """Return by how many standard errors of the difference this mean exceeds another.
-
-        Negative when it is lower; infinite when both are exact and differ, 0 when they are the same.
-        """
-        difference = self.mean - other.mean
-        error = math.hypot(self.standard_error, other.standard_error)
-        if error == 0.0:
-            return math.copysign(math.inf, difference) if difference else 0.0
-        return difference / error
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyScore:
-    """How one policy did."""
-
-    reward: Estimate
-    """Undiscounted return of an episode, in reward."""
-    val_accuracy: Estimate
-    """Final validation accuracy, a fraction; the reward drives it."""
-    test_accuracy: Estimate
-    """Final accuracy on held-out data, a fraction; nothing drives it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Three policies on the same episodes."""
-
-    episodes: int
-    """Played by each policy; 2 or more."""
-    learnt: PolicyScore
-    """The trained policy, sampled as in training: its most probable actions alone often finish nothing."""
-    random: PolicyScore
-    """Every head uniform over what is allowed."""
-    do_nothing: PolicyScore
-    """WAIT at every step: the bare host."""
-
-
 def evaluate(trained: TrainedPolicy, *, episodes: int = 16) -> Evaluation:
     """Play the three policies on episodes that training never saw. No telemetry is told.
+
+    The learnt policy is sampled, as in training: its most probable actions alone often finish nothing.
 
     Args:
         trained: the policy, and the configuration its environments are made by.
@@ -160,7 +108,7 @@ def _random(trained: TrainedPolicy) -> _Player:
     seed = derive_seed(trained.config.seed, Stream.RANDOM_POLICY)
     generator = torch.Generator().manual_seed(seed)
     sizes = head_sizes(trained.shape.n_slots, trained.shape.n_blueprints)
-    uniform = {head: torch.zeros(1, size) for head, size in sizes.items()}
+    uniform: dict[Head, Tensor] = {head: torch.zeros(1, size) for head, size in sizes.items()}
 
     def play(_observation: Observation, masks: ActionMasks) -> ActionVector:
         return _sample(uniform, MaskBatch.stack([masks]), generator)

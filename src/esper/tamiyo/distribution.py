@@ -26,7 +26,7 @@ _OPS = tuple(Op)
 _USES = torch.tensor([[head in HEADS_USED[op] for head in HEADS] for op in _OPS])
 """Whether an op uses a head, shape (ops, heads)."""
 _OP, _SLOT, _BLUEPRINT = HEADS.index("op"), HEADS.index("slot"), HEADS.index("blueprint")
-_REST = tuple(head for head in HEADS if head not in ("op", "slot"))
+_REST: tuple[Head, ...] = tuple(head for head in HEADS if head not in ("op", "slot"))
 """Heads whose distribution depends on no other head."""
 
 
