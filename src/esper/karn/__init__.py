@@ -1,0 +1,1 @@
+"""Readers: the aggregator, and the views over its snapshot."""

@@ -1,0 +1,394 @@
+"""Events in, snapshot out: folds telemetry into what a view shows.
+
+The order of events is the order in which they are processed; nothing is sorted and nothing de-duplicated. What is
+unusual has an outcome all the same:
+
+- *An environment, slot or group not heard of before* begins to exist by being told of.
+- *Told before its TRAINING_STARTED*: kept; the start joins it.
+- *TRAINING_STARTED of another rank* joins the run when ``episode_id``, ``world_size`` and ``start_episode`` agree and
+  the rank has not started yet.
+- *Any other TRAINING_STARTED with ``start_episode`` 0* is a second run in the log: the group starts afresh and counts
+  the earlier run.
+- *Any other with ``start_episode`` above 0* is a resume: whatever was told once that many episodes had been completed
+  is taken back, then the run goes on. Where no batch told of exactly that many, or too long ago, everything after the
+  last known batch before it is taken back and the totals begin anew; ``counted_from`` says so.
+- *A seed event* belongs to the newest seed of its slot that carries its ``seed_id``; one without ``seed_id``, to the
+  newest seed of the slot. When there is none, it begins a seed of which the rest is None until it is told.
+- *A second germination, a second leave from DORMANT or a second end* begins another seed, whatever its ``seed_id``.
+- *A germination after the end of its seed* begins another one too: it cannot be told from a re-used ``seed_id``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from threading import Lock
+from types import MappingProxyType
+from typing import Any, Generic, TypeAlias, TypeVar, assert_never
+
+from esper.karn.snapshot import (
+    EnvSnapshot,
+    GroupSnapshot,
+    History,
+    LifecycleTotals,
+    RunSnapshot,
+    SeedOutcome,
+    SeedRecord,
+    SlotSnapshot,
+    Told,
+)
+from esper.leyline.stages import SeedStage
+from esper.leyline.telemetry import (
+    EVENT_TYPES,
+    AnalyticsSnapshotPayload,
+    BatchEpochCompletedPayload,
+    CounterfactualMatrixPayload,
+    EpochCompletedPayload,
+    PPOUpdatePayload,
+    RewardComputedPayload,
+    SeedFossilizedPayload,
+    SeedGerminatedPayload,
+    SeedPrunedPayload,
+    SeedStageChangedPayload,
+    TelemetryEvent,
+    TrainingStartedPayload,
+)
+
+__all__ = ["RunSnapshot", "TelemetryAggregator"]
+
+LOG_EVENTS = 2000
+ENV_HISTORY = 240
+"""Epochs and steps kept of each environment."""
+ENV_NEWEST = 8
+"""Where only the newest is shown, a few are kept: a resume may take some back."""
+RUN_HISTORY = 2000
+"""Updates, batches and analytics kept."""
+SEEDS_KEPT = 16
+STAGES_KEPT = 32
+RESUME_REACH = 256
+"""Batches that a resume can reach back with its totals."""
+
+T = TypeVar("T")
+_SeedTold: TypeAlias = Told[SeedGerminatedPayload] | Told[SeedStageChangedPayload] | SeedOutcome
+
+
+class TelemetryAggregator:
+    """Folds events into a `RunSnapshot`, at a cost an event that depends on neither environments nor run length.
+
+    One thread may call `snapshot` while another calls `process`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._groups = _Groups()
+        self._log = _Tape[TelemetryEvent](LOG_EVENTS)
+        self._counts = dict.fromkeys(EVENT_TYPES, 0)
+
+    def process(self, event: TelemetryEvent) -> None:  # noqa: C901 - one branch a payload, and there are eleven
+        """Fold one event in."""
+        data = event.data
+        with self._lock:
+            self._counts[data.__class__] += 1
+            self._log.append(event)
+            group = self._groups[event.group_id]
+            group.told += 1
+            if isinstance(data, RewardComputedPayload):
+                group.actions[data.action_name] += 1
+                group.envs[data.env_id].rewards.append(Told(data, event, group.episodes))
+            elif isinstance(data, EpochCompletedPayload):
+                group.envs[data.env_id].epochs.append(Told(data, event, group.episodes))
+            elif isinstance(data, CounterfactualMatrixPayload):
+                group.envs[data.env_id].counterfactuals.append(Told(data, event, group.episodes))
+            elif isinstance(data, AnalyticsSnapshotPayload):
+                group.add_analytics(Told(data, event, group.episodes))
+            elif isinstance(data, SeedStageChangedPayload):
+                group.envs[data.env_id].add_stage(Told(data, event, group.episodes))
+            elif isinstance(data, SeedGerminatedPayload):
+                group.add_germination(Told(data, event, group.episodes))
+            elif isinstance(data, SeedFossilizedPayload):
+                group.add_fossilization(Told(data, event, group.episodes))
+            elif isinstance(data, SeedPrunedPayload):
+                group.add_prune(Told(data, event, group.episodes))
+            elif isinstance(data, PPOUpdatePayload):
+                group.ppo.append(Told(data, event, group.episodes))
+            elif isinstance(data, BatchEpochCompletedPayload):
+                group.add_batch(Told(data, event, group.episodes))
+            elif isinstance(data, TrainingStartedPayload):
+                self._groups[event.group_id] = group.add_start(Told(data, event, data.start_episode))
+            else:
+                assert_never(data)
+
+    def snapshot(self) -> RunSnapshot:
+        """Return what was told so far; later events do not change it."""
+        with self._lock:
+            return RunSnapshot(
+                groups=MappingProxyType({group_id: group.freeze() for group_id, group in self._groups.items()}),
+                log=self._log.view(),
+                events=MappingProxyType(
+                    {EVENT_TYPES[payload]: count for payload, count in self._counts.items() if count}
+                ),
+            )
+
+
+class _Tape(Generic[T]):
+    """The newest items of a stream. Lists are only appended to or left behind, so that views of them keep."""
+
+    __slots__ = ("bound", "items")
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self.items: list[T] = []
+
+    def append(self, item: T) -> None:
+        items = self.items
+        if len(items) == 2 * self.bound:
+            self.items = items = items[-self.bound :]
+        items.append(item)
+
+    def view(self) -> History[T]:
+        items = self.items
+        stop = len(items)
+        return History(items, stop - self.bound if stop > self.bound else 0, stop)
+
+    def newest(self) -> T | None:
+        return self.items[-1] if self.items else None
+
+
+def _take_back(episodes: int, *tapes: _Tape[Told[Any]]) -> None:
+    """Forget what was told about the episodes from this one on."""
+    for tape in tapes:
+        tape.items = [told for told in tape.items if told.episodes < episodes]
+
+
+class _Tally(dict[str, int]):
+    def __missing__(self, name: str) -> int:
+        return 0
+
+
+class _Lifecycle(dict[str | None, LifecycleTotals]):
+    def __missing__(self, blueprint_id: str | None) -> LifecycleTotals:
+        return LifecycleTotals()
+
+
+class _Groups(dict[str, "_Group"]):
+    def __missing__(self, group_id: str) -> _Group:
+        self[group_id] = group = _Group(group_id)
+        return group
+
+
+class _Envs(dict[int, "_Env"]):
+    def __missing__(self, env_id: int) -> _Env:
+        self[env_id] = env = _Env(env_id)
+        return env
+
+
+class _Env:
+    """One environment while it grows."""
+
+    def __init__(self, env_id: int) -> None:
+        self.env_id = env_id
+        self.epochs = _Tape[Told[EpochCompletedPayload]](ENV_HISTORY)
+        self.rewards = _Tape[Told[RewardComputedPayload]](ENV_HISTORY)
+        self.last_actions = _Tape[Told[AnalyticsSnapshotPayload]](ENV_NEWEST)
+        self.counterfactuals = _Tape[Told[CounterfactualMatrixPayload]](ENV_NEWEST)
+        self.slots: MappingProxyType[str, SlotSnapshot] = MappingProxyType({})
+
+    def freeze(self) -> EnvSnapshot:
+        return EnvSnapshot(
+            self.env_id,
+            self.epochs.view(),
+            self.rewards.view(),
+            self.last_actions.newest(),
+            self.counterfactuals.newest(),
+            self.slots,
+        )
+
+    def add_germination(self, told: Told[SeedGerminatedPayload]) -> None:
+        seeds, at = self._find(told)
+        if at is None or seeds[at].germinated is not None or seeds[at].outcome is not None:
+            self._put(told, seeds, None, SeedRecord(told.event.seed_id, told))
+        else:
+            self._put(told, seeds, at, SeedRecord(seeds[at].seed_id, told, seeds[at].stages))
+
+    def add_stage(self, told: Told[SeedStageChangedPayload]) -> None:
+        seeds, at = self._find(told)
+        if at is not None and told.data.from_stage == SeedStage.DORMANT.name and seeds[at].stages:
+            at = None  # a seed leaves DORMANT but once: this is another, and its germination comes late
+        seed = SeedRecord(told.event.seed_id) if at is None else seeds[at]
+        stages = (*seed.stages[1 - STAGES_KEPT :], told)
+        self._put(told, seeds, at, SeedRecord(seed.seed_id, seed.germinated, stages, seed.outcome))
+
+    def add_outcome(self, told: SeedOutcome) -> SeedRecord:
+        seeds, at = self._find(told)
+        if at is not None and seeds[at].outcome is not None:
+            at = None  # a seed ends but once: this is the end of another, of which nothing else was told
+        seed = SeedRecord(told.event.seed_id) if at is None else seeds[at]
+        ended = SeedRecord(seed.seed_id, seed.germinated, seed.stages, told)
+        self._put(told, seeds, at, ended)
+        return ended
+
+    def take_back(self, episodes: int) -> None:
+        _take_back(episodes, self.epochs, self.rewards, self.last_actions, self.counterfactuals)
+        slots = {}
+        for slot in self.slots.values():
+            seeds = tuple(seed for seed in (_before(episodes, seed) for seed in slot.seeds) if seed is not None)
+            if seeds:
+                slots[slot.slot_id] = SlotSnapshot(slot.slot_id, seeds)
+        self.slots = MappingProxyType(slots)
+
+    def _find(self, told: _SeedTold) -> tuple[tuple[SeedRecord, ...], int | None]:
+        """Return the seeds of the slot that an event is about, and the index of the one it means, if there is one."""
+        slot_id, seed_id = told.data.slot_id, told.event.seed_id
+        seeds = self.slots[slot_id].seeds if slot_id in self.slots else ()
+        at = len(seeds) - 1
+        while at >= 0 and seed_id is not None and seeds[at].seed_id != seed_id:
+            at -= 1
+        return seeds, at if at >= 0 else None
+
+    def _put(self, told: _SeedTold, seeds: tuple[SeedRecord, ...], at: int | None, seed: SeedRecord) -> None:
+        slot_id = told.data.slot_id
+        seeds = (*seeds[1 - SEEDS_KEPT :], seed) if at is None else (*seeds[:at], seed, *seeds[at + 1 :])
+        self.slots = MappingProxyType({**self.slots, slot_id: SlotSnapshot(slot_id, seeds)})
+
+
+def _before(episodes: int, seed: SeedRecord) -> SeedRecord | None:
+    """Return what was told of a seed before these episodes; None when nothing was."""
+    germinated = seed.germinated if seed.germinated is not None and seed.germinated.episodes < episodes else None
+    stages = tuple(told for told in seed.stages if told.episodes < episodes)
+    outcome = seed.outcome if seed.outcome is not None and seed.outcome.episodes < episodes else None
+    if germinated is None and outcome is None and not stages:
+        return None
+    return SeedRecord(seed.seed_id, germinated, stages, outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """What the totals were when a batch was complete."""
+
+    episodes: int
+    told: int
+    actions: dict[str, int]
+    lifecycle: dict[str | None, LifecycleTotals]
+
+
+class _Group:
+    """One arm of an A/B comparison while it grows."""
+
+    def __init__(self, group_id: str, *, earlier_runs: int = 0) -> None:
+        self.group_id = group_id
+        self.earlier_runs = earlier_runs
+        self.ranks: dict[int, Told[TrainingStartedPayload]] = {}
+        self.envs = _Envs()
+        self.ppo = _Tape[Told[PPOUpdatePayload]](RUN_HISTORY)
+        self.batches = _Tape[Told[BatchEpochCompletedPayload]](RUN_HISTORY)
+        self.distributions = _Tape[Told[AnalyticsSnapshotPayload]](RUN_HISTORY)
+        self.analytics = _Tape[Told[AnalyticsSnapshotPayload]](RUN_HISTORY)
+        self.told = self.resumes = self.superseded = 0
+        self.episodes: int
+        self.counted_from: int
+        self.actions: _Tally
+        self.lifecycle: _Lifecycle
+        self.checkpoints: deque[_Checkpoint]
+        self._count_from(0)
+
+    def freeze(self) -> GroupSnapshot:
+        return GroupSnapshot(
+            group_id=self.group_id,
+            ranks=MappingProxyType(dict(sorted(self.ranks.items()))),
+            envs=MappingProxyType({env_id: env.freeze() for env_id, env in sorted(self.envs.items())}),
+            ppo=self.ppo.view(),
+            batches=self.batches.view(),
+            action_distributions=self.distributions.view(),
+            analytics=self.analytics.view(),
+            actions=MappingProxyType(dict(self.actions)),
+            lifecycle=MappingProxyType(dict(self.lifecycle)),
+            counted_from=self.counted_from,
+            resumes=self.resumes,
+            superseded=self.superseded,
+            earlier_runs=self.earlier_runs,
+        )
+
+    def add_analytics(self, told: Told[AnalyticsSnapshotPayload]) -> None:
+        data = told.data
+        if data.kind == "last_action" and data.env_id is not None:
+            self.envs[data.env_id].last_actions.append(told)
+        elif data.kind == "action_distribution":
+            self.distributions.append(told)
+        else:
+            self.analytics.append(told)
+
+    def add_germination(self, told: Told[SeedGerminatedPayload]) -> None:
+        self.envs[told.data.env_id].add_germination(told)
+        totals = self.lifecycle[told.data.blueprint_id]
+        self.lifecycle[told.data.blueprint_id] = replace(totals, germinated=totals.germinated + 1)
+
+    def add_fossilization(self, told: Told[SeedFossilizedPayload]) -> None:
+        self.envs[told.data.env_id].add_outcome(told)
+        totals = self.lifecycle[told.data.blueprint_id]
+        self.lifecycle[told.data.blueprint_id] = replace(totals, fossilized=totals.fossilized + 1)
+
+    def add_prune(self, told: Told[SeedPrunedPayload]) -> None:
+        seed = self.envs[told.data.env_id].add_outcome(told)
+        blueprint_id = seed.blueprint_id if told.data.blueprint_id is None else told.data.blueprint_id
+        totals = self.lifecycle[blueprint_id]
+        if told.data.auto_pruned if "auto_pruned" in told.data.supplied else told.data.reason != "policy":
+            totals = replace(totals, pruned_by_rule=totals.pruned_by_rule + 1)
+        else:
+            totals = replace(totals, pruned_by_policy=totals.pruned_by_policy + 1)
+        self.lifecycle[blueprint_id] = totals
+
+    def add_batch(self, told: Told[BatchEpochCompletedPayload]) -> None:
+        self.batches.append(told)
+        if told.data.episodes_completed > self.episodes:
+            self.episodes = told.data.episodes_completed
+            self.checkpoints.append(self._checkpoint())
+
+    def add_start(self, told: Told[TrainingStartedPayload]) -> _Group:
+        """Add a start and return the group that goes on: itself, or a fresh one for a second run."""
+        data = told.data
+        group = self
+        if not self.ranks and not self.batches.items:
+            if data.start_episode > 0:
+                self._count_from(data.start_episode)
+        elif not self._is_of_this_run(data):
+            if data.start_episode == 0:
+                group = _Group(self.group_id, earlier_runs=self.earlier_runs + 1)
+            else:
+                self._resume(data.start_episode)
+        group.ranks[data.rank] = told
+        return group
+
+    def _is_of_this_run(self, data: TrainingStartedPayload) -> bool:
+        return data.rank not in self.ranks and any(
+            (data.episode_id, data.world_size, data.start_episode)
+            == (told.data.episode_id, told.data.world_size, told.data.start_episode)
+            for told in self.ranks.values()
+        )
+
+    def _resume(self, start_episode: int) -> None:
+        while self.checkpoints and self.checkpoints[-1].episodes > start_episode:
+            self.checkpoints.pop()
+        kept = self.checkpoints[-1] if self.checkpoints else _Checkpoint(start_episode, 0, {}, {})
+        _take_back(kept.episodes, self.ppo, self.batches, self.distributions, self.analytics)
+        for env in self.envs.values():
+            env.take_back(kept.episodes)
+        self.ranks = {}
+        self.resumes += 1
+        self.superseded += self.told - 1 - kept.told  # but for the start that is being told
+        self.told = kept.told + 1
+        if self.checkpoints and kept.episodes == start_episode:
+            self.episodes = start_episode
+            self.actions = _Tally(kept.actions)
+            self.lifecycle = _Lifecycle(kept.lifecycle)
+        else:
+            self._count_from(start_episode)
+
+    def _count_from(self, episodes: int) -> None:
+        """Begin the totals here: what led up to these episodes is not, or no longer, known."""
+        self.episodes = self.counted_from = episodes
+        self.actions = _Tally()
+        self.lifecycle = _Lifecycle()
+        self.checkpoints = deque([self._checkpoint()], RESUME_REACH)
+
+    def _checkpoint(self) -> _Checkpoint:
+        return _Checkpoint(self.episodes, self.told, dict(self.actions), dict(self.lifecycle))

@@ -1,0 +1,111 @@
+"""Progress of a run on the console: a bar with the time left in a terminal, a line a batch everywhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.figures import ABSENT, age, fraction, number
+from esper.karn.progress import eta_seconds
+from esper.leyline.telemetry import BatchEpochCompletedPayload, RewardComputedPayload, TrainingStartedPayload
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from esper.karn.snapshot import GroupSnapshot
+    from esper.leyline.telemetry import TelemetryEvent
+
+__all__ = ["Console", "figures_of"]
+
+
+class Console:
+    """A live view fed with events; ``show`` is what a sink calls.
+
+    Args:
+        stream: where to write. A terminal gets a bar when rich is installed.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._aggregator = TelemetryAggregator()
+        self._bar = _bar(stream)
+
+    def show(self, event: TelemetryEvent) -> None:
+        """Take one event and show what it changes."""
+        self._aggregator.process(event)
+        data = event.data
+        if isinstance(data, TrainingStartedPayload | BatchEpochCompletedPayload):
+            group = self._aggregator.snapshot().groups[event.group_id]
+            if self._bar is not None:
+                self._bar.begin_or_update(group)
+            elif isinstance(data, BatchEpochCompletedPayload):
+                left = eta_seconds(group, event.timestamp)
+                time_left = "" if left is None else f"  left {age(left)}"
+                done = f"{data.episodes_completed}/{data.total_episodes} episodes"
+                print(f"{done}  {figures_of(group)}{time_left}", file=self._stream, flush=True)
+        elif self._bar is not None and isinstance(data, RewardComputedPayload):
+            self._bar.step()
+
+    def close(self) -> None:
+        """Leave the terminal as it was found."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def figures_of(group: GroupSnapshot) -> str:
+    """Return the few figures that matter, on one line; ``—`` before they were measured."""
+    batch, update = group.batch, group.update
+    accuracy = ABSENT if batch is None else fraction(batch.data.avg_accuracy)
+    reward = ABSENT if batch is None else number(batch.data.avg_reward)
+    entropy = ABSENT if update is None else number(update.data.entropy)
+    kl = ABSENT if update is None else fraction(update.data.kl_divergence)
+    return f"accuracy {accuracy}  reward {reward}  entropy {entropy}  KL {kl}"
+
+
+class _Bar:
+    """Rich's progress bar over the steps of a run."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+        self._steps_an_episode = 1
+
+    def begin_or_update(self, group: GroupSnapshot) -> None:
+        if self._task is None:
+            self._task = self._progress.add_task("", total=None)
+            self._progress.start()
+        start, batch = group.started, group.batch
+        if start is not None:
+            self._steps_an_episode = start.data.max_epochs
+        total = None if start is None else start.data.n_episodes * self._steps_an_episode
+        done = start.data.start_episode if start is not None else 0
+        if batch is not None:
+            done = batch.data.episodes_completed
+        self._progress.update(
+            self._task, total=total, completed=done * self._steps_an_episode, description=figures_of(group)
+        )
+
+    def step(self) -> None:
+        if self._task is not None:
+            self._progress.advance(self._task)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _bar(stream: TextIO) -> _Bar | None:
+    """Return a bar for a terminal; None for anything else, or without rich (it comes with the ``train`` extra)."""
+    if not stream.isatty():
+        return None
+    try:
+        from rich.console import Console as Terminal  # noqa: PLC0415 - optional, and slow to import
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    except ImportError:
+        return None
+    columns = (
+        BarColumn(bar_width=10),
+        TaskProgressColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.description}", markup=False),
+    )
+    return _Bar(Progress(*columns, console=Terminal(file=stream), refresh_per_second=4))

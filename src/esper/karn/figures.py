@@ -1,0 +1,153 @@
+"""How values become text on a terminal: one way for all screens. What was not supplied is ``—`` everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import islice, pairwise
+
+__all__ = ["ABSENT", "age", "bar", "cells", "fraction", "is_finite", "number", "plot", "signed", "tidy", "value_text"]
+
+ABSENT = "—"
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_NOT_FINITE = "×"
+_NOT_SUPPLIED = "·"
+_LONGEST = 4000
+_DEEPEST = 8
+_MOST = 100
+
+
+def tidy(text: str, width: int = _LONGEST) -> str:
+    """Return text that is safe on a terminal: what is not printable as an escape, what is too long cut with ``…``."""
+    text = text[: width + 1]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number is one that can be drawn: neither NaN nor infinite, nor an integer beyond all floats."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def number(value: float | None, width: int = 12) -> str:
+    """Return up to four significant digits, fewer where they would not fit, or ``—`` for what was not supplied."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, int) and len(text := f"{value:,}") <= width:
+        return text
+    if not is_finite(value):
+        if isinstance(value, int):
+            return "huge" if value > 0 else "-huge"
+        return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    texts = [f"{value:.{digits}g}" for digits in (4, 3, 2, 1)]
+    return next((text for text in texts if len(text) <= width), texts[-1])
+
+
+def fraction(value: float | None) -> str:
+    """Return a figure between 0 and 1 with three decimals."""
+    return f"{value:.3f}" if value is not None and is_finite(value) and abs(value) < 10 else number(value)  # noqa: PLR2004
+
+
+def signed(value: float | None, width: int = 7) -> str:
+    """Return a figure with its sign and three decimals, or fewer where they would not fit."""
+    if value is None or not is_finite(value):
+        return number(value)
+    texts = [f"{value:+.{digits}f}" for digits in (3, 2, 1, 0)] + [f"{value:+.0e}"]
+    return next((text for text in texts if len(text) <= width), texts[-1])
+
+
+def value_text(value: object, depth: int = 0) -> str:
+    """Return any value that a payload can hold, on one line; of large and deep containers the beginning."""
+    if value is None:
+        return "None"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) else repr(value) if is_finite(value) else number(value)
+    if isinstance(value, str):
+        return tidy(value) if value else "(empty)"
+    if isinstance(value, Mapping | list | tuple):
+        return _container_text(value, depth + 1)
+    return tidy(repr(value))
+
+
+def _container_text(value: Mapping[object, object] | Sequence[object], depth: int) -> str:
+    if depth > _DEEPEST:
+        return "…"
+    if isinstance(value, Mapping):
+        parts = [f"{tidy(str(key))}: {value_text(item, depth)}" for key, item in islice(value.items(), _MOST)]
+    else:
+        parts = [value_text(item, depth) for item in value[:_MOST]]
+    more = [f"… {len(value) - _MOST:,} more"] if len(value) > _MOST else []
+    text = ", ".join(parts + more)
+    return f"{{{text}}}" if isinstance(value, Mapping) else f"[{text}]"
+
+
+def age(seconds: float) -> str:
+    """Return a duration in at most two units."""
+    if not is_finite(seconds):
+        return number(seconds)
+    if seconds < 10:  # noqa: PLR2004
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = int(seconds)
+    for size, unit, smaller, small_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller} {small_unit}"
+    return f"{whole} s"
+
+
+def cells(text: str, width: int, *, right: bool = False) -> str:
+    """Cut or pad text to exactly a width."""
+    text = tidy(text, width)
+    return text.rjust(width) if right else text.ljust(width)
+
+
+def bar(share: float, width: int) -> str:
+    """Return a horizontal bar filled by a share from 0 to 1."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8) if is_finite(share) else 0
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")).ljust(width)
+
+
+def plot(values: Sequence[float | None], width: int, height: int = 1) -> list[str]:
+    """Draw columns, newest at the right; longer series are condensed.
+
+    A column that stands for several values shows their mean; ``×`` marks one with a value that is not finite, ``·``
+    one without any value. The lowest finite mean touches the ground, the highest the top; a flat series is at half,
+    one of zeros on the ground.
+    """
+    columns = values if len(values) <= width else _means(values, width)
+    finite = [value for value in columns if value is not None and is_finite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    span, top = high - low, 8 * height - 1
+    if 0 < span < math.inf:
+        levels = [
+            1 + round((value - low) / span * top) if value is not None and is_finite(value) else 0 for value in columns
+        ]
+    else:
+        flat = 1 + top // 2 if high else 1
+        levels = [flat if value is not None and is_finite(value) else 0 for value in columns]
+    rows = [
+        "".join([_BLOCKS[min(max(level - ground, 0), 8)] for level in levels]).ljust(width)
+        for ground in range(8 * (height - 1), -1, -8)
+    ]
+    if 0 in levels:
+        marks = zip(rows[-1], levels, columns, strict=False)
+        drawn = [block if level else _NOT_SUPPLIED if value is None else _NOT_FINITE for block, level, value in marks]
+        rows[-1] = "".join(drawn).ljust(width)
+    return rows
+
+
+def _means(values: Sequence[float | None], width: int) -> list[float | None]:
+    edges = [round(index * len(values) / width) for index in range(width + 1)]
+    return [_mean([value for value in values[start:stop] if value is not None]) for start, stop in pairwise(edges)]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    if not all(map(is_finite, values)):
+        return math.nan  # what cannot be drawn is not averaged away
+    return math.fsum(value / len(values) for value in values) if values else None

@@ -1,0 +1,95 @@
+"""How far the run is, how well it goes and how old what we know is: facts that need a clock, which snapshots lack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from esper.karn.figures import is_finite
+
+if TYPE_CHECKING:
+    from esper.karn.snapshot import GroupSnapshot
+
+__all__ = ["Best", "Trend", "best_of", "eta_seconds", "stale_after", "trend_of"]
+
+_NEWEST = 10
+"""Batches that a rate or a trend is taken over."""
+_PATIENCE = 10.0
+"""Seconds of silence that are never called stale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The highest finite value."""
+
+    value: float
+    index: int
+    """Its place in the series."""
+
+
+def best_of(values: Iterable[float]) -> Best | None:
+    """Return the highest finite value, the first of equals; None when there is none."""
+    finite = [(value, -index) for index, value in enumerate(values) if is_finite(value)]
+    if not finite:
+        return None
+    value, index = max(finite)
+    return Best(value, -index)
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """The mean of the newest values less that of the oldest."""
+
+    change: float
+    batches: int
+    """How many are averaged at either end."""
+
+
+def trend_of(values: tuple[float, ...]) -> Trend | None:
+    """Compare both ends of a series, each at most half of it; None before there are two values, or with NaN in them."""
+    n = min(_NEWEST, len(values) // 2)
+    if not n:
+        return None
+    if not all(map(is_finite, (*values[-n:], *values[:n]))):
+        return None
+    return Trend(fmean(values[-n:]) - fmean(values[:n]), n)
+
+
+def _pace(group: GroupSnapshot) -> tuple[float, int] | None:
+    """Return the seconds and episodes that the newest batches took; None before that can be told."""
+    batches = group.batches[-_NEWEST - 1 :]
+    if not batches:
+        return None
+    newest, oldest = batches[-1], batches[0]
+    since, before = oldest.event.timestamp, oldest.data.episodes_completed
+    if len(batches) <= _NEWEST and group.started is not None:
+        since, before = group.started.event.timestamp, group.started.data.start_episode
+    seconds = (newest.event.timestamp - since).total_seconds()
+    episodes = newest.data.episodes_completed - before
+    return (seconds, episodes) if seconds > 0 and episodes > 0 and is_finite(episodes) else None
+
+
+def eta_seconds(group: GroupSnapshot, now: datetime) -> float | None:
+    """Return the seconds until the planned episodes are done, at the pace of the newest batches; None if unknown."""
+    batch, pace = group.batch, _pace(group)
+    if batch is None or pace is None:
+        return None
+    seconds, episodes = pace
+    left = max(batch.data.total_episodes - batch.data.episodes_completed, 0)
+    if not is_finite(left):
+        return None
+    since_batch = max((now - batch.event.timestamp).total_seconds(), 0.0)
+    return max(left * seconds / episodes - since_batch, 0.0)
+
+
+def stale_after(group: GroupSnapshot | None) -> float:
+    """Return the silence, in seconds, that is called stale: thrice the time a batch takes, and ten at least."""
+    pace = _pace(group) if group is not None else None
+    if group is None or pace is None or group.batch is None:
+        return _PATIENCE
+    seconds, episodes = pace
+    n_envs = group.batch.data.n_envs
+    return max(3 * seconds * n_envs / episodes, _PATIENCE) if is_finite(n_envs) else _PATIENCE

@@ -1,0 +1,261 @@
+"""What a log amounts to, at one moment: frozen, and made of the events themselves.
+
+No value is copied into a second schema. Whatever an event says stands in the snapshot under the contract's own
+name: ``snapshot.groups["default"].envs[0].reward.data.total_reward``. What is added is counted, never measured.
+Nothing here reads a clock: how old an event is, is for the view to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, NamedTuple, TypeAlias, TypeVar, overload
+
+from esper.leyline.payload import compile_init
+from esper.leyline.telemetry import (
+    AnalyticsSnapshotPayload,
+    BatchEpochCompletedPayload,
+    CounterfactualMatrixPayload,
+    EpochCompletedPayload,
+    PPOUpdatePayload,
+    RewardComputedPayload,
+    SeedFossilizedPayload,
+    SeedGerminatedPayload,
+    SeedPrunedPayload,
+    SeedStageChangedPayload,
+    TelemetryEvent,
+    TelemetryEventType,
+    TelemetryPayload,
+    TrainingStartedPayload,
+)
+
+__all__ = [
+    "EnvSnapshot",
+    "GroupSnapshot",
+    "History",
+    "LifecycleTotals",
+    "RunSnapshot",
+    "SeedOutcome",
+    "SeedRecord",
+    "SlotSnapshot",
+    "Told",
+]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+P_co = TypeVar("P_co", bound=TelemetryPayload, covariant=True)
+
+
+class Told(NamedTuple, Generic[P_co]):
+    """A payload, the event that carried it, and when in the run that was."""
+
+    data: P_co
+    """The facts; the same object as ``event.data``, with its class known."""
+    event: TelemetryEvent
+    """The envelope: timestamp, epoch, seed_id, message, severity."""
+    episodes: int
+    """Episodes that the group had completed when this was told: what it is about happened in later ones.
+    Unit: episodes; 0 or more."""
+
+
+class History(Sequence[T_co]):
+    """The newest items of something that grows, oldest first; a view that costs the same however long it is.
+
+    The list underneath is shared with its writer, who only ever appends to it, behind the end of this view.
+    """
+
+    __slots__ = ("_items", "_start", "_stop")
+
+    def __init__(self, items: list[T_co], start: int, stop: int) -> None:
+        self._items = items
+        self._start = start
+        self._stop = stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    @overload
+    def __getitem__(self, index: int) -> T_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T_co, ...]: ...
+    def __getitem__(self, index: int | slice) -> T_co | tuple[T_co, ...]:
+        if isinstance(index, slice):
+            return tuple(self._items[self._start : self._stop][index])
+        return self._items[range(self._start, self._stop)[index]]
+
+    def __iter__(self) -> Iterator[T_co]:
+        return islice(self._items, self._start, self._stop)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]  # what it holds has no hash either
+
+    def __repr__(self) -> str:
+        return f"History({list(self)!r})"
+
+    @property
+    def newest(self) -> T_co | None:
+        """The last item; None before there is one."""
+        return self._items[self._stop - 1] if self._stop > self._start else None
+
+
+SeedOutcome: TypeAlias = Told[SeedFossilizedPayload] | Told[SeedPrunedPayload]
+"""How a seed ended: narrow ``outcome.data`` with ``isinstance``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRecord:
+    """The life of one seed, as far as it was told."""
+
+    seed_id: str | None
+    """The identifier that the first of its events carries; None when that carries none."""
+    germinated: Told[SeedGerminatedPayload] | None = None
+    """None when stages were told of a seed whose germination was not (a log that begins in the middle)."""
+    stages: tuple[Told[SeedStageChangedPayload], ...] = ()
+    """Its newest transitions, oldest first."""
+    outcome: SeedOutcome | None = None
+    """None while neither fossilization nor pruning was told."""
+
+    @property
+    def stage(self) -> Told[SeedStageChangedPayload] | None:
+        """The newest transition."""
+        return self.stages[-1] if self.stages else None
+
+    @property
+    def blueprint_id(self) -> str | None:
+        """The blueprint, from whichever event names it; None when none does."""
+        if self.germinated is not None:
+            return self.germinated.data.blueprint_id
+        return None if self.outcome is None else self.outcome.data.blueprint_id
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSnapshot:
+    """The seeds of one slot. Whether it is occupied just now, the newest epoch's ``seeds`` says."""
+
+    slot_id: str
+    seeds: tuple[SeedRecord, ...]
+    """The newest seeds, oldest first; never empty."""
+
+    @property
+    def seed(self) -> SeedRecord:
+        """The newest seed."""
+        return self.seeds[-1]
+
+
+Epochs: TypeAlias = History[Told[EpochCompletedPayload]]
+Rewards: TypeAlias = History[Told[RewardComputedPayload]]
+LastAction: TypeAlias = Told[AnalyticsSnapshotPayload] | None
+Counterfactual: TypeAlias = Told[CounterfactualMatrixPayload] | None
+Slots: TypeAlias = Mapping[str, SlotSnapshot]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSnapshot:
+    """One environment. What was not told yet is None or empty."""
+
+    env_id: int
+    epochs: Epochs
+    rewards: Rewards
+    last_action: LastAction
+    """The newest analytics snapshot of kind ``last_action``."""
+    counterfactual: Counterfactual
+    slots: Slots
+    """Every slot that a seed event named, by slot id, in the order they were first named."""
+
+    @property
+    def epoch(self) -> Told[EpochCompletedPayload] | None:
+        """The newest host epoch."""
+        return self.epochs.newest
+
+    @property
+    def reward(self) -> Told[RewardComputedPayload] | None:
+        """The newest step: the decision and its reward."""
+        return self.rewards.newest
+
+
+compile_init(EnvSnapshot)  # one an environment in every snapshot; the standard constructor would be half of the cost
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleTotals:
+    """What became of the seeds of one blueprint. Unit of all: seeds; 0 or more."""
+
+    germinated: int = 0
+    fossilized: int = 0
+    pruned_by_policy: int = 0
+    pruned_by_rule: int = 0
+    """``auto_pruned`` decides; where that was not supplied, any ``reason`` but ``policy`` is a rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSnapshot:
+    """One arm of an A/B comparison; most runs have a single one, named ``default``.
+
+    Everything tells of the newest run in the log. What an interrupted run told about episodes that its resume runs
+    again is taken back, but for its histories' oldest items, which by then may have had to make room.
+    """
+
+    group_id: str
+    ranks: Mapping[int, Told[TrainingStartedPayload]]
+    """The start that each process told, by ascending rank; empty when only later events were seen."""
+    envs: Mapping[int, EnvSnapshot]
+    """Every environment that an event named, by ascending env_id."""
+    ppo: History[Told[PPOUpdatePayload]]
+    batches: History[Told[BatchEpochCompletedPayload]]
+    action_distributions: History[Told[AnalyticsSnapshotPayload]]
+    """The analytics snapshots of kind ``action_distribution``."""
+    analytics: History[Told[AnalyticsSnapshotPayload]]
+    """Analytics snapshots of any other kind, and those of kind ``last_action`` that name no environment."""
+    actions: Mapping[str, int]
+    """How often each op was carried out, counted over REWARD_COMPUTED. Unit: actions; 1 or more."""
+    lifecycle: Mapping[str | None, LifecycleTotals]
+    """By blueprint; None for prunes of seeds whose blueprint nobody told."""
+    counted_from: int
+    """Episodes that had been completed where ``actions`` and ``lifecycle`` begin: above 0 for a resume whose past this
+    log does not hold, or not up to there. Unit: episodes; 0 or more."""
+    resumes: int
+    """How often the run was resumed, within this log."""
+    superseded: int
+    """Events that a resume took back. Unit: events; 0 or more."""
+    earlier_runs: int
+    """Runs of this group that the log told before the present one; nothing else here tells of them."""
+
+    @property
+    def started(self) -> Told[TrainingStartedPayload] | None:
+        """The start told by the lowest rank."""
+        return next(iter(self.ranks.values()), None)
+
+    @property
+    def update(self) -> Told[PPOUpdatePayload] | None:
+        """The newest PPO update."""
+        return self.ppo.newest
+
+    @property
+    def batch(self) -> Told[BatchEpochCompletedPayload] | None:
+        """The newest batch, which tells the progress: ``episodes_completed`` of ``total_episodes``."""
+        return self.batches.newest
+
+    @property
+    def action_distribution(self) -> Told[AnalyticsSnapshotPayload] | None:
+        """The newest action distribution."""
+        return self.action_distributions.newest
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """Everything that was told so far."""
+
+    groups: Mapping[str, GroupSnapshot]
+    """By group_id, in the order they were first told of; empty before the first event."""
+    log: History[TelemetryEvent]
+    """The newest events of all groups, in the order they came."""
+    events: Mapping[TelemetryEventType, int]
+    """How many events of each type came, all runs and groups counted and nothing taken back."""
+
+    @property
+    def n_events(self) -> int:
+        """Events that came, of any type."""
+        return sum(self.events.values())

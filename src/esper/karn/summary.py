@@ -1,0 +1,201 @@
+"""What a run came to, on one page of plain text: the same page live and from the log.
+
+Everything is read from the snapshot and run.json. What was not supplied is ``—``, and what cannot be judged unknown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from esper.karn.absence import figure
+from esper.karn.figures import ABSENT, age, number, tidy
+from esper.karn.health import AT_A_GLANCE, Verdict, judge
+from esper.karn.snapshot import GroupSnapshot, History, LifecycleTotals, RunSnapshot, Told
+from esper.leyline.strict_json import JsonValue, plain, strict_json
+
+if TYPE_CHECKING:
+    from esper.leyline.run_info import Estimate, Evaluation, RunInfo
+    from esper.leyline.telemetry import PPOUpdatePayload
+
+__all__ = ["evaluation_text", "snapshot_json", "summary"]
+
+WIDTH = 80
+_ENDS = 10
+"""Batches averaged at either end of a run."""
+
+
+def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path) -> str:
+    """Return the closing summary.
+
+    Args:
+        snapshot: what the events amount to.
+        info: what run.json says; None when there is none.
+        where: the run directory or the log, as the user would name it.
+    """
+    sections = [_head(info, where)]
+    for group in snapshot.groups.values():
+        if len(snapshot.groups) > 1:
+            sections.append([f"Group {tidy(group.group_id, 60)}"])
+        sections += [_run(group), _seeds(group), _health(group)]
+    if not snapshot.groups:
+        sections.append(["No event was told."])
+    if info is not None:
+        sections.insert(1, _verdict(info.evaluation))
+    sections += [_telemetry(snapshot, info), _next(info, where)]
+    return "\n\n".join("\n".join(line.rstrip() for line in lines) for lines in sections) + "\n"
+
+
+def _head(info: RunInfo | None, where: Path) -> list[str]:
+    if info is None:
+        return [f"Run {where} (no run.json beside the log)"]
+    took = "" if info.ended is None else f" after {age((info.ended - info.started).total_seconds())}"
+    lines = [f"Run {where}: {info.status}{took}"]
+    return lines if info.error is None else [*lines, f"  {tidy(info.error, WIDTH - 2)}"]
+
+
+def _verdict(evaluation: Evaluation | None) -> list[str]:
+    if evaluation is None:
+        return ["Did it learn?", "  Not evaluated."]
+    scores = {"learnt": evaluation.learnt, "random": evaluation.random, "do nothing": evaluation.do_nothing}
+    rows = [
+        (name, _estimate(score.reward, 2), _estimate(score.val_accuracy, 3), _estimate(score.test_accuracy, 3))
+        for name, score in scores.items()
+    ]
+    learnt = evaluation.learnt.test_accuracy
+    above = [
+        f"{learnt.errors_above(other.test_accuracy):+.1f} from {name}"
+        for name, other in (("random", evaluation.random), ("doing nothing", evaluation.do_nothing))
+    ]
+    return [
+        "Did it learn?",
+        *_table(("policy", "reward", "validation accuracy", "test accuracy"), rows),
+        f"  Means ± standard errors of {evaluation.episodes} fresh episodes each; test data is held out.",
+        f"  Test accuracy of the learnt policy, in standard errors: {', '.join(above)}.",
+    ]
+
+
+def _estimate(estimate: Estimate, decimals: int) -> str:
+    return f"{estimate.mean:.{decimals}f} ± {estimate.standard_error:.{decimals}f}"
+
+
+def _run(group: GroupSnapshot) -> list[str]:
+    start, batch = group.started, group.batch
+    lines = ["Training"]
+    if start is None:
+        lines.append("  Its start was not told.")
+    else:
+        told = start.data
+        lines.append(
+            f"  Task {tidy(told.task, 30)}, seed {told.seed}, {told.n_envs} environments, {len(told.slot_ids)} slots."
+        )
+        if told.world_size > 1:
+            lines.append(f"  {len(group.ranks)} of {told.world_size} processes told their start.")
+    if batch is None:
+        return [*lines, "  No batch was completed."]
+    lines.append(f"  {batch.data.episodes_completed:,} of {batch.data.total_episodes:,} episodes were played.")
+    n = min(_ENDS, len(group.batches))
+    figures = {
+        "reward": [told.data.avg_reward for told in group.batches],
+        "validation accuracy": [told.data.avg_accuracy for told in group.batches],
+    }
+    rows = [(name, *map(number, (_mean(v[:n]), _mean(v[-n:]), _best(v)))) for name, v in figures.items()]
+    lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
+    if group.resumes or group.earlier_runs:
+        lines.append(f"  Resumed {group.resumes} times ({group.superseded:,} events superseded).")
+        lines.append(f"  Runs told in this log before: {group.earlier_runs}.")
+    return lines
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _best(values: Sequence[float]) -> float | None:
+    return max((value for value in values if not math.isnan(value)), default=None)
+
+
+def _seeds(group: GroupSnapshot) -> list[str]:
+    if not group.lifecycle:
+        return ["Seeds", "  None germinated."]
+    fields = [field.name for field in dataclasses.fields(LifecycleTotals)]
+    rows = [
+        (ABSENT if blueprint is None else tidy(blueprint, 20), *(number(getattr(totals, name)) for name in fields))
+        for blueprint, totals in sorted(group.lifecycle.items(), key=lambda item: (item[0] is None, item[0] or ""))
+    ]
+    sums = [sum(getattr(totals, name) for totals in group.lifecycle.values()) for name in fields]
+    head = ("blueprint", "germinated", "kept", "pruned by policy", "pruned by rule")
+    since = f" since episode {group.counted_from}" if group.counted_from else ""
+    return [f"Seeds{since}", *_table(head, [*rows, ("all", *map(number, sums))])]
+
+
+def _health(group: GroupSnapshot) -> list[str]:
+    update = group.update
+    verdicts = judge(None if update is None else update.data)[:AT_A_GLANCE]
+    rows = [(verdict.rule.label, number(verdict.value), *_range(verdict, group.ppo)) for verdict in verdicts]
+    lines = _table(("PPO", "newest", "lowest", "highest"), rows)
+    found = ["health", *(f"{verdict.status.value} {verdict.evidence}" for verdict in verdicts)]
+    width = max(map(len, lines))
+    over = f" over the newest {len(group.ppo):,} updates" if group.ppo else ""
+    return [
+        f"PPO health{over}",
+        *(tidy(f"{line:<{width}}   {text}", WIDTH) for line, text in zip(lines, found, strict=True)),
+    ]
+
+
+def _range(verdict: Verdict, updates: History[Told[PPOUpdatePayload]]) -> tuple[str, str]:
+    told = [value for value in (figure(update.data, verdict.rule.field) for update in updates) if value is not None]
+    if not told:
+        return ABSENT, ABSENT
+    if any(map(math.isnan, told)):
+        numbers = [value for value in told if not math.isnan(value)]
+        return number(min(numbers, default=None)), "NaN"
+    return number(min(told)), number(max(told))
+
+
+def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
+    lines = [f"Telemetry: {snapshot.n_events:,} events"]
+    if info is None or not info.sinks:
+        return lines
+    rows = [
+        (tidy(sink.name, 20), *map(number, (sink.delivered, sink.rejected, sink.dropped, sink.queued)))
+        for sink in info.sinks
+    ]
+    lines += _table(("sink", "delivered", "rejected", "dropped", "queued"), rows)
+    lines += [
+        f"  {tidy(f'{sink.name}: {sink.last_error}', WIDTH - 2)}" for sink in info.sinks if sink.last_error is not None
+    ]
+    return lines
+
+
+def _next(info: RunInfo | None, where: Path) -> list[str]:
+    log = where / "events.jsonl" if where.is_dir() else where
+    lines = [f"Log: {log}", "Next:", f"  esper report {where} -o report.html", f"  esper watch {where} --speed 10"]
+    return [*lines, f"  esper evaluate {where}"] if info is not None and info.status == "completed" else lines
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Align columns: the first to the left, the others to the right."""
+    table = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  " + "   ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]).rstrip() for row in table
+    ]
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Return how the three policies of an evaluation did, as a table."""
+    return "\n".join(_verdict(evaluation))
+
+
+def snapshot_json(snapshot: RunSnapshot) -> str:
+    """Return the whole snapshot as strict JSON: what is None was not told, payloads hold what was supplied."""
+    return strict_json(snapshot)
+
+
+@plain.register
+def _(value: Told) -> JsonValue:  # type: ignore[type-arg]  # registered for every payload
+    return {"episodes": value.episodes, "event": plain(value.event)}

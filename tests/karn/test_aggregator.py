@@ -1,0 +1,331 @@
+"""The aggregator: nothing told is lost, nothing untold appears, and a snapshot stays what it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esper.karn import aggregator as module
+from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.snapshot import GroupSnapshot, History, LifecycleTotals, RunSnapshot
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    EpochCompletedPayload,
+    RewardComputedPayload,
+    SeedFossilizedPayload,
+    SeedGerminatedPayload,
+    SeedPrunedPayload,
+    SeedStageChangedPayload,
+    TelemetryEvent,
+    TelemetryEventType,
+    TelemetryPayload,
+    TrainingStartedPayload,
+)
+
+
+def started(**changes: Any) -> TrainingStartedPayload:
+    return TrainingStartedPayload(
+        **{
+            "n_envs": 2, "max_epochs": 6, "task": "digits", "host_params": 706, "slot_ids": ("a", "b"), "seed": 1,
+            "n_episodes": 8, "lr": 3e-3, "clip_ratio": 0.2, "entropy_coef": 0.05, "param_budget": 2000,
+            "policy_device": "cpu", "env_devices": ("cpu", "cpu"), **changes,
+        }
+    )  # fmt: skip
+
+
+def batch(episodes: int) -> BatchEpochCompletedPayload:
+    return BatchEpochCompletedPayload(
+        episodes_completed=episodes, batch_idx=0, avg_accuracy=0.5, avg_reward=0.0, total_episodes=8, n_envs=2
+    )
+
+
+def reward(env_id: int = 0, **changes: Any) -> RewardComputedPayload:
+    told = {"total_reward": 0.0, "action_name": "WAIT", "value_estimate": 0.0, "action_confidence": 0.5}
+    return RewardComputedPayload(env_id=env_id, **{**told, **changes})
+
+
+def epoch(env_id: int = 0, inner_epoch: int = 1) -> EpochCompletedPayload:
+    return EpochCompletedPayload(env_id=env_id, val_accuracy=0.5, val_loss=1.0, inner_epoch=inner_epoch)
+
+
+def germinated(slot: str = "a", env_id: int = 0, blueprint: str = "mlp") -> SeedGerminatedPayload:
+    return SeedGerminatedPayload(slot_id=slot, env_id=env_id, blueprint_id=blueprint, params=812)
+
+
+def stage(left: str, entered: str, slot: str = "a", env_id: int = 0) -> SeedStageChangedPayload:
+    return SeedStageChangedPayload(slot_id=slot, env_id=env_id, from_stage=left, to_stage=entered)
+
+
+def pruned(**changes: Any) -> SeedPrunedPayload:
+    return SeedPrunedPayload(**{"slot_id": "a", "env_id": 0, "reason": "policy", **changes})
+
+
+def fossilized(slot: str = "a", env_id: int = 0, blueprint: str = "mlp") -> SeedFossilizedPayload:
+    return SeedFossilizedPayload(
+        slot_id=slot, env_id=env_id, blueprint_id=blueprint, improvement=0.1, params_added=812
+    )  # fmt: skip
+
+
+def fold(told: Sequence[TelemetryPayload | TelemetryEvent]) -> RunSnapshot:
+    aggregator = TelemetryAggregator()
+    for one in told:
+        aggregator.process(one if isinstance(one, TelemetryEvent) else TelemetryEvent(data=one))
+    return aggregator.snapshot()
+
+
+def group_of(*told: TelemetryPayload | TelemetryEvent) -> GroupSnapshot:
+    return fold(told).groups["default"]
+
+
+def test_nothing_told_shows_nothing() -> None:
+    snapshot = fold([])
+    assert (len(snapshot.groups), len(snapshot.log), len(snapshot.events)) == (0, 0, 0)
+
+
+def test_what_was_told_before_training_started_is_kept() -> None:
+    group = group_of(reward(3), germinated(), started())
+    assert group.envs[3].reward is not None
+    assert group.started is not None
+    assert (group.earlier_runs, group.resumes) == (0, 0)
+
+
+def test_an_env_exists_once_it_is_told_of_and_not_before() -> None:
+    group = group_of(started(n_envs=64), epoch(7))
+    assert list(group.envs) == [7]
+    env = group.envs[7]
+    assert env.epoch is not None
+    assert (env.reward, env.last_action, env.counterfactual, dict(env.slots)) == (None, None, None, {})
+
+
+def test_a_group_without_updates_shows_none_of_them() -> None:
+    group = group_of(reward())
+    assert (group.started, group.update, group.batch, group.action_distribution) == (None, None, None, None)
+
+
+def test_envs_and_ranks_stand_in_ascending_order() -> None:
+    ranks = [started(rank=rank, world_size=3, episode_id="r") for rank in (2, 0, 1)]
+    group = group_of(*ranks, epoch(5), epoch(1), epoch(3))
+    assert list(group.envs) == [1, 3, 5]
+    assert list(group.ranks) == [0, 1, 2]
+    assert group.started is not None
+    assert group.started.data.rank == 0
+
+
+def test_every_ranks_start_is_kept_and_starts_no_second_run() -> None:
+    ranks = [started(rank=rank, world_size=2, episode_id="r") for rank in (0, 1)]
+    group = group_of(ranks[0], reward(0), ranks[1], reward(1))
+    assert [told.data for told in group.ranks.values()] == ranks
+    assert (group.earlier_runs, list(group.envs)) == (0, [0, 1])
+
+
+def test_a_second_run_starts_afresh_and_the_earlier_one_is_counted() -> None:
+    snapshot = fold([started(), reward(5), batch(2), started(seed=2), reward(0)])
+    group = snapshot.groups["default"]
+    assert (group.earlier_runs, list(group.envs), len(group.batches), group.actions) == (1, [0], 0, {"WAIT": 1})
+    assert snapshot.n_events == 5
+    assert snapshot.events[TelemetryEventType.TRAINING_STARTED] == 2
+
+
+def test_a_resumed_run_shows_what_an_uninterrupted_one_would() -> None:
+    first: list[TelemetryPayload] = [
+        reward(0),
+        germinated(),
+        stage("DORMANT", "GERMINATED"),
+        epoch(0),
+        fossilized(),
+        batch(2),
+    ]
+    interrupted: list[TelemetryPayload] = [
+        reward(0, action_name="PRUNE"),
+        germinated("b"),
+        epoch(1),
+        pruned(slot_id="b"),
+    ]
+    second: list[TelemetryPayload] = [reward(1), germinated(), epoch(0), batch(4)]
+    events = {id(told): TelemetryEvent(data=told) for told in (*first, *interrupted, *second)}
+    start, resume = TelemetryEvent(data=started()), TelemetryEvent(data=started(start_episode=2))
+    resumed = fold([start, *(events[id(t)] for t in (*first, *interrupted)), resume, *(events[id(t)] for t in second)])
+    whole = fold([start, *(events[id(t)] for t in (*first, *second))])
+    group = resumed.groups["default"]
+    assert (group.resumes, group.superseded, group.counted_from) == (1, 4, 0)
+    assert (
+        dataclasses.replace(group, ranks=whole.groups["default"].ranks, resumes=0, superseded=0)
+        == (whole.groups["default"])
+    )
+    assert resumed.n_events == whole.n_events + 5
+
+
+def test_totals_of_a_resume_without_its_past_say_where_they_begin() -> None:
+    group = group_of(started(start_episode=6), reward())
+    assert (group.counted_from, group.actions, group.resumes) == (6, {"WAIT": 1}, 0)
+
+
+def test_a_resume_from_where_no_batch_ended_claims_no_totals_of_before() -> None:
+    group = group_of(started(), reward(), batch(2), reward(), batch(4), started(start_episode=3), reward())
+    assert (group.counted_from, group.actions) == (3, {"WAIT": 1})
+    assert [told.data.episodes_completed for told in group.batches] == [2]
+
+
+def test_a_resume_from_further_back_than_is_remembered_claims_no_totals_of_before() -> None:
+    many = [batch(2 * (n + 1)) for n in range(module.RESUME_REACH + 5)]
+    group = group_of(started(), reward(), *many, started(start_episode=4), reward())
+    assert (group.counted_from, group.actions) == (4, {"WAIT": 1})
+
+
+def test_events_out_of_order_are_taken_as_they_come() -> None:
+    group = group_of(started(), batch(4), batch(2), epoch(0, 5), epoch(0, 4))
+    assert group.batch is not None
+    assert group.batch.data.episodes_completed == 2
+    newest = group.envs[0].epoch
+    assert newest is not None
+    assert (newest.data.inner_epoch, newest.episodes) == (4, 4)
+
+
+def test_a_stage_told_before_its_germination_waits_for_it() -> None:
+    early, late = stage("DORMANT", "GERMINATED"), germinated()
+    waiting = group_of(early).envs[0].slots["a"]
+    assert (waiting.seed.germinated, waiting.seed.blueprint_id) == (None, None)
+    (seed,) = group_of(early, late).envs[0].slots["a"].seeds
+    assert seed.germinated is not None
+    assert (seed.germinated.data, seed.blueprint_id, [told.data for told in seed.stages]) == (late, "mlp", [early])
+
+
+def test_a_seed_keeps_its_whole_history_after_the_next_one_has_germinated() -> None:
+    first: list[TelemetryPayload] = [
+        germinated(), stage("DORMANT", "GERMINATED"), pruned(), stage("GERMINATED", "PRUNED"),
+        stage("PRUNED", "EMBARGOED"), stage("EMBARGOED", "DORMANT"),
+    ]  # fmt: skip
+    slot = group_of(*first, germinated(blueprint="norm"), stage("DORMANT", "GERMINATED")).envs[0].slots["a"]
+    assert [seed.blueprint_id for seed in slot.seeds] == ["mlp", "norm"]
+    assert [len(seed.stages) for seed in slot.seeds] == [4, 1]
+    assert slot.seeds[0].outcome is not None
+    assert slot.seed.outcome is None
+    assert slot.seed.stage is not None
+    assert slot.seed.stage.data.to_stage == "GERMINATED"
+
+
+def test_a_late_event_goes_to_the_seed_it_names() -> None:
+    def told(data: TelemetryPayload, seed_id: str) -> TelemetryEvent:
+        return TelemetryEvent(data=data, seed_id=seed_id)
+
+    late = stage("PRUNED", "EMBARGOED")
+    slot = group_of(
+        told(germinated(), "one"), told(pruned(), "one"), told(germinated(), "two"), told(late, "one")
+    ).envs[0].slots["a"]  # fmt: skip
+    assert [(seed.seed_id, len(seed.stages)) for seed in slot.seeds] == [("one", 1), ("two", 0)]
+
+
+def test_prunes_are_counted_by_who_chose_them_and_under_the_blueprint_that_is_known() -> None:
+    group = group_of(
+        germinated(), pruned(), pruned(reason="stagnation"), pruned(auto_pruned=True), pruned(blueprint_id="norm")
+    )
+    assert group.lifecycle == {
+        "mlp": LifecycleTotals(germinated=1, pruned_by_policy=1),
+        None: LifecycleTotals(pruned_by_rule=2),
+        "norm": LifecycleTotals(pruned_by_policy=1),
+    }
+
+
+def test_groups_stay_apart() -> None:
+    snapshot = fold([TelemetryEvent(data=reward(), group_id=group_id) for group_id in ("a", "b", "a")])
+    assert {group_id: group.actions for group_id, group in snapshot.groups.items()} == {
+        "a": {"WAIT": 2},
+        "b": {"WAIT": 1},
+    }
+
+
+def test_a_second_run_of_one_group_leaves_the_other_alone() -> None:
+    told: list[tuple[TelemetryPayload, str]] = [(started(), "a"), (started(), "b"), (reward(), "b"), (started(), "a")]
+    snapshot = fold([TelemetryEvent(data=data, group_id=group_id) for data, group_id in told])
+    assert (snapshot.groups["a"].earlier_runs, snapshot.groups["b"].earlier_runs) == (1, 0)
+    assert snapshot.groups["b"].actions == {"WAIT": 1}
+
+
+def test_histories_are_bounded_and_keep_the_newest() -> None:
+    group = group_of(*(reward(value_estimate=float(n)) for n in range(5 * module.ENV_HISTORY)))
+    values = [told.data.value_estimate for told in group.envs[0].rewards]
+    assert values == [float(n) for n in range(4 * module.ENV_HISTORY, 5 * module.ENV_HISTORY)]
+    assert group.actions == {"WAIT": 5 * module.ENV_HISTORY}
+
+
+def test_an_old_snapshot_keeps_what_the_histories_have_let_go() -> None:
+    aggregator = TelemetryAggregator()
+    for n in range(2 * module.ENV_HISTORY):
+        aggregator.process(TelemetryEvent(data=reward(value_estimate=float(n))))
+    old = aggregator.snapshot().groups["default"].envs[0].rewards
+    told = tuple(old)
+    for _ in range(5 * module.LOG_EVENTS):
+        aggregator.process(TelemetryEvent(data=reward()))
+    assert tuple(old) == told
+    assert len(told) == module.ENV_HISTORY
+
+
+def test_seeds_and_their_stages_are_bounded_and_keep_the_newest() -> None:
+    stages = [stage("TRAINING", f"S{n}") for n in range(2 * module.STAGES_KEPT)]
+    slot = group_of(*(germinated() for _ in range(2 * module.SEEDS_KEPT)), *stages).envs[0].slots["a"]
+    assert len(slot.seeds) == module.SEEDS_KEPT
+    assert [told.data for told in slot.seed.stages] == stages[module.STAGES_KEPT :]
+
+
+@given(st.integers(0, 30), st.integers(-12, 12), st.integers(-12, 12))
+def test_a_history_reads_like_the_tuple_it_stands_for(length: int, first: int, second: int) -> None:
+    items = list(range(100))
+    history, plain = History(items, 20, 20 + length), tuple(items[20 : 20 + length])
+    assert tuple(history) == plain
+    assert history[first:second] == plain[first:second]
+    assert history[::-1] == plain[::-1]
+    assert history.newest == (plain[-1] if plain else None)
+    if -length <= first < length:
+        assert history[first] == plain[first]
+    else:
+        with pytest.raises(IndexError):
+            history[first]
+
+
+def test_a_snapshot_refuses_to_be_changed() -> None:
+    snapshot = fold([started(), reward()])
+    group = snapshot.groups["default"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        group.resumes = 3  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        group.actions["WAIT"] = 3  # type: ignore[index]
+    with pytest.raises(TypeError):
+        snapshot.groups["other"] = group  # type: ignore[index]
+    with pytest.raises(KeyError):
+        group.envs[99]
+    with pytest.raises(KeyError):
+        group.actions["DANCE"]
+
+
+def test_a_reader_in_another_thread_sees_only_whole_events() -> None:
+    aggregator = TelemetryAggregator()
+    done, torn = Event(), []
+
+    def read() -> None:
+        while not done.is_set():
+            snapshot = aggregator.snapshot()
+            seen = sum(sum(group.actions.values()) for group in snapshot.groups.values())
+            if seen != snapshot.n_events:
+                torn.append(seen)
+
+    reader = Thread(target=read)
+    reader.start()
+    for n in range(20_000):
+        aggregator.process(TelemetryEvent(data=reward(n % 8)))
+    done.set()
+    reader.join()
+    assert torn == []
+    assert aggregator.snapshot().n_events == 20_000
+
+
+def test_no_default_is_read_off_a_mapping_or_an_object() -> None:
+    for source in (Path(str(module.__file__)), Path(str(module.__file__)).with_name("snapshot.py")):
+        assert not re.search(r"\.get\(|getattr|except KeyError|or 0", source.read_text(encoding="utf-8"))

@@ -1,0 +1,88 @@
+"""Every one of the 149 fields reaches the snapshot, under its own name and in its own payload."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.snapshot import History, RunSnapshot, Told
+from esper.leyline.telemetry import EVENT_TYPES, AnalyticsSnapshotPayload, TelemetryEvent, TelemetryPayload
+
+PAYLOADS = tuple(EVENT_TYPES)
+FIELDS = [(cls, field.name) for cls in PAYLOADS for field in dataclasses.fields(cls)]
+KINDS = ("last_action", "action_distribution", "of tomorrow")
+
+
+def snapshot_of(payload: TelemetryPayload, event: TelemetryEvent | None = None) -> RunSnapshot:
+    aggregator = TelemetryAggregator()
+    aggregator.process(TelemetryEvent(data=payload) if event is None else event)
+    return aggregator.snapshot()
+
+
+def sample(annotation: str, variant: int) -> Any:
+    """A value of the annotated type; another one for each variant."""
+    kinds = {
+        "int": 1 + variant,
+        "float": 0.25 + variant,
+        "bool": bool(variant),
+        "str": f"text{variant}",
+        "tuple[str, ...]": ("x",) * (1 + variant),
+        "tuple[float, ...]": (0.5,) * (1 + variant),
+        "tuple[dict[str, Any], ...]": ({"accuracy": 0.5 + variant},),
+        "list[dict[str, Any]]": [{"probability": 0.5 + variant}],
+        "dict[str, float]": {"all": 0.5 + variant},
+        "dict[str, int]": {"WAIT": 1 + variant},
+        "dict[str, dict[str, Any]]": {"a": {"alpha": 0.5 + variant}},
+    }
+    return kinds[annotation.removesuffix(" | None")]
+
+
+def base_of(cls: type[TelemetryPayload]) -> dict[str, Any]:
+    return {field.name: sample(str(field.type), 0) for field in dataclasses.fields(cls)}
+
+
+def shown(value: object) -> Iterator[TelemetryPayload]:
+    """Every payload in a snapshot, the event log and the events' own references left aside."""
+    if isinstance(value, Told):
+        yield value.data
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from shown(part)
+    elif isinstance(value, tuple | History):
+        for part in value:
+            yield from shown(part)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            if field.name != "log":
+                yield from shown(getattr(value, field.name))
+
+
+def test_there_are_149_fields_to_cover() -> None:
+    assert len(FIELDS) == 149
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "given"),
+    [(cls, name, {}) for cls, name in FIELDS if cls is not AnalyticsSnapshotPayload]
+    + [(cls, name, {"kind": kind}) for cls, name in FIELDS if cls is AnalyticsSnapshotPayload for kind in KINDS],
+)
+def test_changing_any_one_field_changes_the_snapshot(
+    cls: type[TelemetryPayload], name: str, given: dict[str, str]
+) -> None:
+    base = {**base_of(cls), **given}
+    annotation = next(str(field.type) for field in dataclasses.fields(cls) if field.name == name)
+    changed = {**base, name: sample(annotation, 1)}
+    before, after = (list(shown(snapshot_of(cls(**values)))) for values in (base, changed))
+    assert before == [cls(**base)]
+    assert after == [cls(**changed)]
+    assert before != after
+
+
+@pytest.mark.parametrize("cls", PAYLOADS)
+def test_the_envelope_stands_beside_every_payload(cls: type[TelemetryPayload]) -> None:
+    event = TelemetryEvent(data=cls(**base_of(cls)), seed_id="s", epoch=3, message="hello", severity="warning")
+    assert repr(event) in repr(snapshot_of(event.data, event).groups)
