@@ -1,0 +1,73 @@
+"""The live dashboard: a process of its own that follows a run's log. Extra ``dashboard``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+__all__ = ["watch"]
+
+_FASTEST = 1_000_000
+
+
+def watch(source: str, *, speed: float | None = None) -> int:
+    """Open the dashboard on a run, until the user leaves it.
+
+    Args:
+        source: a run directory or a log, which need not exist yet; ``-`` for standard input.
+        speed: play the events back at their own pace times this; None to follow what comes. Unit: 1;
+            above 0, at most 1,000,000.
+
+    Returns:
+        The exit status: 0, or 2 with a line on standard error when it cannot be opened.
+    """
+    if speed is not None and not 0 < speed <= _FASTEST:
+        return _refuse(f"speed must be above 0 and at most {_FASTEST:,}, got {speed}")
+    if not sys.stdout.isatty():
+        return _refuse("the dashboard needs a terminal; esper replay prints a run as text")
+    try:
+        import textual  # noqa: F401, PLC0415 - whoever does not watch does without
+    except ModuleNotFoundError:
+        return _refuse("the dashboard needs Textual: pip install 'esper-telemetry[dashboard]'")
+    from esper.karn.dashboard.app import Dashboard  # noqa: PLC0415 - needs Textual
+    from esper.karn.dashboard.feed import Feed, LogTail, Playback, Tap  # noqa: PLC0415 - read only to watch
+    from esper.karn.dashboard.watching import Watching  # noqa: PLC0415 - as above
+    from esper.leyline.run_directory import RunDirectory  # noqa: PLC0415 - as above
+
+    feed: Feed
+    directory = None
+    if source == "-":
+        try:
+            feed = Tap(_take_stdin(), "<stdin>")
+        except OSError:
+            return _refuse("no terminal to read keys from beside standard input")
+    else:
+        path = Path(source)
+        feed = LogTail(path)
+        directory = RunDirectory(path.parent if path.suffix == ".jsonl" else path)
+    if speed is not None:
+        feed = Playback(feed, speed, _now)
+    app = Dashboard(Watching("<stdin>" if source == "-" else source, feed, _now, directory))
+    app.run()
+    return app.return_code or 0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _refuse(why: str) -> int:
+    sys.stderr.write(f"esper watch: {why}\n")
+    return 2
+
+
+def _take_stdin() -> IO[bytes]:
+    """Return what standard input was, and put the terminal in its place, for the keys."""
+    terminal = os.open("/dev/tty", os.O_RDONLY)
+    stream = os.fdopen(os.dup(0), "rb")
+    os.dup2(terminal, 0)
+    os.close(terminal)
+    return stream

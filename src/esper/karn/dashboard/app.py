@@ -1,0 +1,187 @@
+"""The dashboard: one screen that answers at a glance, and details a key away."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widgets import Footer
+
+from esper.karn.dashboard.env_rows import EnvRows, env_heading
+from esper.karn.dashboard.help_text import help_rows
+from esper.karn.dashboard.overview import (
+    WIDE,
+    EventRows,
+    event_heading,
+    learning_rows,
+    ppo_rows,
+    status_line,
+)
+from esper.karn.dashboard.ppo_detail import ppo_detail
+from esper.karn.dashboard.rows import Facts, Rows
+from esper.karn.dashboard.run_detail import run_detail
+from esper.karn.dashboard.screens import Detail, EnvDetail, FilterDialog, Inspector, Reading, Shown
+from esper.karn.dashboard.watching import Filter, Watching
+from esper.leyline.telemetry import TelemetryEvent
+from esper.leyline.wire import InvalidRecord
+
+__all__ = ["Dashboard"]
+
+
+class Overview(Shown):
+    """The main screen."""
+
+    AUTO_FOCUS = "#envs"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "zoom(False)", "Back", show=False),
+        Binding("z", "zoom", "Zoom"),
+        Binding("f", "app.filter", "Filter"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Make the widgets."""
+        yield Facts(status_line, id="status", focusable=False)
+        with Container(id="top"):
+            yield Facts(learning_rows, id="learning")
+            yield Facts(ppo_rows, id="ppo")
+        with Container(id="env-section"):
+            yield Facts(env_heading, id="env-heading", focusable=False)
+            yield EnvRows(id="envs")
+        with Container(id="event-section"):
+            yield Facts(event_heading, id="event-heading", focusable=False)
+            yield EventRows(id="events")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def action_zoom(self, zoom: bool = True) -> None:
+        """Give the environments or the events the whole screen, whichever has the focus, or take it back."""
+        already = self.has_class("-zoom-envs") or self.has_class("-zoom-events")
+        self.remove_class("-zoom-envs", "-zoom-events")
+        if zoom and not already:
+            self.add_class("-zoom-events" if isinstance(self.focused, EventRows) else "-zoom-envs")
+
+
+class Dashboard(App[None]):
+    """Shows what a feed tells, ten times a second."""
+
+    CSS_PATH = "dashboard.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012 - Textual declares it so
+    TITLE = "esper"
+    PERIOD = 0.1
+    """Seconds between two looks at the feed."""
+    SLICE = 0.05
+    """Seconds that reading may take before the screen has its turn."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark,f1", "help", "Help", key_display="?"),
+        Binding("u", "ppo", "PPO"),
+        Binding("r", "run", "Run"),
+        Binding("space", "hold", "Pause"),
+        Binding("g", "group", "Group", show=False),
+        Binding("d", "dark", "Theme"),
+        Binding("s", "shot", "Shot"),
+        Binding("q", "quit", "Quit"),
+    ]
+
+    def __init__(self, watching: Watching) -> None:
+        super().__init__()
+        self.watching = watching
+        self.view = watching.view()
+
+    def get_default_screen(self) -> Overview:
+        """Return the main screen."""
+        return Overview()
+
+    def on_ready(self) -> None:
+        """Begin to look."""
+        self.follow()
+
+    @work(exclusive=True)
+    async def follow(self) -> None:
+        """Read and show, over and over."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            more = self.watching.advance()
+            while more and loop.time() - began < self.SLICE:
+                more = self.watching.advance()
+            self.refresh_shown()
+            await asyncio.sleep(max(self.PERIOD - (loop.time() - began), 0.005) if not more else 0.005)
+
+    def refresh_shown(self) -> None:
+        """Show what is to be seen now, on the foremost screen that shows it."""
+        self.view = self.watching.view()
+        for screen in reversed(self.screen_stack):  # empty while the program ends
+            if isinstance(screen, Shown):
+                screen.refresh_view(self.view)
+                return
+
+    @on(Rows.Chosen)
+    def open(self, chosen: Rows.Chosen) -> None:
+        """Open what was chosen."""
+        if isinstance(chosen.opens, int):
+            self.show_over(EnvDetail(chosen.opens))
+        elif isinstance(chosen.opens, TelemetryEvent | InvalidRecord):
+            self.push_screen(Inspector(chosen.opens, self.view.log))
+        else:
+            self.action_ppo()
+
+    def show_over(self, screen: Shown) -> None:
+        """Open a screen, filled."""
+        self.push_screen(screen)
+        self.call_after_refresh(self.refresh_shown)
+
+    def action_ppo(self) -> None:
+        """Open PPO up close."""
+        self.show_over(Detail(ppo_detail))
+
+    def action_run(self) -> None:
+        """Open the run."""
+        self.show_over(Detail(run_detail))
+
+    def action_help(self) -> None:
+        """Open the help."""
+        self.push_screen(Reading(help_rows))
+
+    def action_filter(self) -> None:
+        """Choose which events the log shows."""
+
+        def choose(chosen: Filter | None) -> None:
+            if chosen is not None:
+                self.watching.log.choose(chosen)
+                self.refresh_shown()
+
+        self.push_screen(FilterDialog(self.watching.log.chosen), choose)
+
+    def action_hold(self) -> None:
+        """Hold the screen still, or let it go on."""
+        self.watching.pause()
+        self.refresh_shown()
+
+    def action_group(self) -> None:
+        """Look at the next arm of an A/B comparison."""
+        self.watching.next_group()
+        self.refresh_shown()
+
+    def action_dark(self) -> None:
+        """Change between dark and light."""
+        self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
+
+    def action_shot(self) -> None:
+        """Save what is on the screen as a picture."""
+        name = f"esper-{datetime.now(UTC):%Y%m%d-%H%M%S}.svg"
+        try:
+            self.save_screenshot(name)
+        except OSError as error:
+            self.notify(f"{name}: {error.strerror}", severity="error", markup=False)
+        else:
+            self.notify(str(Path(name).absolute()), title="Screenshot", markup=False)
+
+    async def action_quit(self) -> None:
+        """Leave."""
+        self.exit()

@@ -1,0 +1,238 @@
+"""One environment up close: what its last reward is made of, what else was possible, what its seeds are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+from esper.karn.absence import figure, supplied
+from esper.karn.dashboard.env_rows import LARGE, chip
+from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
+from esper.karn.figures import ABSENT, bar, cells, fraction, is_finite, number, plot, signed, tidy, value_text
+from esper.leyline.telemetry import SeedFossilizedPayload
+
+if TYPE_CHECKING:
+    from esper.karn.dashboard.watching import View
+    from esper.karn.snapshot import EnvSnapshot, SeedRecord
+    from esper.leyline.telemetry import RewardComputedPayload
+
+__all__ = ["env_detail"]
+
+COMPONENTS = (
+    "base_acc_delta",
+    "bounded_attribution",
+    "compute_rent",
+    "alpha_shock",
+    "ratio_penalty",
+    "stage_bonus",
+    "fossilize_terminal_bonus",
+    "blending_warning",
+    "holding_warning",
+)
+"""What a reward is the sum of, by the contract."""
+_EVIDENCE = ("val_acc", "host_accuracy", "seed_contribution", "value_estimate", "action_confidence", "decision_entropy")
+_LABEL = 26
+_TOLERANCE = 1e-6
+"""Of the sum of a reward's components, relative."""
+
+
+def env_detail(view: View, env_id: int, width: int) -> tuple[list[Row], list[Row]]:
+    """Return what there is to know of an environment: its reward and decision, its seeds and their worth."""
+    group = view.group
+    if group is None or env_id not in group.envs:
+        return [heading(f"ENVIRONMENT {env_id}", "nothing is told of it"), line(" Nothing yet.")], []
+    env = group.envs[env_id]
+    return (
+        [*_summary(view, env, width), *_reward(env, width), *_alternatives(env, width)],
+        [*_counterfactual(env, width), *_seeds(env, width)],
+    )
+
+
+def _summary(view: View, env: EnvSnapshot, width: int) -> list[Row]:
+    if env.epoch is None:
+        return [heading(f"ENVIRONMENT {env.env_id}", "no epoch yet")]
+    epoch = env.epoch.data
+    of = "" if view.group is None or view.group.started is None else f"/{view.group.started.data.max_epochs}"
+    history = [told.data.val_accuracy for told in env.epochs]
+    loss_tone: Tone = "plain" if is_finite(epoch.val_loss) else "bad"
+    rows = [
+        heading(f"ENVIRONMENT {env.env_id}", f"epoch {epoch.inner_epoch}{of}", env.epoch.event),
+        line(
+            (f" {'accuracy':<10}", "dim"),
+            f"{fraction(epoch.val_accuracy):<8}",
+            (plot(history, min(width - 20, 72))[0], "plot"),
+        ),
+        line((f" {'loss':<10}", "dim"), (number(epoch.val_loss), loss_tone)),
+    ]
+    seeds = supplied(epoch, "seeds")
+    slots = view.group.started.data.slot_ids if view.group is not None and view.group.started is not None else env.slots
+    for slot_id in slots:
+        told = None if not isinstance(seeds, Mapping) else seeds[slot_id] if slot_id in seeds else {}
+        rows.append(line((f" {cells(slot_id, 9)} ", "dim"), *chip(env, slot_id, told, LARGE)))
+    return [*rows, line()]
+
+
+def _reward(env: EnvSnapshot, width: int) -> list[Row]:
+    if env.reward is None:
+        return [heading("REWARD", "none was told yet"), line()]
+    reward = env.reward.data
+    when = "" if env.reward.event.epoch is None else f"of the step in epoch {env.reward.event.epoch}"
+    rows = [heading("REWARD", when, env.reward.event), *_waterfall(reward, width)]
+    rows += [line((f" {name:<{_LABEL}}", "dim"), f"{number(figure(reward, name)):>9}") for name in _EVIDENCE]
+    return [*rows, line()]
+
+
+def _waterfall(reward: RewardComputedPayload, width: int) -> list[Row]:
+    """Return each component as a step from where the one before it ended, down to the total."""
+    parts = [(name, figure(reward, name)) for name in COMPONENTS]
+    steps = [float(value) if value is not None and is_finite(value) else 0.0 for _, value in parts]
+    levels = list(accumulate(steps, initial=0.0))
+    total = float(reward.total_reward) if is_finite(reward.total_reward) else math.nan
+    ends = [level for level in (*levels, total) if is_finite(level)]
+    scale = (min(ends), max(ends), max(min(width - _LABEL - 12, 60), 8))
+    rows = [
+        _step(name, value, _arrow(start, stop, *scale), "watch" if stop < start else "ok")
+        for (name, value), (start, stop) in zip(parts, pairwise(levels), strict=True)
+    ]
+    rest = total - levels[-1]
+    if not abs(rest) <= _TOLERANCE * max(1.0, abs(total)):
+        rows.append(_step("(not explained)", rest, _arrow(levels[-1], total, *scale), "bad"))
+    return [*rows, _step("total_reward", reward.total_reward, _arrow(0.0, total, *scale), "plot")]
+
+
+def _step(name: str, value: float | None, drawn: str, tone: Tone) -> Row:
+    shown: Tone = "unknown" if value is None else "plain" if is_finite(value) else "bad"
+    return line((f" {name:<{_LABEL}}", "dim"), (f"{signed(value):>9}  ", shown), (drawn, tone))
+
+
+def _arrow(start: float, stop: float, low: float, high: float, room: int) -> str:
+    """Draw from one level to another on a scale from the lowest to the highest."""
+    if not 0 < high - low < math.inf or not is_finite(start) or not is_finite(stop):
+        return ""
+    left, right = (round((end - low) / (high - low) * (room - 1)) for end in sorted((start, stop)))
+    shaft = "━" * (right - left)
+    return " " * left + ("│" if start == stop else f"{shaft}▶" if stop > start else f"◀{shaft}")
+
+
+def _alternatives(env: EnvSnapshot, width: int) -> list[Row]:
+    if env.reward is None:
+        return []
+    reward, room = env.reward.data, max(min(width - 40, 40), 8)
+    slot = supplied(reward, "action_slot")
+    rows = [
+        heading("DECISION", "and what else was considered", env.reward.event),
+        _choice("▶", reward.action_name, slot, reward.action_confidence, room),
+    ]
+    alternatives = supplied(reward, "alternatives")
+    if not isinstance(alternatives, Sequence):
+        rows.append(line((f"   {ABSENT} alternatives not supplied", "unknown")))
+        return rows
+    if not alternatives:
+        rows.append(line(("   no other was told", "dim")))
+    for told in alternatives:
+        if isinstance(told, Mapping):
+            action, slot, probability = (
+                told[key] if key in told else None for key in ("action", "slot", "probability")
+            )
+            rows.append(_choice(" ", action, slot, probability, room))
+    return rows
+
+
+def _choice(mark: str, action: object, slot: object, probability: object, room: int) -> Row:
+    share = probability if isinstance(probability, int | float) else None
+    name = value_text(action) if action is not None else ABSENT
+    where = "" if slot is None else tidy(str(slot))
+    return line(
+        (f" {mark} ", "accent"),
+        f"{cells(name, 12)} {cells(where, 6)}",
+        f"{fraction(share):>6}  ",
+        (bar(share or 0.0, room).rstrip(), "plot"),
+    )
+
+
+def _counterfactual(env: EnvSnapshot, width: int) -> list[Row]:
+    if env.counterfactual is None:
+        return [heading("COUNTERFACTUAL", "no ablation was told yet"), line()]
+    told = env.counterfactual
+    data = told.data
+    cost = figure(data, "compute_time_ms")
+    note = f"{tidy(value_text(supplied(data, 'strategy') or ABSENT))}, {number(cost)} ms"
+    if told.event.epoch is not None:
+        note += f", epoch {told.event.epoch}"
+    configs = [(_mask(config), _accuracy(config)) for config in data.configs]
+    n = len(data.slot_ids)
+    full = next((accuracy for mask, accuracy in configs if mask == (True,) * n), None)
+    slots = [tidy(slot_id, 6) for slot_id in data.slot_ids]
+    rows = [
+        heading("COUNTERFACTUAL", note, told.event),
+        line((" " + "".join(f"{slot:<7}" for slot in slots) + "accuracy  without them", "dim")),
+    ]
+    room = max(min(width - 7 * n - 26, 40), 8)
+    for mask, accuracy in configs:
+        marks = "".join(f"{'● on' if on else '○ off':<7}" for on in mask) if mask is not None else f"{ABSENT:<{7 * n}}"
+        loss = None if full is None or accuracy is None else accuracy - full
+        rows.append(
+            line(
+                f" {marks}{fraction(accuracy):<10}",
+                f"{signed(loss):<9}",
+                (bar(accuracy or 0.0, room).rstrip(), "plot"),
+            )
+        )
+    return [*rows, line()]
+
+
+def _mask(config: Mapping[str, object]) -> tuple[bool, ...] | None:
+    mask = config["seed_mask"] if "seed_mask" in config else None
+    return tuple(map(bool, mask)) if isinstance(mask, list | tuple) else None
+
+
+def _accuracy(config: Mapping[str, object]) -> float | None:
+    accuracy = config["accuracy"] if "accuracy" in config else None
+    return accuracy if isinstance(accuracy, int | float) else None
+
+
+def _seeds(env: EnvSnapshot, width: int) -> list[Row]:
+    rows = [heading("SEEDS", "newest first; Enter opens the newest event of one")]
+    for _, slot in sorted(env.slots.items()):
+        for seed in reversed(slot.seeds):
+            rows += _seed(slot.slot_id, seed, width)
+    if len(rows) == 1:
+        rows.append(line((" No seed was told of yet.", "dim")))
+    return rows
+
+
+def _seed(slot_id: str, seed: SeedRecord, width: int) -> list[Row]:
+    newest = seed.outcome or seed.stage or seed.germinated
+    opens = None if newest is None else newest.event
+    params = None if seed.germinated is None else seed.germinated.data.params
+    head: list[Span] = [
+        (f" {cells(slot_id, 5)} ", "dim"),
+        (f"{cells(ABSENT if seed.blueprint_id is None else seed.blueprint_id, 10)} ", "plain"),
+        (f"{number(params):>6} params  ", "dim"),
+        *_outcome(seed),
+    ]
+    path = " → ".join(
+        f"{tidy(told.data.to_stage, 12)}" + (f" α{alpha:.2g}" if (alpha := figure(told.data, "alpha")) else "")
+        for told in seed.stages
+    )
+    return [Row(tuple(head), opens), Row(((cells(f"       {path}", max(width - 1, 20)), "dim"),), opens)]
+
+
+def _outcome(seed: SeedRecord) -> list[Span]:
+    tone: Tone
+    if seed.outcome is None:
+        health = None if seed.stage is None else seed.stage.data
+        flags = (
+            [] if health is None else [name for name in ("has_vanishing", "has_exploding") if supplied(health, name)]
+        )
+        flag: Tone = "watch" if flags else "dim"
+        return [("no end told ", "plain"), (" ".join(name.removeprefix("has_") + " gradient" for name in flags), flag)]
+    data = seed.outcome.data
+    if isinstance(data, SeedFossilizedPayload):
+        told, tone = "FOSSILIZED", "ok"
+    else:
+        told, tone = f"PRUNED: {tidy(data.reason, 20)}", "watch"
+    gain, worth = figure(data, "improvement"), figure(data, "counterfactual")
+    return [(f"{told} ", tone), (f"Δacc {signed(gain)}  worth {signed(worth)}", "plain")]

@@ -1,0 +1,234 @@
+"""Where events come from: a log that somebody may still be writing, standard input, or either at its own old pace."""
+
+from __future__ import annotations
+
+import heapq
+import io
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Protocol, TypeAlias
+
+from esper.leyline.telemetry import TelemetryEvent
+from esper.leyline.wire import InvalidRecord, log_files, read_events
+
+__all__ = ["Clock", "Feed", "LogTail", "Playback", "Record", "Taken", "Tap"]
+
+Record: TypeAlias = TelemetryEvent | InvalidRecord
+Clock: TypeAlias = Callable[[], datetime]
+
+_SLICE = 1 << 17
+"""Bytes read of each file at a time: a few hundred lines, so that the screen stays responsive."""
+_HEAD = 512
+"""First bytes of a file that tell whether it is still the same one."""
+_LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one look at a feed brought."""
+
+    records: tuple[Record, ...] = ()
+    restarted: bool = False
+    """Whether the log was replaced: what came before is of another run."""
+    more: bool = False
+    """Whether another look would bring more at once."""
+    torn: bool = False
+    """Whether the log ends within a line, which its writer may still be at."""
+    problem: str | None = None
+    """Why the log cannot be read just now."""
+
+
+class Feed(Protocol):
+    """Something that can be looked at again and again for new events."""
+
+    def take(self) -> Taken:
+        """Return what is new, without waiting."""
+        ...
+
+
+@dataclass(slots=True)
+class _Shard:
+    """One file, and how far it has been read."""
+
+    path: Path
+    inode: int = -1
+    seen: tuple[int, int] = (-1, -1)
+    """Size and modification time at the last look."""
+    head: bytes = b""
+    position: int = 0
+    """End of the last complete line."""
+    lines: int = 0
+    newest: datetime = field(default_factory=lambda: datetime.min.replace(tzinfo=UTC))
+    more: bool = False
+    torn: bool = False
+
+    def read(self) -> list[Record] | None:
+        """Return the records of the next complete lines; None when this is no longer the file that it was."""
+        with self.path.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            seen = status.st_size, status.st_mtime_ns
+            if (status.st_ino, seen) == (self.inode, self.seen) and not self.more:
+                return []
+            if self.inode == -1:
+                self.inode = status.st_ino
+            head = stream.read(_HEAD)
+            if status.st_ino != self.inode or status.st_size < self.position or head[: len(self.head)] != self.head:
+                return None
+            stream.seek(self.position)
+            chunk = stream.read(_SLICE)
+            if len(chunk) == _SLICE and not chunk.endswith(b"\n"):
+                chunk += stream.readline()
+        self.seen = seen
+        complete = chunk[: chunk.rfind(b"\n") + 1]
+        self.more = self.position + len(chunk) < status.st_size
+        self.torn = not self.more and len(complete) < len(chunk)
+        self.position += len(complete)
+        self.head = head[: self.position]
+        return self._decode(complete)
+
+    def _decode(self, lines: bytes) -> list[Record]:
+        records = [
+            replace(record, file=str(self.path), line=record.line + self.lines)
+            if isinstance(record, InvalidRecord)
+            else record
+            for record in read_events(io.BytesIO(lines))
+        ]
+        self.lines += lines.count(b"\n")
+        return records
+
+
+class LogTail:
+    """Follows a run directory or a log file: before it exists, while it grows, and when it is replaced.
+
+    Only complete lines count: a torn last one is looked at again, since its writer may still be at it or repair it.
+    Shards are merged by timestamp as far as they have been read.
+    """
+
+    def __init__(self, source: str | os.PathLike[str]) -> None:
+        self._source = Path(source)
+        self._shards: dict[Path, _Shard] = {}
+        self._pending: list[tuple[datetime, int, Record]] = []
+        self._serial = 0
+
+    def take(self) -> Taken:
+        """Return what is new, without waiting."""
+        try:
+            found = log_files(self._source)
+            replaced = not self._shards.keys() <= {*found}
+            if replaced or not self._look(found):
+                replaced = True
+                self._shards = {}
+                self._pending = []
+                self._look(found)
+        except FileNotFoundError:
+            return Taken()  # not there yet, or about to be replaced
+        except OSError as error:
+            return Taken(problem=f"{error.strerror or error}: {self._source}")
+        shards = self._shards.values()
+        return Taken(self._release(), replaced, any(s.more for s in shards), any(s.torn for s in shards))
+
+    def _look(self, paths: list[Path]) -> bool:
+        """Read on in every shard; False when one is no longer the file that it was."""
+        for path in paths:
+            shard = self._shards.setdefault(path, _Shard(path))
+            records = shard.read()
+            if records is None:
+                return False
+            for record in records:
+                if isinstance(record, TelemetryEvent):
+                    shard.newest = max(shard.newest, record.timestamp)
+                self._serial += 1
+                heapq.heappush(self._pending, (shard.newest, self._serial, record))
+        return True
+
+    def _release(self) -> tuple[Record, ...]:
+        # What is newer than a shard that has been read in part must wait for the rest of it.
+        limit = min((shard.newest for shard in self._shards.values() if shard.more), default=_LATEST)
+        records = []
+        while self._pending and self._pending[0][0] <= limit:
+            records.append(heapq.heappop(self._pending)[2])
+        return tuple(records)
+
+
+class Tap:
+    """Reads a stream that cannot be looked at without waiting, such as a pipe, in a thread of its own."""
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self._records: queue.Queue[Record] = queue.Queue(maxsize=10_000)
+        self._name = name
+        threading.Thread(target=self._read, args=(stream,), daemon=True, name="esper-watch-tap").start()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        for record in read_events(stream):
+            self._records.put(replace(record, file=self._name) if isinstance(record, InvalidRecord) else record)
+
+    def take(self) -> Taken:
+        """Return what is new, without waiting."""
+        records: list[Record] = []
+        while len(records) < 500:  # noqa: PLR2004 - a slice, as for files
+            try:
+                records.append(self._records.get_nowait())
+            except queue.Empty:
+                break
+        return Taken(tuple(records), more=not self._records.empty())
+
+
+class Playback:
+    """Plays a feed at the pace of its timestamps, times a speed; long silence is cut short.
+
+    Its `now` is a clock of the run's own time, so that ages and estimates read as they did then.
+    """
+
+    _AHEAD = 5000
+    _LONGEST_WAIT = timedelta(seconds=3)
+    """Of silence, on the screen."""
+
+    def __init__(self, feed: Feed, speed: float, wall: Clock) -> None:
+        self._feed = feed
+        self.speed = speed
+        self._wall = wall
+        self._buffer: deque[Record] = deque()
+        self._begun: tuple[datetime, datetime] | None = None
+        """A moment of the wall clock and the moment of the run that is played at it."""
+        self._paused = False
+
+    def now(self) -> datetime:
+        """Return the moment of the run that is being played; the wall clock's before there is one."""
+        if self._begun is None:
+            return self._wall()
+        wall, run = self._begun
+        return run if self._paused else run + (self._wall() - wall) * self.speed
+
+    def pause(self, paused: bool) -> None:
+        """Stop or start the run's clock."""
+        if self._begun is not None:
+            self._begun = self._wall(), self.now()
+        self._paused = paused
+
+    def take(self) -> Taken:
+        """Return what the run has come to, without waiting."""
+        taken = self._feed.take() if len(self._buffer) < self._AHEAD else Taken(more=True)
+        if taken.restarted:
+            self._buffer.clear()
+            self._begun = None
+        self._buffer.extend(taken.records)
+        records = []
+        while self._buffer and self._comes_due(self._buffer[0]):
+            records.append(self._buffer.popleft())
+        return replace(taken, records=tuple(records), more=taken.more and len(self._buffer) < self._AHEAD)
+
+    def _comes_due(self, record: Record) -> bool:
+        if isinstance(record, InvalidRecord):
+            return True
+        if self._begun is None:
+            self._begun = self._wall(), record.timestamp
+        wait = (record.timestamp - self.now()) / self.speed
+        if wait > self._LONGEST_WAIT:
+            self._begun = self._wall(), record.timestamp - self._LONGEST_WAIT * self.speed
+        return wait <= timedelta(0)

@@ -1,0 +1,59 @@
+"""What the help screen says."""
+
+from __future__ import annotations
+
+import textwrap
+
+from esper.karn.dashboard.overview import STATUS_TONES
+from esper.karn.dashboard.rows import Row, heading, line
+from esper.karn.health import RULES, Status
+
+__all__ = ["help_rows"]
+
+_KEYS = (
+    ("↑ ↓ PgUp PgDn", "move in the section that has the focus; Tab goes to the next section"),
+    ("Enter", "open what the cursor stands on: an environment, an event in full (mouse: double click)"),
+    ("u", "PPO: all rules, heads, layers, updates"),
+    ("r", "run: start, seeds, actions, evaluation, telemetry's own books"),
+    ("f", "choose which events the log shows"),
+    ("z", "enlarge the section that has the focus; Esc goes back"),
+    ("g", "next group of an A/B comparison"),
+    ("Space", "hold the screen still, or go on; a playback stops"),
+    ("d", "dark or light"),
+    ("s", "screenshot: an SVG file in the working directory"),
+    ("← →", "previous and next environment or event, where one is open"),
+    ("Esc", "back"),
+    ("q", "quit"),
+)
+_SIGNS = (
+    ("—", "was not supplied; never shown as 0"),
+    ("×", "in a plot: a value that is not finite;  ·  no value"),
+    (
+        "G T B H F",
+        "a slot's seed is germinated, training, blending, holding, fossilized; · empty. Then blueprint, alpha",
+    ),
+    ("D I W E C", "an event's severity: debug, info, warning, error, critical"),
+    (
+        "● LIVE",
+        "events come;  ◌ WAITING  none came yet;  ■ FINISHED  all planned episodes are done, or run.json says so",
+    ),
+    ("▲ STALE", "silent for more than 10 s and thrice the time of a batch;  ■ INTERRUPTED, ✗ FAILED  by run.json"),
+    ("ETA", "by the pace of the newest ten batches;  trend  mean of the newest ten batches less the first ten"),
+)
+
+
+def help_rows(width: int) -> list[Row]:
+    """Return keys, signs and rules."""
+    rows = [heading("KEYS"), *_explained(_KEYS, width), line()]
+    rows += [heading("SIGNS"), *_explained(_SIGNS, width), line()]
+    rows.append(heading("HEALTH", "finiteness first; unknown is never OK"))
+    rows += [line((f" {status.value} {status.name}", STATUS_TONES[status])) for status in Status]
+    return rows + _explained(tuple((rule.label, rule.text) for rule in RULES), width)
+
+
+def _explained(pairs: tuple[tuple[str, str], ...], width: int) -> list[Row]:
+    rows = []
+    for name, text in pairs:
+        first, *rest = textwrap.wrap(text, max(width - 19, 20))
+        rows += [line((f" {name:<17}", "accent"), first), *(line(" " * 18 + more) for more in rest)]
+    return rows

@@ -1,0 +1,273 @@
+"""The main screen's sections: is it learning, is PPO healthy, what is each environment doing, what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from esper.karn.absence import figure
+from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, heading, line
+from esper.karn.dashboard.watching import Phase
+from esper.karn.figures import (
+    ABSENT,
+    age,
+    bar,
+    cells,
+    fraction,
+    is_finite,
+    number,
+    plot,
+    signed,
+    tidy,
+    value_text,
+)
+from esper.karn.health import AT_A_GLANCE, Status, Verdict, judge, worst
+from esper.karn.progress import best_of, eta_seconds, trend_of
+from esper.leyline.telemetry import TelemetryEvent
+
+if TYPE_CHECKING:
+    from esper.karn.dashboard.feed import Record
+    from esper.karn.dashboard.watching import View
+    from esper.karn.snapshot import GroupSnapshot
+
+__all__ = ["STATUS_TONES", "WIDE", "EventRows", "event_heading", "learning_rows", "ppo_rows", "status_line"]
+
+WIDE = 140
+"""Columns from which a screen shows more."""
+STATUS_TONES: dict[Status, Tone] = {
+    Status.OK: "ok",
+    Status.UNKNOWN: "unknown",
+    Status.WATCH: "watch",
+    Status.BAD: "bad",
+}
+_FACTS_BESIDE = 24
+_FACTS_IN_LINE = 38
+_PHASE_TONES: dict[Phase, Tone] = {
+    Phase.WAITING: "dim",
+    Phase.LIVE: "ok",
+    Phase.STALE: "bad",
+    Phase.FINISHED: "accent",
+    Phase.INTERRUPTED: "watch",
+    Phase.FAILED: "bad",
+}
+
+
+# ── the run as a whole ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def status_line(view: View, width: int, _height: int) -> list[Row]:
+    """Return the top line: which run, how it stands, how old that is."""
+    group = view.group
+    parts = [tidy(view.source)]
+    if group is not None and group.started is not None:
+        started = group.started.data
+        parts += [tidy(started.task), f"seed {started.seed}", f"{started.host_params:,} parameters"]
+    if len(view.snapshot.groups) > 1 and group is not None:
+        parts.append(f"group {tidy(group.group_id)}")
+    state: list[Span] = []
+    if view.problem is not None:
+        state.append((f" ✗ {tidy(view.problem, 60)} ", "bad"))
+    if view.invalid:
+        state.append((f" ✗ {view.invalid:,} invalid lines ", "bad"))
+    if view.torn and view.phase is not Phase.LIVE:
+        state.append((" ! last line incomplete ", "watch"))
+    if view.paused:
+        state.append((" ‖ PAUSED ", "watch"))
+    elif view.speed is not None:
+        state.append((f" ▶ ×{view.speed:g} ", "accent"))
+    state.append((f" {view.phase.value} ", _PHASE_TONES[view.phase]))
+    if view.silence is not None:
+        state.append((f"{age(view.silence)} ago ", "plain"))
+    room = max(width - sum(len(text) for text, _ in state) - 7, 0)
+    return [line((" esper ", "title"), cells(" " + " · ".join(parts), room), *state)]
+
+
+def learning_rows(view: View, width: int, height: int) -> list[Row]:
+    """Return reward, accuracy and progress; plots as high as there is room for."""
+    group = view.group
+    if group is None or group.batch is None:
+        return [heading("LEARNING", _run_note(group)), *_before_the_first_batch(view, width)]
+    batches = tuple(told.data for told in group.batches)
+    indices = [batch.batch_idx for batch in batches]
+    high = max((height - 2) // 2, 1)
+    rolling = figure(batches[-1], "rolling_accuracy")
+    return [
+        heading("LEARNING", _run_note(group), group.batch.event),
+        *_series("reward", [batch.avg_reward for batch in batches], indices, signed, width, high, ""),
+        *_series(
+            "accuracy",
+            [batch.avg_accuracy for batch in batches],
+            indices,
+            fraction,
+            width,
+            high,
+            f"rolling {fraction(rolling)}",
+        ),
+        _progress(view, group, width),
+    ]
+
+
+def _before_the_first_batch(view: View, width: int) -> list[Row]:
+    if view.phase is Phase.WAITING:
+        return [
+            line(f" Waiting for the first event of {tidy(view.source, max(width - 33, 10))}."),
+            line((" This screen fills itself as soon as the run begins.", "dim")),
+        ]
+    return [line(" No batch is complete yet: reward and accuracy are told at the end of each.")]
+
+
+def _run_note(group: GroupSnapshot | None) -> str:
+    if group is None:
+        return ""
+    parts = [] if group.batch is None else [f"batch {group.batch.data.batch_idx}"]
+    epochs = [env.epoch.data.inner_epoch for env in group.envs.values() if env.epoch is not None]
+    if epochs:
+        low, high = min(epochs), max(epochs)
+        of = "" if group.started is None else f"/{group.started.data.max_epochs}"
+        parts.append(f"epoch {low if low == high else f'{low}–{high}'}{of}")
+    if group.resumes:
+        parts.append(f"resumed {group.resumes}×")
+    if group.earlier_runs:
+        parts.append(f"{group.earlier_runs} earlier runs in this log")
+    return " · ".join(parts)
+
+
+def _series(
+    label: str,
+    values: list[float],
+    batches: list[int],
+    text: Callable[[float | None], str],
+    width: int,
+    height: int,
+    note: str,
+) -> list[Row]:
+    best, trend = best_of(values), trend_of(tuple(values))
+    of = "best" if batches[0] == 0 else f"best since batch {batches[0]}"
+    facts = [
+        f"{of} {text(best.value)} (batch {batches[best.index]})" if best else "best —",
+        f"trend {signed(trend.change)}" if trend else "trend —",
+        note,
+    ]
+    newest = values[-1]
+    head: tuple[Span, ...] = (
+        (f" {label:<9}", "dim"),
+        (f"{text(newest):>7} ", "accent" if is_finite(newest) else "bad"),
+    )
+    # Where there is height, the facts stand under each other beside the plot; else after one another.
+    beside = facts if height > 1 else ["  ".join(facts[:2])]
+    room = max(width - 20 - (_FACTS_BESIDE if height > 1 else _FACTS_IN_LINE), 8)
+    stretched = [value for value in values for _ in range(max(room // len(values), 1))]
+    indent: tuple[Span, ...] = ((" " * 18, "plain"),)
+    return [
+        line(
+            *(head if row == 0 else indent),
+            (drawn, "plot"),
+            f"  {beside[row]}" if row < len(beside) else "",
+        )
+        for row, drawn in enumerate(plot(stretched, room, height))
+    ]
+
+
+def _progress(view: View, group: GroupSnapshot, width: int) -> Row:
+    assert group.batch is not None
+    batch = group.batch.data
+    done, of = batch.episodes_completed, batch.total_episodes
+    share = done / of if of and is_finite(done) and is_finite(of) else 0.0
+    facts = f"{share:4.0%}  {number(done)}/{number(of)} episodes"
+    if view.phase is Phase.FINISHED:
+        facts += _took(group)
+    else:
+        seconds = eta_seconds(group, view.now)
+        facts += f"  ETA {ABSENT if seconds is None or view.phase is Phase.STALE else age(seconds)}"
+    return line((" progress  ", "dim"), (bar(share, max(width - 14 - len(facts), 4)), "plot"), f"  {facts}")
+
+
+def _took(group: GroupSnapshot) -> str:
+    if group.started is None or group.batch is None:
+        return ""
+    return f"  took {age((group.batch.event.timestamp - group.started.event.timestamp).total_seconds())}"
+
+
+# ── PPO ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ppo_rows(view: View, width: int, height: int) -> list[Row]:
+    """Return the verdicts of the first rules, as many as there is room for, each with its newest values."""
+    group = view.group
+    newest = None if group is None else group.update
+    verdicts = judge(None if newest is None else newest.data)[: max(AT_A_GLANCE, height - 1)]
+    tally = [f"{sum(v.status is status for v in verdicts)} {status.name}" for status in reversed(Status)]
+    note = ", ".join(text for text in tally if not text.startswith("0 "))
+    batch = None if newest is None else figure(newest.data, "batch")
+    updated = "" if batch is None else f"  batch {number(batch)}"
+    status = worst(verdicts)
+    title = line(
+        (" PPO ", "title"), (f" {status.value} {status.name} ", STATUS_TONES[status]), (f" {note}{updated}", "dim")
+    )
+    spark = max(min((width - 50) // 2, 40), 8)
+    return [title, *(_verdict(view, verdict, spark) for verdict in verdicts)]
+
+
+def _verdict(view: View, verdict: Verdict, spark: int) -> Row:
+    history = [] if view.group is None else view.group.ppo[-spark:]
+    drawn = plot([figure(told.data, verdict.rule.field) for told in history], spark)[0]
+    tone = STATUS_TONES[verdict.status]
+    return line(
+        (f" {verdict.status.value} {verdict.status.name:<8}", tone),
+        f"{verdict.rule.label:<15}{number(verdict.value, 9):>9} ",
+        (drawn, "plot"),
+        (f" {verdict.evidence}", "dim" if verdict.status is Status.OK else "plain"),
+        opens="ppo",
+    )
+
+
+# ── events ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def event_heading(view: View, _width: int, _height: int) -> list[Row]:
+    """Return how many events there were and which of them are shown."""
+    return [heading("EVENTS", f"{view.snapshot.n_events:,} told · {view.filter} · f to choose")]
+
+
+_SEVERITY_TONES: dict[str, Tone] = {
+    "debug": "dim",
+    "info": "plain",
+    "warning": "watch",
+    "error": "bad",
+    "critical": "bad",
+}
+
+
+class EventRows(Viewing):
+    """What happened, newest first."""
+
+    def refresh_view(self, view: View) -> None:
+        """Show what is to be seen now."""
+        self.show(view.log)
+
+    def row(self, item: object) -> Row:
+        """Return one event, or one line of the log that is none."""
+        record: Record = item  # type: ignore[assignment]
+        if not isinstance(record, TelemetryEvent):
+            text = f"line {record.line} of {record.file} is no event ({record.kind}): {record.reason}"
+            return line(
+                (" --:--:-- ", "dim"),
+                (" E ", "bad"),
+                (f" {'invalid line':<16}", "plain"),
+                tidy(text, 400),
+                opens=record,
+            )
+        kind = record.event_type.name.lower().removeprefix("seed_").removesuffix("_completed").removesuffix("_computed")
+        return line(
+            (f" {record.timestamp:%H:%M:%S} ", "dim"),
+            (f" {record.severity[:1].upper()} ", _SEVERITY_TONES[record.severity]),
+            (f" {cells(kind.replace('_', ' '), 15)} ", "dim"),
+            tidy(record.message, 400) if record.message else brief(record),
+            opens=record,
+        )
+
+
+def brief(event: TelemetryEvent) -> str:
+    """Return an event's payload on one line, for one that has no message."""
+    told: Sequence[tuple[str, object]] = tuple(event.data.to_dict().items())
+    return tidy("  ".join(f"{name} {value_text(value)}" for name, value in told), 400)

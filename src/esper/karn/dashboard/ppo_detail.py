@@ -1,0 +1,121 @@
+"""PPO up close: every rule with its evidence, the heads, the layers, and the updates so far."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from esper.karn.absence import figure, supplied
+from esper.karn.dashboard.overview import STATUS_TONES
+from esper.karn.dashboard.rows import Row, Tone, heading, line
+from esper.karn.figures import ABSENT, bar, cells, is_finite, number, plot, tidy
+from esper.karn.health import judge, worst
+from esper.leyline.telemetry import PPOUpdatePayload
+
+if TYPE_CHECKING:
+    from esper.karn.dashboard.watching import View
+    from esper.karn.snapshot import GroupSnapshot
+
+__all__ = ["ppo_detail"]
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(PPOUpdatePayload))
+_ENTROPIES = tuple(name for name in _FIELDS if name.startswith("head_") and name.endswith("_entropy"))
+_GRAD_NORMS = tuple(name for name in _FIELDS if name.startswith("head_") and name.endswith("_grad_norm"))
+_UPDATES = 200
+"""Updates listed."""
+
+
+def ppo_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
+    """Return the verdicts and the updates, the heads and the layers."""
+    group = view.group
+    if group is None or group.update is None:
+        return [heading("PPO", "no update was told yet"), *_verdicts(view, width)], []
+    update = group.update.data
+    return (
+        [
+            heading("PPO RULES", "before all: what is not finite is BAD", group.update.event),
+            *_verdicts(view, width),
+            line(),
+            *_updates(group),
+        ],
+        [
+            *_mappings("ENTROPY OF EACH HEAD", _ENTROPIES, update, width, "nats"),
+            *_mappings("GRADIENT NORM OF EACH HEAD", _GRAD_NORMS, update, width, ""),
+            *_mappings("LAYERS: GRADIENT / WEIGHT NORM", ("layer_gradient_health",), update, width, ""),
+        ],
+    )
+
+
+def _verdicts(view: View, width: int) -> list[Row]:
+    rows = []
+    spark = max(min(width - 64, 40), 8)
+    history = [] if view.group is None else view.group.ppo[-spark:]
+    for verdict in judge(None if view.group is None or view.group.update is None else view.group.update.data):
+        drawn = plot([figure(told.data, verdict.rule.field) for told in history], spark)[0]
+        rows += [
+            line(
+                (f" {verdict.status.value} {verdict.status.name:<8}", STATUS_TONES[verdict.status]),
+                f"{verdict.rule.label:<17}{number(verdict.value, 9):>9} ",
+                (drawn, "plot"),
+                f" {verdict.evidence}",
+            ),
+            line((f"            {verdict.rule.text}", "dim")),
+        ]
+    return rows
+
+
+def _mappings(title: str, names: tuple[str, ...], update: PPOUpdatePayload, width: int, unit: str) -> list[Row]:
+    rows = [heading(title, unit)]
+    told = {name: value for name in names if isinstance(value := supplied(update, name), Mapping)}
+    figures = [v for value in told.values() for v in value.values() if isinstance(v, int | float) and is_finite(v)]
+    top, room = max(figures, default=0.0), max(min(width - 50, 40), 8)
+    for name in names:
+        label = (
+            name.removeprefix("head_")
+            .removesuffix("_entropy")
+            .removesuffix("_grad_norm")
+            .removesuffix("_gradient_health")
+        )
+        if name not in told:
+            rows.append(line((f" {label:<15}", "plain"), (f"{ABSENT} not supplied", "unknown")))
+            continue
+        for key, value in told[name].items():
+            share = value / top if top > 0 and is_finite(value) else 0.0
+            tone: Tone = "plain" if is_finite(value) else "bad"
+            rows.append(
+                line(
+                    f" {cells(label, 14)} {cells(key, 20)}",
+                    (f"{number(value):>9}  ", tone),
+                    (bar(share, room).rstrip(), "plot"),
+                )
+            )
+            label = ""
+        if not told[name]:
+            rows.append(line(f" {label:<15}", ("empty: the head mattered in no step", "dim")))
+    return [*rows, line()]
+
+
+def _updates(group: GroupSnapshot) -> list[Row]:
+    rows = [
+        heading("UPDATES", "newest first; Enter opens one in full"),
+        line((f" {'batch':>6} {'worst':<10}{'entropy':>9}{'KL':>11}{'clip':>9}{'grad norm':>11}{'ms':>9}", "dim")),
+    ]
+    for told in reversed(group.ppo[-_UPDATES:]):
+        update = told.data
+        status = worst(judge(update))
+        shown = [
+            figure(update, name)
+            for name in ("entropy", "kl_divergence", "clip_fraction", "grad_norm", "update_time_ms")
+        ]
+        text = "".join(f"{number(value):>{size}}" for value, size in zip(shown, (9, 11, 9, 11, 9), strict=True))
+        rows.append(
+            line(
+                f" {number(figure(update, 'batch')):>6} ",
+                (f"{status.value} {status.name:<8}", STATUS_TONES[status]),
+                text,
+                (f"  {tidy(told.event.message, 60)}", "dim"),
+                opens=told.event,
+            )
+        )
+    return rows

@@ -1,0 +1,137 @@
+"""The run itself: what it was started with, what its seeds and actions add up to, and whether telemetry kept up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from esper.karn.absence import supplied
+from esper.karn.dashboard.rows import Row, heading, line
+from esper.karn.figures import ABSENT, age, bar, cells, number, tidy, value_text
+
+if TYPE_CHECKING:
+    from esper.karn.dashboard.watching import View
+    from esper.karn.snapshot import GroupSnapshot
+    from esper.leyline.run_info import Estimate, RunInfo
+
+__all__ = ["run_detail"]
+
+
+def run_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
+    """Return configuration and totals, evaluation and delivery."""
+    group = view.group
+    told = [] if group is None else [*_starts(group), *_lifecycle(group), *_actions(group, width)]
+    return (
+        told or [heading("RUN", "nothing was told yet")],
+        [*_evaluation(view.info), *_delivery(view), *_versions(view.info)],
+    )
+
+
+def _starts(group: GroupSnapshot) -> list[Row]:
+    rows = [heading("RUN", "Enter opens a start or a batch in full")]
+    for rank, told in group.ranks.items():
+        rows.append(line((f" rank {rank:<4} ", "dim"), tidy(told.event.message, 200), opens=told.event))
+    if group.batch is not None:
+        batch = group.batch
+        rows.append(line((" newest    ", "dim"), tidy(batch.event.message, 200) or "batch", opens=batch.event))
+    facts = {
+        "resumes": group.resumes,
+        "events taken back": group.superseded,
+        "earlier runs in this log": group.earlier_runs,
+    }
+    rows += [line((f" {name}: ", "dim"), f"{count:,}") for name, count in facts.items() if count]
+    return [*rows, line()]
+
+
+def _since(group: GroupSnapshot) -> str:
+    return f"since episode {group.counted_from}" if group.counted_from else "since the run began"
+
+
+def _lifecycle(group: GroupSnapshot) -> list[Row]:
+    rows = [
+        heading("SEEDS", _since(group)),
+        line((f" {'blueprint':<14}{'germinated':>11}{'fossilized':>11}{'pruned: policy':>15}{'rule':>6}", "dim")),
+    ]
+    for blueprint, totals in group.lifecycle.items():
+        rows.append(
+            line(
+                f" {cells(ABSENT if blueprint is None else blueprint, 14)}"
+                f"{totals.germinated:>11,}{totals.fossilized:>11,}{totals.pruned_by_policy:>15,}{totals.pruned_by_rule:>6,}"
+            )
+        )
+    return [*rows, line()]
+
+
+def _actions(group: GroupSnapshot, width: int) -> list[Row]:
+    rows = [heading("ACTIONS", f"carried out {_since(group)}; newest batch at the right")]
+    newest = None if group.action_distribution is None else supplied(group.action_distribution.data, "action_counts")
+    total = sum(group.actions.values())
+    for name, count in sorted(group.actions.items(), key=lambda pair: -pair[1]):
+        batch = newest[name] if isinstance(newest, Mapping) and name in newest else None
+        room = max(min(width - 40, 40), 8)
+        rows.append(line(f" {cells(name, 12)}{count:>9,} ", (bar(count / total, room), "plot"), f" {number(batch):>6}"))
+    if group.action_distribution is not None:
+        rows.append(line((" newest distribution in full", "dim"), opens=group.action_distribution.event))
+    rows += [
+        line((f" analytics: {tidy(told.data.kind, 40)}", "dim"), opens=told.event) for told in group.analytics[-5:]
+    ]
+    return [*rows, line()]
+
+
+def _evaluation(info: RunInfo | None) -> list[Row]:
+    if info is None or info.evaluation is None:
+        return [heading("EVALUATION", "none in run.json"), line()]
+    evaluation = info.evaluation
+    rows = [
+        heading("EVALUATION", f"{evaluation.episodes} fresh episodes each, mean ± standard error"),
+        line((f" {'policy':<12}{'reward':<18}{'validation':<18}{'test':<18}", "dim")),
+    ]
+    for name, score in (
+        ("learnt", evaluation.learnt),
+        ("random", evaluation.random),
+        ("do nothing", evaluation.do_nothing),
+    ):
+        shown = (_estimate(one) for one in (score.reward, score.val_accuracy, score.test_accuracy))
+        rows.append(line(f" {name:<12}", "".join(f"{text:<18}" for text in shown)))
+    return [*rows, line()]
+
+
+def _estimate(told: Estimate) -> str:
+    return f"{told.mean:.3f} ± {told.standard_error:.3f}"
+
+
+def _delivery(view: View) -> list[Row]:
+    rows = [heading("TELEMETRY", f"{view.snapshot.n_events:,} events read, {view.invalid:,} invalid lines")]
+    if view.info is not None:
+        rows.append(
+            line((f" {'sink':<12}{'emitted':>10}{'delivered':>10}{'rejected':>9}{'dropped':>9}{'queued':>8}", "dim"))
+        )
+        for sink in view.info.sinks:
+            lost = sink.rejected or (sink.durable and sink.dropped) or sink.set_aside
+            rows.append(
+                line(
+                    f" {cells(sink.name, 12)}{sink.emitted:>10,}{sink.delivered:>10,}"
+                    f"{sink.rejected:>9,}{sink.dropped:>9,}{sink.queued:>8,}",
+                    (" ✗ LOST" if lost else " ✓ OK", "bad" if lost else "ok"),
+                )
+            )
+            if sink.last_error is not None:
+                rows.append(line((f"   {tidy(sink.last_error, 200)}", "bad")))
+    rows += [
+        line(f" {kind.name.lower().replace('_', ' '):<32}{count:>10,}") for kind, count in view.snapshot.events.items()
+    ]
+    return [*rows, line()]
+
+
+def _versions(info: RunInfo | None) -> list[Row]:
+    if info is None:
+        return []
+    ended = "" if info.ended is None else f" after {age((info.ended - info.started).total_seconds())}"
+    rows = [heading("RUN.JSON", f"{info.status}{ended}")]
+    if info.error is not None:
+        rows.append(line((f" {tidy(info.error, 400)}", "bad")))
+    for title, facts in (("version", info.versions), ("option", info.configuration)):
+        rows += [
+            line((f" {title:<8} ", "dim"), f"{cells(name, 20)} {value_text(fact)}") for name, fact in facts.items()
+        ]
+    return rows

@@ -1,0 +1,271 @@
+"""What the dashboard knows, without a terminal: the feed folded, the event log kept, the moment joined to both."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from heapq import merge
+from itertools import count
+from typing import get_args
+
+from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.dashboard.feed import Clock, Feed, Playback, Record
+from esper.karn.progress import stale_after
+from esper.karn.snapshot import GroupSnapshot, RunSnapshot
+from esper.leyline.event_types import Severity, TelemetryEventType
+from esper.leyline.run_directory import RunDirectory
+from esper.leyline.run_info import RunInfo, RunInfoError, RunStatus
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    PPOUpdatePayload,
+    TelemetryEvent,
+    TrainingStartedPayload,
+)
+
+__all__ = ["ROUTINE", "EventLog", "Filter", "Phase", "View", "Watching", "env_of"]
+
+ROUTINE = frozenset(
+    {
+        TelemetryEventType.EPOCH_COMPLETED,
+        TelemetryEventType.REWARD_COMPUTED,
+        TelemetryEventType.SEED_STAGE_CHANGED,
+        TelemetryEventType.ANALYTICS_SNAPSHOT,
+        TelemetryEventType.COUNTERFACTUAL_MATRIX_COMPUTED,
+    }
+)
+"""What environments tell at nearly every step; the log hides it at first, and says so."""
+_URGENT: frozenset[Severity] = frozenset({"warning", "error", "critical"})
+_SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+
+def env_of(event: TelemetryEvent) -> int | None:
+    """Return the environment that an event is about; None for what is global."""
+    if isinstance(event.data, TrainingStartedPayload | BatchEpochCompletedPayload | PPOUpdatePayload):
+        return None
+    return event.data.env_id
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which events the log shows. Lines that are no events are always shown."""
+
+    severity: Severity = "info"
+    """The least urgent that is shown."""
+    envs: frozenset[int] | None = None
+    """None for all, and for what is global."""
+    types: frozenset[TelemetryEventType] = frozenset(TelemetryEventType) - ROUTINE
+    """Of these; others only from warning on."""
+
+    def lets_through(self, record: Record) -> bool:
+        """Whether a record is shown."""
+        if not isinstance(record, TelemetryEvent):
+            return True
+        return (
+            (record.event_type in self.types or record.severity in _URGENT)
+            and _SEVERITIES.index(record.severity) >= _SEVERITIES.index(self.severity)
+            and (self.envs is None or env_of(record) in self.envs)
+        )
+
+    def __str__(self) -> str:
+        parts = [] if self.severity == _SEVERITIES[0] else [f"from {self.severity} on"]
+        if self.envs is not None:
+            parts.append("env " + ",".join(map(str, sorted(self.envs))))
+        hidden = len(TelemetryEventType) - len(self.types)
+        if hidden:
+            parts.append(f"{hidden} {'routine ' if self.types == Filter().types else ''}types hidden")
+        return ", ".join(parts) or "all shown"
+
+
+class EventLog:
+    """The newest records of every type, so that frequent ones do not push out rare ones."""
+
+    KEPT = 1000
+    """Of each type, and of lines that are no events."""
+
+    def __init__(self) -> None:
+        self._serial = count()
+        self._kept: dict[TelemetryEventType | None, deque[tuple[int, Record]]] = {}
+        self.chosen = Filter()
+        """What is shown; `choose` changes it."""
+        self._shown: deque[Record] = deque(maxlen=self.KEPT)
+
+    def choose(self, chosen: Filter) -> None:
+        """Show other records than until now."""
+        self.chosen = chosen
+        merged = merge(*self._kept.values(), key=lambda pair: pair[0])
+        self._shown = deque((record for _, record in merged if chosen.lets_through(record)), maxlen=self.KEPT)
+
+    def add(self, record: Record) -> None:
+        """Keep a record."""
+        kind = record.event_type if isinstance(record, TelemetryEvent) else None
+        if kind not in self._kept:
+            self._kept[kind] = deque(maxlen=self.KEPT)
+        self._kept[kind].append((next(self._serial), record))
+        if self.chosen.lets_through(record):
+            self._shown.append(record)
+
+    def newest_first(self) -> Iterator[Record]:
+        """Return what the filter lets through."""
+        return reversed(self._shown)
+
+
+class Phase(Enum):
+    """How the run stands; the value is what the screen says."""
+
+    WAITING = "◌ WAITING"
+    LIVE = "● LIVE"
+    STALE = "▲ STALE"
+    FINISHED = "■ FINISHED"
+    INTERRUPTED = "■ INTERRUPTED"
+    FAILED = "✗ FAILED"
+
+
+_ENDINGS: dict[RunStatus, Phase] = {
+    "completed": Phase.FINISHED,
+    "interrupted": Phase.INTERRUPTED,
+    "failed": Phase.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a screen shows at one moment."""
+
+    source: str
+    now: datetime
+    snapshot: RunSnapshot
+    group: GroupSnapshot | None
+    """The arm looked at; None before the first event."""
+    log: tuple[Record, ...]
+    """Newest first, filtered."""
+    filter: Filter
+    invalid: int
+    """Lines that were no events."""
+    torn: bool
+    """Whether the log ends within a line."""
+    problem: str | None
+    """Why the log or run.json cannot be read."""
+    info: RunInfo | None
+    """What run.json says; None without one."""
+    paused: bool
+    speed: float | None
+    """How fast it is played back; None when it is not."""
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds since the newest event was told; None before there is one."""
+        newest = self.snapshot.log.newest
+        return None if newest is None else max((self.now - newest.timestamp).total_seconds(), 0.0)
+
+    @property
+    def phase(self) -> Phase:
+        """How the run stands."""
+        if self.info is not None and self.info.status in _ENDINGS and self.speed is None:
+            return _ENDINGS[self.info.status]
+        if self.silence is None:
+            return Phase.WAITING
+        batch = self.group.batch if self.group is not None else None
+        if batch is not None and batch.data.episodes_completed >= batch.data.total_episodes:
+            return Phase.FINISHED
+        return Phase.STALE if self.silence > stale_after(self.group) else Phase.LIVE
+
+
+@dataclass(slots=True)
+class Watching:
+    """Folds a feed, and tells what there is to see."""
+
+    source: str
+    feed: Feed
+    clock: Clock
+    directory: RunDirectory | None = None
+    """Where run.json is; None for a stream."""
+    aggregator: TelemetryAggregator = field(default_factory=TelemetryAggregator)
+    log: EventLog = field(default_factory=EventLog)
+    group_id: str | None = None
+    """The arm looked at; None for the first there is."""
+    invalid: int = 0
+    torn: bool = False
+    problem: str | None = None
+    info: RunInfo | None = None
+    _held: datetime | None = None
+    """The moment at which everything was paused."""
+    _info_seen: tuple[int, int] | None = None
+    _info_problem: str | None = None
+
+    def advance(self) -> bool:
+        """Fold in what is new; whether there is more to be had at once."""
+        if self._held is not None:
+            return False
+        taken = self.feed.take()
+        if taken.restarted:
+            self.aggregator = TelemetryAggregator()
+            chosen, self.log = self.log.chosen, EventLog()
+            self.log.choose(chosen)
+            self.invalid = 0
+        self.torn = taken.torn
+        self.problem = taken.problem or self._read_info()
+        for record in taken.records:
+            self.log.add(record)
+            if isinstance(record, TelemetryEvent):
+                self.aggregator.process(record)
+            else:
+                self.invalid += 1
+        return taken.more
+
+    def _read_info(self) -> str | None:
+        """Read run.json when it has changed; return what is wrong with it."""
+        if self.directory is None:
+            return None
+        try:
+            status = self.directory.info.stat()
+            if self._info_seen != (status.st_ino, status.st_mtime_ns):
+                self._info_seen, self._info_problem = (status.st_ino, status.st_mtime_ns), None
+                self.info = self.directory.read_info()
+        except FileNotFoundError:
+            self.info = None
+        except (RunInfoError, OSError) as error:
+            self._info_problem = str(error)
+        return self._info_problem
+
+    def next_group(self) -> None:
+        """Look at the next arm of an A/B comparison."""
+        groups = list(self.aggregator.snapshot().groups)
+        if groups:
+            at = groups.index(self.group_id) if self.group_id in groups else 0
+            self.group_id = groups[(at + 1) % len(groups)]
+
+    @property
+    def now(self) -> datetime:
+        """The moment looked at: that of the wall, of the run that is played back, or the one that is held."""
+        if self._held is not None:
+            return self._held
+        return self.feed.now() if isinstance(self.feed, Playback) else self.clock()
+
+    def pause(self) -> None:
+        """Hold everything still, or let it go on; what comes meanwhile is read afterwards."""
+        self._held = None if self._held is not None else self.now
+        if isinstance(self.feed, Playback):
+            self.feed.pause(self._held is not None)
+
+    def view(self) -> View:
+        """Return what there is to see now."""
+        snapshot = self.aggregator.snapshot()
+        groups = snapshot.groups
+        group = next((g for g in groups.values() if g.group_id == self.group_id), next(iter(groups.values()), None))
+        return View(
+            source=self.source,
+            now=self.now,
+            snapshot=snapshot,
+            group=group,
+            log=tuple(self.log.newest_first()),
+            filter=self.log.chosen,
+            invalid=self.invalid,
+            torn=self.torn,
+            problem=self.problem,
+            info=self.info,
+            paused=self._held is not None,
+            speed=self.feed.speed if isinstance(self.feed, Playback) else None,
+        )

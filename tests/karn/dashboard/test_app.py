@@ -1,0 +1,349 @@
+"""The dashboard as it is drawn, and what its keys do. The clock stands still; pictures are compared by pixel."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+from textual.pilot import Pilot
+
+from esper.karn.dashboard import watch
+from esper.karn.dashboard.app import Dashboard, Overview
+from esper.karn.dashboard.feed import LogTail
+from esper.karn.dashboard.rows import Rows
+from esper.karn.dashboard.screens import Detail, EnvDetail, FilterDialog, Inspector, Reading
+from esper.karn.dashboard.watching import Watching
+from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent, TelemetryEventType
+
+if TYPE_CHECKING:
+    from tests.karn.dashboard.conftest import Story
+
+Look: TypeAlias = Callable[..., Watching]
+Retell: TypeAlias = Callable[..., tuple[tuple[TelemetryEvent, ...], datetime]]
+SMALL, LARGE = (80, 24), (200, 60)
+
+
+def dashboard(
+    look: Look, told: tuple[tuple[TelemetryEvent, ...], datetime], *, after: float = 0.3, light: bool = False
+) -> Dashboard:
+    """Return the dashboard of a story, so many seconds after its newest event."""
+    records, newest = told
+    app = Dashboard(look(records, newest + timedelta(seconds=after)))
+    app.theme = "textual-light" if light else "textual-dark"
+    return app
+
+
+async def settled(pilot: Pilot[None]) -> None:
+    """Wait until the view has been shown twice: once for the data, once for the layout that follows from it."""
+    app = pilot.app
+    assert isinstance(app, Dashboard)
+    for _ in range(2):
+        app.refresh_shown()
+        await pilot.pause()
+
+
+# ── pictures ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PICTURES: dict[str, tuple[tuple[int, int], dict[str, Any], dict[str, Any]]] = {
+    "healthy": (SMALL, {}, {}),
+    "healthy_large": (LARGE, {}, {}),
+    "healthy_light": (SMALL, {}, {"light": True}),
+    "unhealthy": (SMALL, {"unhealthy": True}, {}),
+    "unhealthy_large_light": (LARGE, {"unhealthy": True}, {"light": True}),
+    "stale": (SMALL, {}, {"after": 3600}),
+    "finished": (SMALL, {"n_episodes": 40, "episodes": 40, "extra_epochs": 0}, {"after": 3600}),
+    "one_env": (SMALL, {"n_envs": 1, "n_episodes": 20, "episodes": 8}, {}),
+    "64_envs": (SMALL, {"n_envs": 64, "n_episodes": 640, "episodes": 192}, {}),
+    "64_envs_large": (LARGE, {"n_envs": 64, "n_episodes": 640, "episodes": 192}, {}),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_picture(name: str, snap_compare: Callable[..., bool], retell: Retell, look: Look) -> None:
+    size, story, seen = PICTURES[name]
+    assert snap_compare(dashboard(look, retell(**story), **seen), terminal_size=size, run_before=settled)
+
+
+def test_picture_waiting(snap_compare: Callable[..., bool], tell: type[Story], look: Look) -> None:
+    assert snap_compare(Dashboard(look([], tell().now)), terminal_size=SMALL, run_before=settled)
+
+
+KEYS = {
+    "env": ["enter"],
+    "ppo": ["u"],
+    "run": ["r"],
+    "help": ["question_mark"],
+    "filter": ["f"],
+    "inspector": ["tab", "down", "enter"],
+    "zoom": ["tab", "z"],
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_picture_of_what_a_key_opens(name: str, snap_compare: Callable[..., bool], retell: Retell, look: Look) -> None:
+    async def press(pilot: Pilot[None]) -> None:
+        await settled(pilot)
+        await pilot.press(*KEYS[name])
+        await settled(pilot)
+
+    assert snap_compare(dashboard(look, retell()), terminal_size=SMALL, run_before=press)
+
+
+# ── what keys and mouse do ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def drive(app: Dashboard, steps: Callable[[Pilot[None]], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        async with app.run_test(size=SMALL) as pilot:
+            await settled(pilot)
+            await steps(pilot)
+
+    asyncio.run(run())
+
+
+def shown(app: Dashboard) -> str:
+    return "\n".join("".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips())
+
+
+@pytest.fixture
+def app(retell: Retell, look: Look) -> Dashboard:
+    return dashboard(look, retell(episodes=8))
+
+
+def test_keys_open_screens_and_escape_leaves_them(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        for key, screen in (
+            ("enter", EnvDetail),
+            ("u", Detail),
+            ("r", Detail),
+            ("question_mark", Reading),
+            ("f", FilterDialog),
+        ):
+            await pilot.press(key)
+            assert isinstance(app.screen, screen)
+            await pilot.press("escape")
+            assert isinstance(app.screen, Overview)
+
+    drive(app, steps)
+
+
+def test_arrows_go_to_the_neighbouring_environments(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("down", "enter")
+        await settled(pilot)
+        assert "ENVIRONMENT 1" in shown(app)
+        await pilot.press("right")
+        await settled(pilot)
+        assert "ENVIRONMENT 2" in shown(app)
+        await pilot.press("left", "left", "left")
+        await settled(pilot)
+        assert "ENVIRONMENT 3" in shown(app)
+
+    drive(app, steps)
+
+
+def test_any_event_of_the_log_opens_and_so_do_its_neighbours(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("tab", "down", "enter")
+        screen = app.screen
+        assert isinstance(screen, Inspector)
+        assert screen.record is app.view.log[1]
+        await pilot.press("right")
+        assert screen.record is app.view.log[2]
+        await pilot.press("left", "left", "left")
+        assert screen.record is app.view.log[0]
+        await settled(pilot)
+        assert type(screen.record.data).__name__ in shown(app)  # type: ignore[union-attr]  # an event
+
+    drive(app, steps)
+
+
+def test_a_double_click_opens_an_environment(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.click("#envs", offset=(5, 2))
+        assert app.query_one("#envs", Rows).cursor == 2
+        assert isinstance(app.screen, Overview)
+        await pilot.click("#envs", offset=(5, 2), times=2)
+        await pilot.pause()
+        assert isinstance(app.screen, EnvDetail)
+        assert app.screen.env_id == 2
+
+    drive(app, steps)
+
+
+def test_the_filter_chooses_what_the_log_shows(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("f", "down", "down", "enter", "tab", *"2", "enter")
+        await settled(pilot)
+        chosen = app.watching.log.chosen
+        assert TelemetryEventType.EPOCH_COMPLETED in chosen.types
+        assert chosen.envs == frozenset({2})
+        assert all(isinstance(event, TelemetryEvent) and event.data.env_id == 2 for event in app.view.log)  # type: ignore[union-attr]  # those that have one
+        assert "env 2" in shown(app)
+        await pilot.press("f", "a")
+        assert len(app.watching.log.chosen.types) == 11
+
+    drive(app, steps)
+
+
+def test_a_filter_of_no_numbers_is_refused(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("f", "tab", *"all", "enter")
+        assert isinstance(app.screen, FilterDialog)
+
+    drive(app, steps)
+
+
+def test_pause_holds_the_screen(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("space")
+        assert "PAUSED" in shown(app)
+        await pilot.press("space")
+        await settled(pilot)
+        assert "PAUSED" not in shown(app)
+
+    drive(app, steps)
+
+
+def test_dark_and_light(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("d")
+        assert not app.current_theme.dark
+        await pilot.press("d")
+        assert app.current_theme.dark
+
+    drive(app, steps)
+
+
+def test_a_screenshot_is_saved_where_the_user_is(
+    app: Dashboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("s")
+
+    drive(app, steps)
+    (picture,) = tmp_path.glob("esper-*.svg")
+    assert "LEARNING" in picture.read_text()
+
+
+def test_a_cursor_in_the_log_stays_on_its_event_while_others_come(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("tab", "down", "down")
+        events = app.query_one("#events", Rows)
+        under = app.view.log[events.cursor]
+        for _ in range(5):
+            app.watching.log.add(TelemetryEvent(data=EpochCompletedPayload(0, 0.5, math.inf, 1), severity="warning"))
+        await settled(pilot)
+        assert events.cursor == 7
+        assert app.view.log[events.cursor] is under
+
+    drive(app, steps)
+
+
+def test_a_log_that_was_scrolled_stays_where_it_is_while_others_come(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        events = app.query_one("#events", Rows)
+        events.scroll_to(y=3, animate=False)
+        await settled(pilot)
+        for _ in range(5):
+            app.watching.log.add(TelemetryEvent(data=EpochCompletedPayload(0, 0.5, math.inf, 1), severity="warning"))
+        await settled(pilot)
+        assert events.scroll_offset.y == 8
+
+    drive(app, steps)
+
+
+def test_enter_within_a_section_opens_the_event_that_it_is_about(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press("down", "down", "enter")
+        assert isinstance(app.screen, Inspector)
+        assert isinstance(app.screen.record, TelemetryEvent)
+        assert app.screen.record.event_type is TelemetryEventType.EPOCH_COMPLETED
+
+    drive(app, steps)
+
+
+def test_text_from_the_log_is_neither_markup_nor_control(tell: type[Story], look: Look) -> None:
+    story = tell(episodes=4)
+    hostile = "[bold red]not markup[/] \x1b[2J\x07\u202e " + "x" * 100_000
+    told = [
+        *story.events(),
+        TelemetryEvent(data=EpochCompletedPayload(0, 0.5, 1.0, 1), message=hostile, severity="error"),
+    ]
+    app = Dashboard(look(told, story.now))
+
+    async def steps(pilot: Pilot[None]) -> None:
+        assert "[bold red]not markup[/] \\x1b[2J\\x07\\u202e" in shown(app)
+        await pilot.press("tab", "enter")
+        await settled(pilot)
+        assert isinstance(app.screen, Inspector)
+        rows = app.screen.query_one(Rows)
+        await pilot.press("end")
+        assert "\x1b" not in shown(app)
+        assert rows.cursor > 10
+
+    drive(app, steps)
+
+
+def test_a_growing_log_is_followed(tmp_path: Path, tell: type[Story]) -> None:
+    story = tell(episodes=4)
+    watching = Watching(str(tmp_path), LogTail(tmp_path), lambda: story.now)
+    app = Dashboard(watching)
+
+    async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+        while not condition():
+            await pilot.pause(0.02)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        assert "Waiting for the first event" in shown(app)
+        story.write(tmp_path / "events.jsonl")
+        await until(pilot, lambda: "batch 0" in shown(app))
+        assert "LIVE" in shown(app)
+        (tmp_path / "events.jsonl").write_text("")
+        await until(pilot, lambda: "WAITING" in shown(app))
+
+    drive(app, steps)
+
+
+def test_a_resized_terminal_is_filled_again(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.resize_terminal(*LARGE)
+        await settled(pilot)
+        assert "accuracy by epoch" in shown(app)
+        await pilot.resize_terminal(40, 10)
+        await settled(pilot)
+        assert "LEARNING" in shown(app)
+
+    drive(app, steps)
+
+
+# ── how it is opened ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, math.nan, math.inf])
+def test_a_speed_that_makes_no_sense_is_refused(speed: float, capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch("run", speed=speed) == 2
+    assert "speed must be" in capsys.readouterr().err
+
+
+def test_without_a_terminal_it_says_what_to_do_instead(capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch("run") == 2
+    assert "esper replay" in capsys.readouterr().err
+
+
+def test_without_textual_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "textual", None)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert watch("run") == 2
+    assert "pip install 'esper-telemetry[dashboard]'" in capsys.readouterr().err

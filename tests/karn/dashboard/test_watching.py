@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from esper.karn.dashboard.feed import LogTail, Playback, Record
+from esper.karn.dashboard.watching import EventLog, Filter, Phase, Watching, env_of
+from esper.leyline.run_directory import RunDirectory
+from esper.leyline.run_info import RunInfo, RunStatus
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    EpochCompletedPayload,
+    TelemetryEvent,
+    TelemetryEventType,
+)
+from esper.leyline.wire import InvalidRecord
+
+if TYPE_CHECKING:
+    from tests.karn.dashboard.conftest import Story
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BROKEN = InvalidRecord("events.jsonl", 3, "json", "not JSON", "nonsense")
+ALL = Filter("debug", None, frozenset(TelemetryEventType))
+
+
+def epoch(env: int = 0) -> TelemetryEvent:
+    return TelemetryEvent(data=EpochCompletedPayload(env, 0.5, 1.0, 1))
+
+
+def batch(severity: str = "info") -> TelemetryEvent:
+    made = TelemetryEvent(data=BatchEpochCompletedPayload(4, 0, 0.5, 1.0, 8, 4))
+    return dataclasses.replace(made, severity=severity)  # type: ignore[arg-type]  # one of the five
+
+
+def info(status: RunStatus) -> RunInfo:
+    return RunInfo(status=status, started=NOON, configuration={}, versions={})
+
+
+def test_the_log_keeps_rare_events_beside_frequent_ones() -> None:
+    log = EventLog()
+    rare = batch()
+    log.add(rare)
+    for _ in range(5000):
+        log.add(epoch())
+    assert list(log.newest_first()) == [rare]
+    log.choose(ALL)
+    assert len(list(log.newest_first())) == EventLog.KEPT
+
+
+def test_the_log_is_in_the_order_in_which_things_came_whatever_was_chosen_since() -> None:
+    log = EventLog()
+    records: list[Record] = [epoch(), batch(), BROKEN, epoch(), batch()]
+    for record in records:
+        log.add(record)
+    log.choose(ALL)
+    assert list(log.newest_first()) == records[::-1]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "shown"),
+    [
+        (Filter(), ["batch", "error batch", "no event"]),
+        (ALL, ["batch", "error batch", "epoch of 0", "epoch of 1", "no event"]),
+        (Filter("error", None, frozenset(TelemetryEventType)), ["error batch", "no event"]),
+        (Filter("debug", frozenset({1}), frozenset(TelemetryEventType)), ["epoch of 1", "no event"]),
+        (
+            Filter("debug", None, frozenset({TelemetryEventType.EPOCH_COMPLETED})),
+            ["error batch", "epoch of 0", "epoch of 1", "no event"],
+        ),
+    ],
+)
+def test_the_filter_chooses_by_severity_environment_and_type(chosen: Filter, shown: list[str]) -> None:
+    records: dict[str, Record] = {
+        "batch": batch(),
+        "error batch": batch("error"),
+        "epoch of 0": epoch(0),
+        "epoch of 1": epoch(1),
+        "no event": BROKEN,
+    }
+    assert [name for name, record in records.items() if chosen.lets_through(record)] == shown
+
+
+def test_what_is_hidden_is_said() -> None:
+    assert str(Filter()) == "from info on, 5 routine types hidden"
+    assert str(ALL) == "all shown"
+    assert str(Filter("debug", frozenset({2, 0}), frozenset())) == "env 0,2, 11 types hidden"
+
+
+def test_every_event_is_of_its_environment_or_of_none(tell: type[Story]) -> None:
+    for event in tell(n_envs=2, episodes=4).events():
+        assert env_of(event) == event.data.to_dict().get("env_id")
+
+
+def test_a_view_joins_the_moment_to_what_was_told(tell: type[Story], look: Callable[..., Watching]) -> None:
+    story = tell(episodes=8)
+    watching = look(story.events(), NOON)
+    watching.clock = lambda: story.now + timedelta(seconds=7)
+    view = watching.view()
+    assert view.silence == pytest.approx(7)
+    assert view.phase is Phase.LIVE
+    watching.clock = lambda: story.now + timedelta(seconds=11)
+    assert watching.view().phase is Phase.STALE
+
+
+def test_a_run_is_waited_for_and_finished(tell: type[Story], look: Callable[..., Watching]) -> None:
+    assert look([], NOON).view().phase is Phase.WAITING
+    assert look(tell(n_episodes=8, episodes=8).events(), NOON).view().phase is Phase.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("status", "phase"),
+    [
+        ("running", Phase.STALE),
+        ("completed", Phase.FINISHED),
+        ("interrupted", Phase.INTERRUPTED),
+        ("failed", Phase.FAILED),
+    ],
+)
+def test_run_json_says_how_the_run_ended(
+    tmp_path: Path, tell: type[Story], look: Callable[..., Watching], status: RunStatus, phase: Phase
+) -> None:
+    watching = look(tell(episodes=8).events(), NOON + timedelta(hours=1))
+    watching.directory = RunDirectory(tmp_path)
+    watching.directory.write_info(info(status))
+    watching.advance()
+    assert watching.view().phase is phase
+    assert watching.view().info == info(status)
+
+
+def test_a_run_json_that_is_wrong_is_told_until_it_is_right(tmp_path: Path, look: Callable[..., Watching]) -> None:
+    watching = look([], NOON)
+    watching.directory = RunDirectory(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    for _ in range(2):
+        watching.advance()
+        assert "status is missing" in str(watching.view().problem)
+    watching.directory.write_info(info("running"))
+    watching.advance()
+    assert watching.view().problem is None
+
+
+def test_a_log_that_is_replaced_begins_anew_and_the_filter_stays(tmp_path: Path, tell: type[Story]) -> None:
+    log = tmp_path / "events.jsonl"
+    tell(episodes=8).write(log)
+    watching = Watching(str(tmp_path), LogTail(tmp_path), lambda: NOON)
+    watching.log.choose(ALL)
+    while watching.advance():
+        pass
+    log.write_text("nonsense\n")
+    watching.advance()
+    view = watching.view()
+    assert (view.snapshot.n_events, view.invalid, len(view.log), view.filter) == (0, 1, 1, ALL)
+
+
+def test_a_paused_view_stays_as_it_is(tell: type[Story], look: Callable[..., Watching]) -> None:
+    story = tell(episodes=8)
+    watching = look(story.events(), NOON)
+    watching.pause()
+    held = watching.view()
+    watching.clock = lambda: NOON + timedelta(hours=1)
+    watching.feed = look([epoch()], NOON).feed
+    watching.advance()
+    assert (held.paused, watching.view().now, watching.view().log) == (True, held.now, held.log)
+    watching.pause()
+    assert watching.view().now == NOON + timedelta(hours=1)
+
+
+def test_a_playback_shows_the_time_of_the_run(tmp_path: Path, tell: type[Story]) -> None:
+    tell(episodes=8).write(tmp_path / "events.jsonl")
+    (tmp_path / "run.json").write_text("{}")
+    playback = Playback(LogTail(tmp_path), 2.0, lambda: datetime(2030, 1, 1, tzinfo=UTC))
+    watching = Watching("run", playback, lambda: NOON)
+    watching.advance()
+    assert watching.view().now.year == 2026
+    assert watching.view().speed == 2.0
+
+
+def test_groups_are_looked_at_in_turn(look: Callable[..., Watching]) -> None:
+    told = [dataclasses.replace(epoch(env), group_id=name) for env, name in enumerate("ab")]
+    watching = look(told, NOON)
+    seen = []
+    for _ in range(3):
+        group = watching.view().group
+        assert group is not None
+        seen.append(group.group_id)
+        watching.next_group()
+    assert seen == ["a", "b", "a"]
