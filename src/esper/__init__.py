@@ -1,0 +1,1 @@
+"""Typed telemetry for the training of growing neural networks."""

@@ -1,0 +1,10 @@
+"""``python -m esper`` is the command ``esper``."""
+
+from __future__ import annotations
+
+import sys
+
+from esper.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""The command ``esper``. Nothing slow is imported before it is known what is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import warnings
+from datetime import datetime
+from importlib.metadata import version
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from uuid import uuid4
+
+from esper.leyline.glossary import field_table, meanings
+from esper.simic.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["main"]
+
+USER_ERROR = 2
+_TRAIN_EXTRA = ("torch", "numpy", "gymnasium")
+_TRAIN_EXAMPLES = """\
+examples:
+  esper train                                   the digits, about two minutes
+  esper train --episodes 400 --envs 8 --seed 3  longer and wider
+  esper train --task wine:wine --slots 2        a task of your own: attribute wine of wine.py
+  esper train --dashboard --tensorboard         watch it live, keep it for TensorBoard
+
+exit status: 0 done, 1 the training failed, 2 something asked for is not there,
+3 telemetry was lost, 130 or 143 ended by Ctrl-C or SIGTERM.
+"""
+
+
+def _examples(*lines: str) -> str:
+    return "\n  ".join(("examples:", *lines)) + "\n"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells an error in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Args:
+        arguments: what follows ``esper``; None for those of this process.
+    """
+    args = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = args.command
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = command(args)
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as error:
+        needs = f"it needs {error.name}: pip install 'esper-telemetry[train]'"
+        sys.stderr.write(f"{args.prog}: error: {needs if error.name in _TRAIN_EXTRA else error}\n")
+        return USER_ERROR
+    except (ValueError, OSError, ImportError) as error:
+        sys.stderr.write(f"{args.prog}: error: {_one_line(error)}\n")
+        return USER_ERROR
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    sys.stderr.write(f"esper: warning: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="esper",
+        description="Grow neural networks with PPO, and see everything that happened: typed telemetry, end to end.",
+    )
+    parser.add_argument("--version", action="version", version=f"esper {version('esper-telemetry')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    for add in (_add_train, _add_evaluate, _add_watch, _add_replay, _add_report, _add_validate, _add_schema):
+        add(commands)
+    return parser
+
+
+def _command(
+    commands: Any, name: str, command: Callable[[argparse.Namespace], int], summary: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=command, prog=parser.prog)
+    return parser
+
+
+# ── train ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(
+        commands, "train", _train, "train a growing network, and tell everything about it", _TRAIN_EXAMPLES
+    )
+    about, hints = meanings(TrainingConfig), get_type_hints(TrainingConfig)
+    config = parser.add_argument_group("configuration")
+    for field in dataclasses.fields(TrainingConfig):
+        if field.name != "episode_id":
+            kind, choices = _kind(hints[field.name])
+            config.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=kind,
+                choices=choices,
+                default=field.default,
+                metavar=None if choices else getattr(kind, "__name__", "").upper(),
+                help=_told(about[field.name].text, field.default),
+            )
+    run = parser.add_argument_group("the run")
+    run.add_argument("--run-dir", metavar="DIR", help="where everything goes; by default runs/TIME-TASK")
+    run.add_argument(
+        "--evaluate-episodes",
+        type=int,
+        default=16,
+        metavar="N",
+        help="fresh episodes that the learnt policy, chance and doing nothing play at the end; 0 for none (default 16)",
+    )
+    run.add_argument("--quiet", action="store_true", help="show no progress")
+    run.add_argument("--dashboard", action="store_true", help="open the dashboard beside the run")
+    run.add_argument("--tensorboard", action="store_true", help="write for TensorBoard as well, into the run directory")
+    run.add_argument(
+        "--wandb", action="store_true", help="log to Weights & Biases as well; WANDB_MODE=offline needs no account"
+    )
+
+
+def _kind(hint: Any) -> tuple[Callable[[str], Any], tuple[str, ...] | None]:
+    """Return how to read an option of this type, and its choices."""
+    inner = next((arg for arg in get_args(hint) if arg is not NoneType), hint)
+    return (str, get_args(inner)) if get_origin(inner) is Literal else (inner, None)
+
+
+def _told(doc: str, default: object) -> str:
+    shown = "" if default is None else f" (default {default})"
+    return f"{doc.replace('`', '')}{shown}".replace("%", "%%")
+
+
+def _train(args: argparse.Namespace) -> int:
+    values = {f.name: getattr(args, f.name) for f in dataclasses.fields(TrainingConfig) if f.name != "episode_id"}
+    config = TrainingConfig(**values, episode_id=uuid4().hex)
+    from esper.commands.train import TrainOptions, train_command
+
+    time, task = datetime.now().astimezone(), config.task.replace(":", "-").replace("/", "-")
+    options = TrainOptions(
+        run_dir=args.run_dir or f"runs/{time:%Y%m%d-%H%M%S}-{task}",
+        evaluate_episodes=args.evaluate_episodes,
+        quiet=args.quiet,
+        tensorboard=args.tensorboard,
+        wandb=args.wandb,
+        dashboard=args.dashboard,
+    )
+    return train_command(config, options)
+
+
+# ── looking at what a run left ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "play a run's policy against chance and doing nothing",
+        _examples(
+            "esper evaluate runs/demo                the episodes of the closing summary once more",
+            "esper evaluate runs/demo --episodes 64  smaller standard errors",
+            "esper evaluate runs/demo --seed 7       on other fresh episodes",
+        ),
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("--episodes", type=int, default=16, metavar="N", help="for each policy, 2 or more (default 16)")
+    parser.add_argument("--seed", type=int, help="for other episodes than those of the run's own seed")
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from esper.commands.look import evaluate_command
+
+    return evaluate_command(args.run, episodes=args.episodes, seed=args.seed)
+
+
+def _add_replay(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "replay",
+        _replay,
+        "print a run's closing summary from its log",
+        _examples(
+            "esper replay runs/demo             the summary, as it was printed at the end of the run",
+            "esper replay runs/demo --json      the whole final snapshot, for jq and friends",
+            "esper replay old/events.jsonl      from the log alone",
+        ),
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory, a log, or - for standard input")
+    parser.add_argument("--json", action="store_true", help="print the whole final snapshot as JSON instead")
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from esper.commands.look import replay_command
+
+    return replay_command(args.run, as_json=args.json)
+
+
+def _add_watch(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "watch",
+        _watch,
+        "follow a run live in the terminal, or play a finished one back",
+        _examples(
+            "esper watch runs/demo             also before the run has begun; ? shows the keys",
+            "esper watch runs/demo --speed 20  play a finished run back, twenty times as fast",
+            "ssh gpu cat run/events.jsonl | esper watch -",
+        ),
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory or a log, there or still to come, or -")
+    parser.add_argument("--speed", type=float, metavar="N", help="play back at N times its own pace")
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from esper.karn.dashboard import watch
+
+    return watch(args.run, speed=args.speed)
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "report",
+        _report,
+        "write one self-contained page on a run, or compare several",
+        _examples(
+            "esper report runs/demo                     into report.html",
+            "esper report runs/a runs/b -o a-vs-b.html  overlaid, with a table of differences",
+        ),
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run directories or logs")
+    parser.add_argument("-o", "--output", metavar="FILE", default="report.html", help="the page (default report.html)")
+
+
+def _report(args: argparse.Namespace) -> int:
+    from esper.karn.report import report
+
+    print(report(args.runs, args.output))
+    return 0
+
+
+# ── the contract ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _add_validate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "validate",
+        _validate,
+        "tell every line of a log that is not an event, and why",
+        _examples(
+            "esper validate runs/demo                 file:line: kind: reason, like a compiler",
+            "esper validate --json a.jsonl b.jsonl    for machines",
+            "zcat old.jsonl.gz | esper validate -     from standard input",
+        )
+        + "\nexit status: 0 every line is an event, 1 some are not, 2 a log cannot be read.\n",
+    )
+    parser.add_argument("logs", metavar="LOG", nargs="+", help="run directories, logs, or - for standard input")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
+
+
+def _validate(args: argparse.Namespace) -> int:
+    from esper.leyline.validate import validate
+
+    return validate(args.logs, as_json=args.json, out=sys.stdout)
+
+
+def _add_schema(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "schema",
+        _schema,
+        "print the contract as JSON Schema, as DuckDB views over a log, or as a table",
+        _examples(
+            "esper schema > events.schema.json         for validators and code generators",
+            "esper schema --duckdb runs/demo | duckdb  a typed view for each payload",
+            "esper schema --fields                     every field with type, unit, range and meaning",
+        ),
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--duckdb", metavar="LOG", help="print a CREATE VIEW for each payload over this log instead")
+    form.add_argument("--fields", action="store_true", help="print every field as a table in Markdown instead")
+
+
+def _schema(args: argparse.Namespace) -> int:
+    from esper.leyline.schema import duckdb_views, json_schema
+
+    if args.fields:
+        print(field_table())
+    else:
+        print(json.dumps(json_schema(), indent=2) if args.duckdb is None else duckdb_views(args.duckdb))
+    return 0
