@@ -30,6 +30,7 @@ check: $(READY) ## formatting, lint, types (mypy and pyright), import arrows
 	$(BIN)/mypy src/esper/
 	$(BIN)/mypy
 	$(BIN)/pyright
+	$(BIN)/pyright -p tests/typing
 	$(BIN)/lint-imports
 
 test-core: $(READY) ## the wheel alone, without any extra, in an environment of its own

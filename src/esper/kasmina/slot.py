@@ -284,7 +284,7 @@ class SeedSlot:
             epochs_total=seed.epochs_total,
             **_measured(counterfactual=seed.contribution),
         )
-        message = f"{seed.blueprint_id} seed fossilized, {improvement:+.1%} accuracy since germination"
+        message = f"{seed.blueprint_id} seed fossilized, {improvement:+.3f} accuracy since germination"
         self._enter(SeedStage.FOSSILIZED, told, message)
 
     def prune(self, reason: str = POLICY) -> None:

@@ -184,7 +184,7 @@ def _store(name: str, annotation: str) -> str:
     if "[" not in annotation:
         return f" if True: self.{name} = {name}"
     none = f" if {name} is None: self.{name} = None\n el" if annotation.endswith("| None") else " "
-    if annotation.startswith("dict[str, float]"):
+    if annotation.startswith(("dict[str, float]", "dict[str, int]")):
         # The common container by far: two calls into C, once it is seen that nothing in it can change.
         return f"""{none}if {name}.__class__ is dict:
   for item in {name}.values():

@@ -31,7 +31,7 @@ from esper.karn.dashboard.watching import Filter, Watching
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord
 
-__all__ = ["Dashboard"]
+__all__ = ["Dashboard", "Overview"]
 
 
 class Overview(Shown):

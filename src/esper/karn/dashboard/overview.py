@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from esper.karn.dashboard.watching import View
     from esper.karn.snapshot import GroupSnapshot
 
-__all__ = ["STATUS_TONES", "WIDE", "EventRows", "event_heading", "learning_rows", "ppo_rows", "status_line"]
+__all__ = ["STATUS_TONES", "WIDE", "EventRows", "brief", "event_heading", "learning_rows", "ppo_rows", "status_line"]
 
 WIDE = 140
 """Columns from which a screen shows more."""

@@ -23,7 +23,7 @@ from esper.karn.report.series import Batch, SeedLife, Spread
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import SeedFossilizedPayload
 
-__all__ = ["lifecycle", "timeline"]
+__all__ = ["how_it_ended", "lifecycle", "timeline"]
 
 MOST_BARS = 8000
 UNKNOWN = "blueprint not told"
