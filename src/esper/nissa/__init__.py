@@ -1,0 +1,1 @@
+"""Delivery: the telemetry hub and the sinks it serves."""

@@ -1,0 +1,111 @@
+"""TensorBoard: every figure a curve under its own name, the lives of the seeds as text."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import re
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from esper.leyline.telemetry import TelemetryEvent
+from esper.nissa.append_only import AppendOnly
+from esper.nissa.plotting import Plotter, Point
+from esper.nissa.protocol import Live, Policy, Rejected
+
+__all__ = ["TensorBoardSink"]
+
+CAPACITY = 65_536
+"""Events that may wait for TensorBoard's files unless told otherwise."""
+
+
+class TensorBoardSink:
+    """Writes TensorBoard's event files.
+
+    Tags are ``<payload>/<field>``, such as ``PPOUpdate/kl_divergence``, and ``<payload>/<field>/<key>`` for dicts. Each
+    environment is a run of its own (``env0``, ``env1``, …), so that TensorBoard draws one figure of all of them in one
+    chart; so is each A/B group but the default one. Steps are batches, and epochs of the environment, counted on over
+    its episodes.
+
+    What was not supplied is not written. What is not finite is written as it is. TensorBoard keeps 32 bits of a float.
+
+    Args:
+        directory: TensorBoard's ``--logdir``.
+        policy: what happens when the files cannot keep up.
+
+    Raises:
+        ImportError: TensorBoard is not installed.
+    """
+
+    name = "tensorboard"
+
+    def __init__(self, directory: str | os.PathLike[str], *, policy: Policy | None = None) -> None:
+        self.policy: Policy = Live(capacity=CAPACITY) if policy is None else policy
+        try:
+            self._events = importlib.import_module("tensorboard.compat.proto.event_pb2")
+            self._summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")
+            self._text = importlib.import_module("tensorboard.plugins.text.summary_v2")
+            self._writer = importlib.import_module("tensorboard.summary.writer.record_writer").RecordWriter
+        except ImportError as error:
+            raise ImportError(
+                "TensorBoardSink needs TensorBoard: pip install 'esper-telemetry[tensorboard]'"
+            ) from error
+        self._directory = Path(directory)
+        self._file_name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{id(self)}"
+        self._plotter = Plotter()
+        self._files: dict[Path, AppendOnly] = {}
+        self._unwritten: dict[Path, io.BytesIO] = {}
+
+    def write(self, event: TelemetryEvent) -> None:
+        """Add the event's figures, or its words, to what the next flush writes.
+
+        Raises:
+            Rejected: TensorBoard's format cannot hold the event.
+        """
+        try:
+            point = self._plotter.point(event)
+            self._add(event, point, self._summary(event, point))
+            if event.severity not in {"debug", "info"}:
+                self._add(event, point, self._text.text_pb(f"messages/{event.severity}", event.message))
+        except Exception as error:
+            raise Rejected(repr(error)) from error
+
+    def flush(self, *, barrier: bool = True) -> None:  # noqa: ARG002 - it is the log that survives a crash
+        """Hand everything to the operating system."""
+        for run in list(self._unwritten):
+            if run not in self._files:
+                run.mkdir(parents=True, exist_ok=True)
+                self._files[run] = AppendOnly(run / self._file_name)
+            self._files[run].append(self._unwritten[run].getvalue())
+            del self._unwritten[run]
+
+    def close(self) -> None:
+        """Close every file."""
+        for file in self._files.values():
+            file.close()
+
+    def _summary(self, event: TelemetryEvent, point: Point) -> Any:
+        if point.in_words:
+            return self._text.text_pb(f"{point.section}/{event.slot_id or 'run'}", _in_words(event))
+        values = [{"tag": f"{point.section}/{name}", "simple_value": number} for name, number in point.numbers.items()]
+        return self._summaries.Summary(value=values)
+
+    def _add(self, event: TelemetryEvent, point: Point, summary: Any) -> None:
+        group = self._directory if event.group_id == "default" else self._directory / re.sub(r"\W", "_", event.group_id)
+        run = group if point.env_id is None else group / f"env{point.env_id}"
+        wall_time = event.timestamp.timestamp()
+        told = [self._events.Event(wall_time=wall_time, step=point.step, summary=summary)]
+        if run not in self._files and run not in self._unwritten:
+            told.insert(0, self._events.Event(wall_time=wall_time, file_version="brain.Event:2"))
+        # Not tensorboard's own EventFileWriter: it wakes a thread of its own for every event.
+        writer = self._writer(self._unwritten.setdefault(run, io.BytesIO()))
+        for record in told:
+            writer.write(record.SerializeToString())
+
+
+def _in_words(event: TelemetryEvent) -> str:
+    rows = "".join(f"| {name} | {value} |\n" for name, value in event.data.to_dict().items())
+    return f"**{event.message or event.event_type.name}**\n\n| field | value |\n|---|---|\n{rows}"

@@ -1,0 +1,93 @@
+"""Weights & Biases: every figure a metric under its own name, the configuration as the run's config."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
+from esper.nissa.plotting import Plotter, Point
+from esper.nissa.protocol import Live, Policy, Rejected
+
+__all__ = ["WandbSink"]
+
+CAPACITY = 65_536
+"""Events that may wait for Weights & Biases unless told otherwise."""
+
+
+class WandbSink:
+    """Logs to a run of Weights & Biases.
+
+    Metrics are ``<payload>/<field>``, such as ``PPOUpdate/kl_divergence``, ``<payload>/<field>/<key>`` for dicts, and
+    have ``/env0`` behind them when they are about one environment; those of an A/B group but the default one have its
+    name before them. They are drawn over ``batch``, and over ``env_epoch``, the epochs of the environment counted on
+    over its episodes. What is told at one step is one row. The lives of the seeds are rows of text.
+
+    What was not supplied is not logged. What is not finite is logged as it is.
+
+    Args:
+        directory: where wandb keeps the run; mode, project and the rest follow ``WANDB_MODE``, ``WANDB_PROJECT`` and
+            the like. ``WANDB_MODE=offline`` needs neither account nor network.
+        run: log to this run of yours instead, which the sink finishes too.
+        policy: what happens when wandb cannot keep up.
+
+    Raises:
+        ImportError: wandb is not installed.
+    """
+
+    name = "wandb"
+
+    def __init__(
+        self, directory: str | os.PathLike[str] = ".", *, run: Any = None, policy: Policy | None = None
+    ) -> None:
+        self.policy: Policy = Live(capacity=CAPACITY) if policy is None else policy
+        try:
+            wandb = importlib.import_module("wandb")
+        except ImportError as error:
+            raise ImportError("WandbSink needs Weights & Biases: pip install 'esper-telemetry[wandb]'") from error
+        self._run = wandb.init(dir=os.fspath(directory)) if run is None else run
+        self._plotter = Plotter()
+        self._axes: dict[str, str] = {}
+        self._rows: dict[tuple[str, int], dict[str, object]] = {}
+
+    def write(self, event: TelemetryEvent) -> None:
+        """Add the event to the row of its step.
+
+        Raises:
+            Rejected: wandb cannot hold the event.
+        """
+        try:
+            point = self._plotter.point(event)
+            if isinstance(event.data, TrainingStartedPayload):
+                self._run.config.update(event.data.to_dict(), allow_val_change=True)
+                return
+            prefix = "" if event.group_id == "default" else f"{event.group_id}/"
+            suffix = "" if point.env_id is None else f"/env{point.env_id}"
+            section = f"{prefix}{point.section}"
+            figures = {f"{section}/{name}{suffix}": figure for name, figure in _figures(event, point).items()}
+            "".join(
+                [*figures, *map(str, figures.values())]
+            ).encode()  # text that is not valid Unicode would only fail far from here
+        except Exception as error:
+            raise Rejected(repr(error)) from error
+        if section not in self._axes:
+            self._axes[section] = point.axis
+            self._run.define_metric(f"{section}/*", step_metric=point.axis)
+        self._rows.setdefault((point.axis, point.step), {}).update(figures)
+
+    def flush(self, *, barrier: bool = True) -> None:  # noqa: ARG002 - it is the log that survives a crash
+        """Hand the rows to wandb's own process."""
+        for axis, step in list(self._rows):
+            self._run.log({axis: step, **self._rows[axis, step]})
+            del self._rows[axis, step]
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+def _figures(event: TelemetryEvent, point: Point) -> dict[str, object]:
+    if not point.in_words:
+        return dict(point.numbers)
+    return {event.slot_id or "run": event.message or event.event_type.name}

@@ -1,0 +1,493 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    CounterfactualMatrixPayload,
+    EpochCompletedPayload,
+    TelemetryEvent,
+)
+from esper.leyline.testing import events, same
+from esper.leyline.wire import InvalidRecord, read_events
+from esper.nissa import append_only
+from esper.nissa.output import Durable, Rejected, TelemetryHub
+from esper.nissa.sinks.jsonl import JsonlSink, LogBrokenError, LogInUseError
+
+
+def event(number: int) -> TelemetryEvent:
+    payload = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=number)
+    return TelemetryEvent(data=payload, message="x" * 50)
+
+
+def batch_completed(batch: int = 0) -> TelemetryEvent:
+    return TelemetryEvent(
+        data=BatchEpochCompletedPayload(
+            episodes_completed=4, batch_idx=batch, avg_accuracy=0.5, avg_reward=1.0, total_episodes=8, n_envs=4
+        )
+    )
+
+
+def holding(content: object) -> TelemetryEvent:
+    return TelemetryEvent(
+        data=CounterfactualMatrixPayload(env_id=0, slot_ids=("r0",), configs=({"accuracy": content},))
+    )
+
+
+def numbers(log: Path) -> list[int]:
+    """What a reader finds: every line an event, each by the number that `event` was given."""
+    found = []
+    for record in read_events(log):
+        assert isinstance(record, TelemetryEvent), record
+        assert isinstance(record.data, EpochCompletedPayload)
+        found.append(record.data.inner_epoch)
+    return found
+
+
+def rejected(log: Path) -> list[dict[str, str]]:
+    path = log.with_name("rejected.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "events.jsonl"
+
+
+class Disk:
+    """A recording file layer in place of ``os``: what has reached the disk, and what it refuses."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.real = os
+        self.written: dict[int, bytes] = {}
+        self.on_disk: dict[int, bytes] = {}
+        self.directories_on_disk = 0
+        self.calls: list[str] = []
+        self.room = sys.maxsize
+        self.fsync_error: OSError | None = None
+        patch.setattr(append_only, "os", self)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        self.calls.append("write")
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = bytes(data[: self.room])
+        self.room -= len(taken)
+        self.written[descriptor] = self.written.get(descriptor, b"") + taken
+        return self.real.write(descriptor, taken)
+
+    def ftruncate(self, descriptor: int, length: int) -> None:
+        self.calls.append("truncate")
+        self.written[descriptor] = self.written.get(descriptor, b"")[:length]
+        self.real.ftruncate(descriptor, length)
+
+    def fsync(self, descriptor: int) -> None:
+        self.calls.append("fsync")
+        if self.fsync_error:
+            raise self.fsync_error
+        if descriptor in self.written:
+            self.on_disk[descriptor] = self.written[descriptor]
+        else:
+            self.directories_on_disk += 1
+
+    def survivors(self) -> list[int]:
+        """Numbers of the epochs that a reader finds after the power went off now."""
+        lines = b"".join(self.on_disk.values()).splitlines()
+        return [json.loads(line)["data"].get("inner_epoch", -1) for line in lines]
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+class TestWriting:
+    @given(told=st.lists(events(), max_size=6))
+    @settings(max_examples=30, deadline=None)
+    def test_what_is_written_is_read_back_the_same(
+        self, told: list[TelemetryEvent], tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        log = tmp_path_factory.mktemp("log") / "events.jsonl"
+        with TelemetryHub([JsonlSink(log)]) as hub:
+            for each in told:
+                hub.emit(each)
+        back = list(read_events(log))
+        assert len(back) == len(told)
+        assert all(same(one, other) for one, other in zip(back, told, strict=True))
+
+    def test_the_directory_is_made_when_it_is_not_there(self, tmp_path: Path) -> None:
+        log = tmp_path / "runs" / "one" / "events.jsonl"
+        with TelemetryHub([JsonlSink(str(log))]) as hub:
+            hub.emit(event(1))
+        assert numbers(log) == [1]
+
+    def test_a_log_is_continued_and_never_overwritten(self, log: Path) -> None:
+        for number in range(3):
+            with TelemetryHub([JsonlSink(log)]) as hub:
+                hub.emit(event(number))
+        assert numbers(log) == [0, 1, 2]
+
+    def test_a_batch_is_one_write(self, log: Path, disk: Disk) -> None:
+        sink = JsonlSink(log)
+        for number in range(500):
+            sink.write(event(number))
+        sink.flush(barrier=False)
+        assert disk.calls == ["write"]
+        sink.close()
+
+    def test_a_directory_that_cannot_be_written_is_told_at_once(self, log: Path) -> None:
+        log.parent.joinpath("file").touch()
+        with pytest.raises(NotADirectoryError, match="file"):
+            JsonlSink(log.parent / "file" / "run" / "events.jsonl")
+
+    def test_a_read_only_directory_is_told_at_once(self, log: Path) -> None:
+        # Root may write anywhere, so another user has to try.
+        log.parent.chmod(0o555)
+        script = f"""
+import os, sys
+from esper.nissa.sinks.jsonl import JsonlSink
+if os.getuid() == 0:
+    os.setuid(65534)
+try:
+    JsonlSink({str(log.name)!r})
+except PermissionError as error:
+    sys.exit(str(error))
+"""
+        attempt = subprocess.run(
+            [sys.executable, "-c", script], cwd=log.parent, capture_output=True, text=True, check=False
+        )
+        assert attempt.stderr == "[Errno 13] Permission denied: 'events.jsonl'\n"
+
+
+class TestOneWriter:
+    def test_a_second_writer_is_told_which_log_is_in_use(self, log: Path) -> None:
+        first = JsonlSink(log)
+        with pytest.raises(LogInUseError, match=r"events\.jsonl"):
+            JsonlSink(log)
+        first.close()
+        JsonlSink(log).close()
+
+    def test_the_lock_dies_with_its_process(self, log: Path) -> None:
+        script = f"""
+import os, signal
+from esper.nissa.sinks.jsonl import JsonlSink
+sink = JsonlSink({str(log)!r})
+print("locked", flush=True)
+signal.pause()
+"""
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout
+            assert writer.stdout.readline() == b"locked\n"
+            with pytest.raises(LogInUseError):
+                JsonlSink(log)
+            writer.kill()
+        JsonlSink(log).close()
+
+    def test_a_forgotten_sink_lets_go(self, log: Path) -> None:
+        sink = JsonlSink(log)
+        del sink
+        JsonlSink(log).close()
+
+    def test_reading_the_log_does_not_release_it(self, log: Path) -> None:
+        sink = JsonlSink(log)
+        assert list(read_events(log)) == []
+        with pytest.raises(LogInUseError):
+            JsonlSink(log)
+        sink.close()
+
+    def test_a_deleted_log_is_noticed(self, log: Path) -> None:
+        sink = JsonlSink(log)
+        log.unlink()
+        with pytest.raises(FileNotFoundError, match="deleted while it was written"):
+            sink.flush()
+        sink.close()
+
+
+class TestCommit:
+    def test_a_barrier_brings_everything_before_it_to_the_disk(self, log: Path, disk: Disk) -> None:
+        sink = JsonlSink(log)
+        sink.write(event(1))
+        sink.flush(barrier=False)
+        sink.write(event(2))
+        assert disk.survivors() == []
+        sink.flush(barrier=True)
+        assert disk.survivors() == [1, 2]
+        sink.write(event(3))
+        sink.flush(barrier=False)
+        assert disk.survivors() == [1, 2]
+        sink.close()
+
+    def test_the_directory_entry_of_a_new_log_reaches_the_disk_too(self, log: Path, disk: Disk) -> None:
+        sink = JsonlSink(log)
+        sink.write(event(1))
+        sink.flush()
+        sink.flush()
+        assert disk.directories_on_disk == 1
+        sink.close()
+
+    def test_the_end_of_a_batch_is_a_barrier_in_the_hub(self, log: Path, disk: Disk) -> None:
+        committed = threading.Event()
+        fsync = disk.fsync
+
+        def tell(descriptor: int) -> None:
+            fsync(descriptor)
+            committed.set()
+
+        disk.fsync = tell  # type: ignore[method-assign]
+        hub = TelemetryHub([JsonlSink(log)])
+        hub.emit(event(1))
+        hub.emit(batch_completed())
+        assert committed.wait(20)
+        assert disk.survivors() == [1, -1]
+        hub.emit(event(2))
+        assert hub.flush()
+        assert disk.survivors() == [1, -1, 2]
+        hub.close()
+
+    def test_a_disk_that_failed_to_keep_the_log_is_never_trusted_again(self, log: Path, disk: Disk) -> None:
+        sink = JsonlSink(log)
+        sink.write(event(1))
+        disk.fsync_error = OSError(errno.EIO, "Input/output error")
+        with pytest.raises(LogBrokenError, match=r"events\.jsonl: Input/output error"):
+            sink.flush()
+        disk.fsync_error = None  # the kernel reports such a failure once
+        with pytest.raises(LogBrokenError):
+            sink.flush()
+        sink.close()
+
+    def test_such_a_log_is_set_aside_and_flush_says_no(self, log: Path, disk: Disk) -> None:
+        disk.fsync_error = OSError(errno.EIO, "Input/output error")
+        hub = TelemetryHub([JsonlSink(log)])
+        hub.emit(event(1))
+        with pytest.warns(RuntimeWarning, match="'jsonl' is set aside.*Input/output error"):
+            assert not hub.flush()
+        hub.close()
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+class TestQuarantine:
+    @pytest.mark.parametrize(
+        ("content", "field"),
+        [
+            (threading.Lock(), "configs[0]['accuracy']"),
+            ("\ud800", "configs[0]['accuracy']"),
+            ({1: 2}, "configs[0]['accuracy']"),
+            (Unprintable(), ""),
+            (b"bytes", "configs[0]['accuracy']"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_what_cannot_be_encoded_is_set_aside_by_name_and_the_next_one_is_written(
+        self, log: Path, content: object, field: str
+    ) -> None:
+        bad = holding(content)
+        hub = TelemetryHub([JsonlSink(log)])
+        for each in (event(1), bad, event(2)):
+            hub.emit(each)
+        assert hub.close()
+        assert numbers(log) == [1, 2]
+        (record,) = rejected(log)
+        assert (record["event_id"], record["event_type"]) == (bad.event_id, "COUNTERFACTUAL_MATRIX_COMPUTED")
+        assert record["field"].startswith(field)
+        assert record["reason"]
+        stats = hub.stats()[0]
+        assert (stats.delivered, stats.rejected, stats.last_error is not None) == (2, 1, True)
+
+    def test_a_tensor_is_set_aside_and_not_written_as_text(self, log: Path) -> None:
+        torch = pytest.importorskip("torch")
+        hub = TelemetryHub([JsonlSink(log)])
+        hub.emit(holding(torch.tensor(71.5)))
+        hub.emit(TelemetryEvent(data=EpochCompletedPayload(0, torch.tensor(0.5), 1.0, 1)))
+        assert hub.close()
+        assert log.read_bytes() == b""
+        assert [record["field"] for record in rejected(log)] == ["configs[0]['accuracy']", "val_accuracy"]
+
+    def test_what_is_nested_without_end_is_set_aside(self, log: Path) -> None:
+        deep: list[object] = []
+        for _ in range(100_000):
+            deep = [deep]
+        hub = TelemetryHub([JsonlSink(log)])
+        hub.emit(holding(deep))
+        hub.emit(event(1))
+        assert hub.close()
+        assert numbers(log) == [1]
+        assert len(rejected(log)) == 1
+
+    def test_an_event_of_fifty_megabytes_is_only_long(self, log: Path) -> None:
+        hub = TelemetryHub([JsonlSink(log)])
+        hub.emit(holding("x" * 50_000_000))
+        hub.emit(event(1))
+        assert hub.close()
+        assert [len(line) > 50_000_000 for line in log.read_bytes().splitlines()] == [True, False]
+        assert all(isinstance(record, TelemetryEvent) for record in read_events(log))
+
+    def test_a_reason_is_never_long(self, log: Path) -> None:
+        sink = JsonlSink(log)
+        with pytest.raises(Rejected):
+            sink.write(holding({"\ud800" * 100_000: 1}))
+        sink.flush()
+        sink.close()
+        assert len(log.with_name("rejected.jsonl").read_bytes()) < 10_000
+
+    def test_the_shards_of_two_ranks_keep_their_rejected_events_apart(self, tmp_path: Path) -> None:
+        for rank in range(2):
+            with TelemetryHub([JsonlSink(tmp_path / f"events-rank{rank}.jsonl")]) as hub:
+                hub.emit(holding(b""))
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "events-rank0.jsonl",
+            "events-rank1.jsonl",
+            "rejected-rank0.jsonl",
+            "rejected-rank1.jsonl",
+        ]
+
+    def test_two_logs_of_one_directory_may_share_the_file_of_rejected_events(self, tmp_path: Path) -> None:
+        with TelemetryHub([JsonlSink(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]) as hub:
+            for _ in range(50):
+                hub.emit(holding(b""))
+        assert len(rejected(tmp_path / "a.jsonl")) == 100
+
+
+class TestTornLine:
+    def written(self, log: Path) -> bytes:
+        with TelemetryHub([JsonlSink(log)]) as hub:
+            hub.emit(event(1))
+            hub.emit(event(2))
+        return log.read_bytes()
+
+    @pytest.mark.parametrize("remains", [1, 30, -2])
+    def test_a_torn_line_is_moved_away_and_the_log_goes_on(self, log: Path, remains: int) -> None:
+        first, second = self.written(log).splitlines(keepends=True)
+        log.write_bytes(first + second[:remains])
+        with pytest.warns(RuntimeWarning, match="torn by a crash"):
+            sink = JsonlSink(log)
+        assert log.read_bytes() == first
+        assert rejected(log)[0]["text"] == second[:remains].decode()
+        sink.write(event(3))
+        sink.flush()
+        sink.close()
+        assert numbers(log) == [1, 3]
+
+    def test_a_line_that_lacks_only_its_end_is_completed(self, log: Path) -> None:
+        log.write_bytes(self.written(log)[:-1])
+        with TelemetryHub([JsonlSink(log)]) as hub:
+            hub.emit(event(3))
+        assert numbers(log) == [1, 2, 3]
+        assert rejected(log) == []
+
+    def test_a_torn_line_of_any_length_and_content_is_kept(self, log: Path) -> None:
+        torn = b"\0\xff" * 100_000
+        log.write_bytes(self.written(log) + torn)
+        with pytest.warns(RuntimeWarning, match="torn by a crash"):
+            JsonlSink(log).close()
+        assert numbers(log) == [1, 2]
+        assert rejected(log)[0]["text"] == "\0\\xff" * 100_000
+
+    def test_a_torn_line_among_the_rejected_events_spoils_no_other(self, log: Path) -> None:
+        log.with_name("rejected.jsonl").write_bytes(b'{"event_id": "to')
+        with TelemetryHub([JsonlSink(log)]) as hub:
+            hub.emit(holding(b""))
+        torn, whole = log.with_name("rejected.jsonl").read_bytes().splitlines()
+        assert torn == b'{"event_id": "to'
+        assert json.loads(whole)["event_type"] == "COUNTERFACTUAL_MATRIX_COMPUTED"
+
+
+class TestFullDisk:
+    def test_a_batch_that_does_not_fit_leaves_nothing_behind_and_is_kept(self, log: Path, disk: Disk) -> None:
+        sink = JsonlSink(log)
+        sink.write(event(1))
+        sink.flush()
+        whole = log.read_bytes()
+        sink.write(event(2))
+        sink.write(event(3))
+        disk.room = len(whole) + 20
+        for _ in range(2):
+            with pytest.raises(OSError, match=r"No space left on device: .*events\.jsonl"):
+                sink.flush()
+            assert log.read_bytes() == whole
+        disk.room = sys.maxsize
+        sink.flush()
+        sink.close()
+        assert numbers(log) == [1, 2, 3]
+
+    def test_a_disk_that_even_refuses_to_cut_leaves_no_torn_line_once_it_works(
+        self, log: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sink = JsonlSink(log)
+        sink.write(event(1))
+        disk.room = 20
+        with monkeypatch.context() as broken:
+            broken.setattr(disk, "ftruncate", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+            with pytest.raises(OSError, match="broken"):
+                sink.flush()
+        disk.room = sys.maxsize
+        sink.flush()
+        sink.close()
+        assert numbers(log) == [1]
+
+    @pytest.fixture
+    def limit(self) -> Iterator[int]:
+        """A real limit of the kernel on the size of a file."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        yield 20_000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    def test_training_goes_on_and_the_log_is_complete_once_there_is_room(self, log: Path, limit: int) -> None:
+        hub = TelemetryHub([JsonlSink(log)])
+        for number in range(1_000):
+            hub.emit(event(number))
+        assert not hub.flush(timeout=0.3)
+        stats = hub.stats()[0]
+        assert (stats.dropped, stats.set_aside) == (0, False)
+        assert "File too large" in str(stats.last_error)
+        assert numbers(log) == [*range(stats.delivered)]
+        for number in range(1_000, 2_000):
+            hub.emit(event(number))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert hub.close()
+        assert numbers(log) == [*range(2_000)]
+        assert log.stat().st_size > limit
+
+    def test_what_no_longer_fits_the_queue_is_lost_and_counted_and_the_rest_is_whole(
+        self, log: Path, limit: int
+    ) -> None:
+        hub = TelemetryHub([JsonlSink(log, policy=Durable(max_wait=0.01, high_water=500))])
+        with pytest.warns(RuntimeWarning, match="losing events"):
+            deque(map(hub.emit, map(event, range(5_000))), maxlen=0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert not hub.close()
+        stats = hub.stats()[0]
+        found = numbers(log)
+        assert len(found) == stats.delivered == 5_000 - stats.dropped
+        assert found == sorted(set(found))
+        assert found[-1] == 4_999
+
+
+def test_an_invalid_record_is_what_a_reader_makes_of_a_torn_line(log: Path) -> None:
+    with TelemetryHub([JsonlSink(log)]) as hub:
+        hub.emit(event(1))
+        hub.emit(event(2))
+    log.write_bytes(log.read_bytes()[:-10])
+    records = list(read_events(log))
+    assert isinstance(records[-1], InvalidRecord)
+    assert records[-1].kind == "torn"

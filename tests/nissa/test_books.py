@@ -1,0 +1,161 @@
+"""The books balance at every instant, whatever emitters and sinks do: random histories with real threads."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent
+from esper.nissa import courier, lane, output
+from esper.nissa.output import Durable, Live, Policy, Rejected, TelemetryHub
+
+FAILURES: dict[str, Exception] = {
+    "refuses": Rejected("not mine"),
+    "chokes": ValueError("bad event"),
+    "disk full": OSError(errno.ENOSPC, "full"),
+    "connection lost": ConnectionError("gone"),
+}
+
+
+class Scripted:
+    """A sink in one of several moods, which counts for itself what reached it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.name = "scripted"
+        self.policy = policy
+        self.mood = "well"
+        self.buffer: list[int] = []
+        self.home: list[int] = []
+        self.unhook = threading.Event()
+
+    def write(self, event: TelemetryEvent) -> None:
+        if self.mood == "hangs":
+            self.unhook.wait()
+        if self.mood in FAILURES:
+            raise FAILURES[self.mood]
+        assert isinstance(event.data, EpochCompletedPayload)
+        self.buffer.append(event.data.inner_epoch)
+
+    def flush(self, *, barrier: bool) -> None:
+        if self.mood == "disk full":
+            raise FAILURES["disk full"]
+        self.home += self.buffer
+        self.buffer.clear()
+
+    def close(self) -> None:
+        pass
+
+    def feel(self, mood: str) -> None:
+        self.mood = mood
+        if mood == "hangs":
+            self.unhook.clear()
+        else:
+            self.unhook.set()
+
+
+class Books(RuleBasedStateMachine):
+    """Emit, stall, fail, recover, flush and close in any order."""
+
+    sinks: tuple[Scripted, ...] = ()
+
+    @initialize(limit=st.integers(1, 40))
+    def open(self, limit: int) -> None:
+        # A new hub sees a new history; the small numbers below bring every branch within reach of a short one.
+        self.sinks = (
+            Scripted(Durable(max_wait=0.002, high_water=limit)),
+            Scripted(Live(capacity=limit)),
+            Scripted(Durable()),
+        )
+        self.hub = TelemetryHub(self.sinks)
+        self.emitted = 0
+        self.closed = False
+
+    @rule(count=st.integers(1, 60))
+    def emit(self, count: int) -> None:
+        for _ in range(count):
+            payload = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=self.emitted)
+            self.hub.emit(TelemetryEvent(data=payload))
+            self.emitted += 1
+
+    @rule(which=st.integers(0, 2), mood=st.sampled_from(["well", "hangs", *FAILURES]))
+    def change_mood(self, which: int, mood: str) -> None:
+        self.sinks[which].feel(mood)
+
+    @rule()
+    def let_time_pass(self) -> None:
+        time.sleep(0.003)
+
+    @precondition(lambda self: not self.closed)
+    @rule()
+    def flush(self) -> None:
+        if self.hub.flush(timeout=0.03):
+            for stats in self.hub.stats():
+                assert stats.queued == 0
+                assert stats.delivered + stats.rejected == self.emitted or not stats.durable
+
+    @rule()
+    def close(self) -> None:
+        self.hub.close(timeout=0.03)
+        self.closed = True
+
+    @invariant()
+    def balanced(self) -> None:
+        if not self.sinks:
+            return
+        for stats in self.hub.stats():
+            assert stats.emitted == self.emitted
+            assert stats.emitted == stats.delivered + stats.rejected + stats.dropped + stats.queued
+            assert min(stats.delivered, stats.rejected, stats.dropped, stats.queued) >= 0
+
+    @invariant()
+    def nothing_arrives_twice_or_out_of_order(self) -> None:
+        for sink in self.sinks:
+            home = list(sink.home)
+            assert home == sorted(set(home))
+
+    def teardown(self) -> None:
+        for sink in self.sinks:
+            sink.feel("well")
+        if self.sinks:
+            self.hub.close(timeout=10)
+            deadline = time.monotonic() + 10
+            while not self.hub._all_finished() and time.monotonic() < deadline:
+                time.sleep(0.001)
+            for stats, sink in zip(self.hub.stats(), self.sinks, strict=True):
+                assert stats.queued == 0
+                assert stats.delivered == len(sink.home)
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(courier, "PATIENCE", 0.01)
+        patch.setattr(courier, "FIRST_PAUSE", 0.001)
+        patch.setattr(courier, "LONGEST_PAUSE", 0.005)
+        patch.setattr(output, "BATCH", 7)
+        patch.setattr(output, "GRACE", 0.02)
+        patch.setattr(output, "INTERVAL", 0.005)
+        patch.setattr(lane, "WAKE_MARK", 5)
+        warnings.simplefilter("ignore", RuntimeWarning)  # losses are meant to happen here
+        yield
+
+
+def test_the_books_balance_through_any_history() -> None:
+    with impatient():
+        run_state_machine_as_test(Books, settings=settings(max_examples=100, stateful_step_count=25, deadline=None))

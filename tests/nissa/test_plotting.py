@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from esper.leyline.telemetry import (
+    AnalyticsSnapshotPayload,
+    BatchEpochCompletedPayload,
+    EpochCompletedPayload,
+    PPOUpdatePayload,
+    RewardComputedPayload,
+    SeedGerminatedPayload,
+    TelemetryEvent,
+    TelemetryPayload,
+    TrainingStartedPayload,
+)
+from esper.nissa.plotting import Plotter, Point
+
+
+@pytest.fixture
+def plotter() -> Plotter:
+    return Plotter()
+
+
+def told(data: TelemetryPayload, epoch: int | None = None, group_id: str = "default") -> TelemetryEvent:
+    return TelemetryEvent(data=data, epoch=epoch, group_id=group_id)
+
+
+def epoch_completed(inner_epoch: int, env_id: int = 0, group_id: str = "default") -> TelemetryEvent:
+    return told(EpochCompletedPayload(env_id, 0.5, 1.0, inner_epoch), inner_epoch, group_id)
+
+
+def rewarded(epoch: int) -> TelemetryEvent:
+    return told(RewardComputedPayload(0, 1.0, "WAIT", 0.0, 0.5), epoch)
+
+
+def updated(batch: int | None = None) -> TelemetryEvent:
+    figures = (0.1, 0.2, 1.5, 0.4, 0.01, 0.1, 0)
+    return told(PPOUpdatePayload(*figures) if batch is None else PPOUpdatePayload(*figures, batch=batch))
+
+
+def batch_completed(batch: int, group_id: str = "default") -> TelemetryEvent:
+    return told(BatchEpochCompletedPayload(4, batch, 0.5, 1.0, 8, 4), group_id=group_id)
+
+
+def started(start_episode: int) -> TelemetryEvent:
+    return told(
+        TrainingStartedPayload(
+            n_envs=4,
+            max_epochs=3,
+            task="digits",
+            host_params=706,
+            slot_ids=("r0",),
+            seed=7,
+            n_episodes=80,
+            lr=1e-3,
+            clip_ratio=0.2,
+            entropy_coef=0.01,
+            param_budget=1000,
+            policy_device="cpu",
+            env_devices=("cpu",) * 4,
+            start_episode=start_episode,
+        )
+    )
+
+
+def places(plotter: Plotter, *events: TelemetryEvent) -> list[tuple[str, int]]:
+    points = [plotter.point(event) for event in events]
+    return [(point.axis, point.step) for point in points]
+
+
+class TestSteps:
+    def test_an_environments_epochs_count_on_over_its_episodes(self, plotter: Plotter) -> None:
+        events = [epoch_completed(1), epoch_completed(2), batch_completed(0), epoch_completed(1), epoch_completed(2)]
+        steps = [plotter.point(event).step for event in events]
+        assert steps == [1, 2, 0, 3, 4]
+
+    def test_they_do_so_without_an_end_of_batch(self, plotter: Plotter) -> None:
+        events = [epoch_completed(epoch) for epoch in (1, 2, 3, 1, 2, 3, 1)]
+        assert [plotter.point(event).step for event in events] == [1, 2, 3, 4, 5, 6, 7]
+
+    def test_a_reward_told_before_or_after_its_epoch_stands_at_the_same_step(self, plotter: Plotter) -> None:
+        events = [rewarded(1), epoch_completed(1), epoch_completed(2), rewarded(2), batch_completed(0), rewarded(1)]
+        assert [plotter.point(event).step for event in events] == [1, 1, 2, 2, 0, 3]
+
+    def test_what_has_no_epoch_stands_where_its_environment_is(self, plotter: Plotter) -> None:
+        seed = told(SeedGerminatedPayload(slot_id="r0", env_id=0, blueprint_id="mlp", params=8))
+        assert places(plotter, epoch_completed(1), epoch_completed(2), seed)[-1] == ("env_epoch", 2)
+
+    def test_environments_and_groups_are_counted_apart(self, plotter: Plotter) -> None:
+        events = [
+            epoch_completed(1),
+            epoch_completed(1, env_id=1),
+            epoch_completed(1, group_id="B"),
+            batch_completed(0),
+            epoch_completed(1),
+            epoch_completed(2, group_id="B"),
+        ]
+        assert [plotter.point(event).step for event in events] == [1, 1, 1, 0, 2, 2]
+
+    def test_an_update_stands_at_its_batch_or_else_at_its_number(self, plotter: Plotter) -> None:
+        assert places(plotter, updated(batch=7), updated(batch=8)) == [("batch", 7), ("batch", 8)]
+        assert places(Plotter(), updated(), updated()) == [("batch", 0), ("batch", 1)]
+
+    def test_a_resumed_run_continues_the_curves(self, plotter: Plotter) -> None:
+        actions = told(AnalyticsSnapshotPayload(kind="action_distribution", action_counts={"WAIT": 3}))
+        assert places(plotter, started(8), epoch_completed(1), actions, updated()) == [
+            ("batch", 2),
+            ("env_epoch", 7),
+            ("batch", 2),
+            ("batch", 2),
+        ]
+
+
+class TestNumbers:
+    def numbers(self, data: TelemetryPayload) -> dict[str, float]:
+        return Plotter().point(told(data)).numbers
+
+    def test_only_what_was_supplied_is_plotted(self) -> None:
+        assert set(self.numbers(EpochCompletedPayload(0, 0.5, 1.0, 1))) == {"val_accuracy", "val_loss", "inner_epoch"}
+        without = PPOUpdatePayload(0.1, 0.2, 1.5, 0.4, 0.01, 0.1, 0)
+        assert "explained_variance" not in self.numbers(without)
+        zero = PPOUpdatePayload(0.1, 0.2, 1.5, 0.4, 0.01, 0.1, 0, explained_variance=0.0, advantage_mean=0.0)
+        assert self.numbers(zero)["explained_variance"] == 0
+        assert self.numbers(zero)["advantage_mean"] == 0
+
+    def test_none_is_no_number(self) -> None:
+        assert "lr" not in self.numbers(PPOUpdatePayload(0.1, 0.2, 1.5, 0.4, 0.01, 0.1, 0, lr=None))
+
+    def test_what_is_not_finite_is_kept(self) -> None:
+        numbers = self.numbers(PPOUpdatePayload(math.nan, 0.2, 1.5, math.inf, -math.inf, 0.1, 0))
+        assert math.isnan(numbers["policy_loss"])
+        assert (numbers["grad_norm"], numbers["kl_divergence"]) == (math.inf, -math.inf)
+
+    def test_dicts_tuples_and_flags_become_numbers_under_their_fields_name(self) -> None:
+        seeds = {"r0": {"alpha": 0.5, "stage": "BLENDING", "params": 144}}
+        assert self.numbers(EpochCompletedPayload(0, 0.5, 1.0, 1, seeds=seeds)).items() >= {
+            ("seeds/r0/alpha", 0.5),
+            ("seeds/r0/params", 144.0),
+        }
+        batch = BatchEpochCompletedPayload(4, 0, 0.5, 1.0, 8, 2, env_accuracies=(0.25, 0.75))
+        assert self.numbers(batch).items() >= {("env_accuracies/0", 0.25), ("env_accuracies/1", 0.75)}
+        assert self.numbers(PPOUpdatePayload(0.1, 0.2, 1.5, 0.4, 0.01, 0.1, 0, skipped=True))["skipped"] == 1.0
+
+    def test_identity_is_no_number(self) -> None:
+        point = Plotter().point(epoch_completed(1, env_id=3))
+        assert isinstance(point, Point)
+        assert point.env_id == 3
+        assert "env_id" not in point.numbers

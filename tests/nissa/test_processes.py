@@ -1,0 +1,248 @@
+"""Forks, spawned processes, signals, exits and kills: done for real, in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent
+from esper.leyline.wire import read_events
+from esper.nissa.output import TelemetryHub
+from esper.nissa.sinks.jsonl import JsonlSink, LogInUseError
+
+SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
+PREAMBLE = """
+import os, signal, sys, threading, time
+from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent
+from esper.nissa.output import FunctionSink, TelemetryHub
+from esper.nissa.sinks.jsonl import JsonlSink
+
+def event(number):
+    return TelemetryEvent(data=EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=number))
+"""
+
+
+def event(number: int) -> TelemetryEvent:
+    return TelemetryEvent(data=EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=number))
+
+
+def numbers(log: Path) -> list[int]:
+    found = []
+    for record in read_events(log):
+        assert isinstance(record, TelemetryEvent), record
+        assert isinstance(record.data, EpochCompletedPayload)
+        found.append(record.data.inner_epoch)
+    return found
+
+
+def script(body: str) -> list[str]:
+    return [sys.executable, "-c", PREAMBLE + textwrap.dedent(body)]
+
+
+def run(body: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(script(body), cwd=directory, capture_output=True, text=True, check=False, timeout=60)
+
+
+class TestExit:
+    def test_an_interpreter_that_exits_without_close_still_flushes(self, tmp_path: Path) -> None:
+        done = run(
+            """
+            hub = TelemetryHub([JsonlSink("events.jsonl")])
+            for number in range(5_000):
+                hub.emit(event(number))
+            """,
+            tmp_path,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert numbers(tmp_path / "events.jsonl") == [*range(5_000)]
+
+    def test_an_uncaught_exception_does_not_cost_the_log(self, tmp_path: Path) -> None:
+        done = run(
+            """
+            hub = TelemetryHub([JsonlSink("events.jsonl")])
+            hub.emit(event(0))
+            sys.exit("a bug in training")
+            """,
+            tmp_path,
+        )
+        assert (done.returncode, done.stderr) == (1, "a bug in training\n")
+        assert numbers(tmp_path / "events.jsonl") == [0]
+
+    def test_a_hanging_sink_does_not_keep_the_interpreter_alive(self, tmp_path: Path) -> None:
+        done = run(
+            """
+            hub = TelemetryHub([FunctionSink("hangs", lambda event: time.sleep(1_000)), JsonlSink("events.jsonl")])
+            hub.emit(event(0))
+            hub.close(timeout=0.2)
+            """,
+            tmp_path,
+        )
+        assert done.returncode == 0
+        assert "'hangs' does not finish" in done.stderr
+        assert numbers(tmp_path / "events.jsonl") == [0]
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_that_becomes_an_exception_ends_the_run_with_everything_flushed(
+        self, tmp_path: Path, number: signal.Signals
+    ) -> None:
+        body = """
+            def stop(number, frame):
+                raise KeyboardInterrupt
+
+            signal.signal(signal.SIGTERM, stop)
+            emitted = 0
+            hub = TelemetryHub([JsonlSink("events.jsonl")])
+            try:
+                with hub:
+                    print("ready", flush=True)
+                    while True:
+                        hub.emit(event(emitted))
+                        emitted += 1
+            except KeyboardInterrupt:
+                stats = hub.stats()[0]
+                assert stats.emitted == stats.delivered and emitted <= stats.emitted <= emitted + 1, stats
+                print(stats.emitted)
+        """
+        with subprocess.Popen(script(body), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            try:
+                process.communicate(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                process.send_signal(number)
+            told, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert numbers(tmp_path / "events.jsonl") == [*range(int(told))]
+
+
+class TestFork:
+    def test_a_forked_child_neither_duplicates_nor_deadlocks(self, tmp_path: Path) -> None:
+        done = run(
+            """
+            hub = TelemetryHub([JsonlSink("events.jsonl")])
+            stop = threading.Event()
+
+            def flood():
+                while not stop.is_set():
+                    hub.emit(event(-1))
+
+            thread = threading.Thread(target=flood)  # so that the fork finds locks held
+            thread.start()
+            for number in range(20):
+                hub.emit(event(number))
+                child = os.fork()
+                if not child:
+                    hub.emit(event(1_000_000))
+                    stats = hub.stats()[0]
+                    assert (stats.emitted, stats.dropped, stats.queued) == (1, 1, 0), stats
+                    hub.flush()
+                    hub.close()
+                    sys.exit(0)  # exit handlers run in the child too
+                _, status = os.waitpid(child, 0)
+                assert os.waitstatus_to_exitcode(status) == 0
+            stop.set()
+            thread.join()
+            assert hub.close()
+            print(hub.stats()[0].emitted)
+            """,
+            tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("telemetry emitted in a forked child process is dropped") == 20
+        found = numbers(tmp_path / "events.jsonl")
+        assert len(found) == int(done.stdout)
+        assert [number for number in found if number >= 0] == [*range(20)]
+
+    def test_a_forked_child_may_open_a_hub_of_its_own(self, tmp_path: Path) -> None:
+        done = run(
+            """
+            with TelemetryHub([JsonlSink("events.jsonl")]) as hub:
+                hub.emit(event(0))
+                child = os.fork()
+                if not child:
+                    with TelemetryHub([JsonlSink("child.jsonl")]) as own:
+                        own.emit(event(1))
+                    os._exit(0)
+                os.waitpid(child, 0)
+            """,
+            tmp_path,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert numbers(tmp_path / "events.jsonl") == [0]
+        assert numbers(tmp_path / "child.jsonl") == [1]
+
+    def test_a_child_that_outlives_its_parent_does_not_keep_the_log_locked(self, tmp_path: Path) -> None:
+        body = """
+            sink = JsonlSink("events.jsonl")
+            child = os.fork()
+            if not child:
+                print(os.getpid(), flush=True)
+                time.sleep(1_000)
+            signal.pause()
+        """
+        with subprocess.Popen(script(body), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as parent:
+            assert parent.stdout
+            child = int(parent.stdout.readline())
+            with pytest.raises(LogInUseError):
+                JsonlSink(tmp_path / "events.jsonl")
+            parent.kill()
+            parent.wait()
+            try:
+                JsonlSink(tmp_path / "events.jsonl").close()
+            finally:
+                os.kill(child, signal.SIGKILL)
+
+
+class TestOtherProcesses:
+    @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+    def test_a_process_of_its_own_opens_a_hub_of_its_own(self, tmp_path: Path, method: str) -> None:
+        body = f"""
+            import multiprocessing
+
+            def tell(path):
+                with TelemetryHub([JsonlSink(path)]) as hub:
+                    hub.emit(event(7))
+
+            if __name__ == "__main__":
+                with TelemetryHub([JsonlSink("events.jsonl")]) as hub:
+                    hub.emit(event(1))
+                    process = multiprocessing.get_context({method!r}).Process(target=tell, args=("child.jsonl",))
+                    process.start()
+                    process.join()
+                    hub.emit(event(2))
+        """
+        (tmp_path / "main.py").write_text(PREAMBLE + textwrap.dedent(body))
+        subprocess.run([sys.executable, "main.py"], cwd=tmp_path, check=True, timeout=60)
+        assert numbers(tmp_path / "events.jsonl") == [1, 2]
+        assert numbers(tmp_path / "child.jsonl") == [7]
+
+    def test_a_hub_handed_to_a_spawned_process_is_refused_with_a_reason(self) -> None:
+        with TelemetryHub([]) as hub:
+            process = multiprocessing.get_context("spawn").Process(target=print, args=(hub,))
+            with pytest.raises(TypeError, match="a TelemetryHub stays in its process"):
+                process.start()
+
+
+class TestSoak:
+    def test_a_writer_killed_at_any_moment_loses_nothing_that_was_committed(self) -> None:
+        done = subprocess.run(
+            [sys.executable, SOAK, "kills", "--times", "20"], capture_output=True, text=True, check=False, timeout=100
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_memory_stays_flat_however_many_events_there_were(self) -> None:
+        done = subprocess.run(
+            [sys.executable, SOAK, "events", "--count", "100000"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
