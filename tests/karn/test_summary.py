@@ -12,7 +12,7 @@ import pytest
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.summary import snapshot_json, summary
-from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkBooks
+from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     PPOUpdatePayload,
@@ -51,7 +51,7 @@ def update(**changes: Any) -> PPOUpdatePayload:
 def info(**changes: Any) -> RunInfo:
     told = {
         "status": "completed", "started": START, "ended": START + timedelta(seconds=94), "configuration": {},
-        "versions": {}, "sinks": (SinkBooks("jsonl", True, 7, 5, 1, 1, 0, 0.0, False, "disk full"),),
+        "versions": {}, "sinks": (SinkStats("jsonl", True, 7, 5, 1, 1, 0, 0.0, False, "disk full"),),
     }  # fmt: skip
     return RunInfo(**{**told, **changes})
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from esper.leyline.run_directory import RunDirectory, RunDirectoryError
-from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, RunInfoError, SinkBooks, parse_run_info
+from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, RunInfoError, SinkStats, parse_run_info
 from esper.leyline.strict_json import plain, strict_json
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ INFO = RunInfo(
     ended=datetime(2026, 1, 2, 3, 6, 5, tzinfo=UTC),
     configuration={"task": "digits", "lr": 3e-3, "amp_dtype": None, "envs": 4},
     versions={"esper-telemetry": "0.1.0", "python": "3.11"},
-    sinks=(SinkBooks("jsonl", True, 5, 4, 1, 0, 0, 0.5, False, None),),
+    sinks=(SinkStats("jsonl", True, 5, 4, 1, 0, 0, 0.5, False, None),),
     evaluation=Evaluation(16, SCORE, SCORE, SCORE),
 )
 

@@ -19,7 +19,7 @@ from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.console import Console
 from esper.karn.summary import summary
 from esper.leyline.run_directory import RunDirectory
-from esper.leyline.run_info import RunInfo, SinkBooks
+from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent, TrainingStartedPayload
 from esper.nissa.output import Durable, FunctionSink, TelemetryHub
 from esper.nissa.sinks.jsonl import JsonlSink
@@ -199,8 +199,7 @@ class _Training:
 
     def _keep(self) -> None:
         """Rewrite run.json. That it cannot be written must not end the training."""
-        books = tuple(SinkBooks(**asdict(sink)) for sink in self._hub.stats())
-        self._info = replace(self._info, sinks=books)
+        self._info = replace(self._info, sinks=self._hub.stats())
         try:
             self._run.write_info(self._info)
         except OSError as error:

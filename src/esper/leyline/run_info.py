@@ -24,7 +24,7 @@ __all__ = [
     "RunInfo",
     "RunInfoError",
     "RunStatus",
-    "SinkBooks",
+    "SinkStats",
     "parse_run_info",
 ]
 
@@ -88,25 +88,33 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class SinkBooks:
-    """What became of the events of one sink: ``emitted == delivered + rejected + dropped + queued``.
+class SinkStats:
+    """The books of one sink, which balance at every instant.
 
-    Unit of all counts: events; 0 or more.
+    ``emitted == delivered + rejected + dropped + queued``, where the left side is counted by who emits and the right
+    side by who delivers.
     """
 
     name: str
+    """Name of the sink, with a number behind it when the hub has several of that name."""
     durable: bool
-    """Whether what it dropped is a loss; a live view may skip."""
+    """Whether its policy is `Durable`: anything dropped is then a loss."""
     emitted: int
+    """Events the hub was given. Unit: events; 0 or more."""
     delivered: int
+    """Events the sink took and flushed. Unit: events; 0 or more."""
     rejected: int
+    """Events the sink can never take. Unit: events; 0 or more."""
     dropped: int
+    """Events given up: the queue was full, the sink set aside, or the hub closed. Unit: events; 0 or more."""
     queued: int
+    """Events still on their way. Unit: events; 0 or more."""
     lag: float
     """Everything emitted longer ago than this has left the queue. Unit: seconds; 0 or more."""
     set_aside: bool
-    """Whether the sink failed and was offered nothing any more."""
+    """Whether the sink failed and is offered nothing any more."""
     last_error: str | None
+    """The newest failure of the sink; None when there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +130,7 @@ class RunInfo:
     """Every option by name, with the value the run had."""
     versions: dict[str, str]
     """Of esper, Python and the libraries that decide results, by name."""
-    sinks: tuple[SinkBooks, ...] = ()
+    sinks: tuple[SinkStats, ...] = ()
     """The books of every sink when this was written."""
     evaluation: Evaluation | None = None
     """None before it was made, and when it was not asked for."""

@@ -8,8 +8,9 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from esper.leyline.run_info import SinkStats
 from esper.nissa.courier import Courier
-from esper.nissa.protocol import Durable, Sink, SinkStats
+from esper.nissa.protocol import Durable, Sink
 
 __all__ = ["Lane", "lanes_for"]
 

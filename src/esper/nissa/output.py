@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from esper.leyline.run_info import SinkStats
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     Emit,
@@ -32,7 +33,7 @@ from esper.leyline.telemetry import (
 )
 from esper.nissa.courier import SinkBrokenError
 from esper.nissa.lane import Lane, lanes_for
-from esper.nissa.protocol import Durable, FunctionSink, Live, Policy, Rejected, Sink, SinkStats
+from esper.nissa.protocol import Durable, FunctionSink, Live, Policy, Rejected, Sink
 
 __all__ = [
     "Durable",

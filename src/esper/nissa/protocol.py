@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 from esper.leyline.telemetry import TelemetryEvent
 
-__all__ = ["Durable", "FunctionSink", "Live", "Policy", "Rejected", "Sink", "SinkStats"]
+__all__ = ["Durable", "FunctionSink", "Live", "Policy", "Rejected", "Sink"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,33 +101,3 @@ class FunctionSink:
 
     def close(self) -> None:
         """Do nothing: the function owns nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class SinkStats:
-    """The books of one sink, which balance at every instant.
-
-    ``emitted == delivered + rejected + dropped + queued``, where the left side is counted by who emits and the right
-    side by who delivers.
-    """
-
-    name: str
-    """Name of the sink, with a number behind it when the hub has several of that name."""
-    durable: bool
-    """Whether its policy is `Durable`: anything dropped is then a loss."""
-    emitted: int
-    """Events the hub was given. Unit: events; 0 or more."""
-    delivered: int
-    """Events the sink took and flushed. Unit: events; 0 or more."""
-    rejected: int
-    """Events the sink can never take. Unit: events; 0 or more."""
-    dropped: int
-    """Events given up: the queue was full, the sink set aside, or the hub closed. Unit: events; 0 or more."""
-    queued: int
-    """Events still on their way. Unit: events; 0 or more."""
-    lag: float
-    """Everything emitted longer ago than this has left the queue. Unit: seconds; 0 or more."""
-    set_aside: bool
-    """Whether the sink failed and is offered nothing any more."""
-    last_error: str | None
-    """The newest failure of the sink; None when there was none."""

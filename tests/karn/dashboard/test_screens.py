@@ -21,7 +21,7 @@ from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
 from esper.karn.dashboard.watching import View, Watching
-from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkBooks
+from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats
 from esper.leyline.telemetry import (
     CounterfactualMatrixPayload,
     EpochCompletedPayload,
@@ -205,7 +205,7 @@ def test_every_head_that_was_told_is_shown(look: Callable[..., Watching]) -> Non
 
 def test_what_run_json_knows_is_shown(look: Callable[..., Watching]) -> None:
     one = PolicyScore(Estimate(11.2, 0.37), Estimate(0.88, 0.007), Estimate(0.877, 0.01))
-    lost = SinkBooks("log", True, 10, 7, 1, 2, 0, 0.1, False, "disk full \x1b[2J")
+    lost = SinkStats("log", True, 10, 7, 1, 2, 0, 0.1, False, "disk full \x1b[2J")
     info = RunInfo(
         status="failed",
         started=NOON,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from esper.karn.report import report
 from esper.leyline.run_directory import RunDirectory
-from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkBooks
+from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     CounterfactualMatrixPayload,
@@ -321,7 +321,7 @@ def test_evaluation_delivery_and_versions_come_from_run_json(write_log: Any, pag
         return PolicyScore(*(Estimate(mean + i, 0.1) for i in range(3)))
 
     directory = write_log("run", [batch(0)])
-    books = SinkBooks("jsonl", True, 9, 7, 1, 1, 0, 0.0, False, None)
+    books = SinkStats("jsonl", True, 9, 7, 1, 1, 0, 0.0, False, None)
     info = RunInfo(
         status="interrupted", started=datetime.now(UTC), configuration={"lr": 0.003}, versions={"torch": "2.13"},
         sinks=(books,), evaluation=Evaluation(16, score(5.0), score(2.0), score(1.0)),
