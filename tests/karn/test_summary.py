@@ -203,3 +203,11 @@ def test_the_snapshot_as_json_keeps_what_was_supplied_and_nothing_else() -> None
     }  # fmt: skip
     assert snapshot["events"] == {"REWARD_COMPUTED": 1}
     assert snapshot["groups"]["default"]["envs"]["3"]["counterfactual"] is None
+
+
+def test_a_number_beyond_every_float_is_told_as_huge_and_ends_nothing() -> None:
+    huge = 10**400
+    text = told(STARTED, batch(0, huge, huge), update(kl_divergence=huge, nan_grad_count=huge))
+    assert line_of(text, "KL")[0] == "huge"
+    assert line_of(text, "NaN gradients")[0] == "huge"
+    assert line_of(text, "reward") == ["inf", "inf", "inf"]

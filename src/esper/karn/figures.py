@@ -6,7 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import islice, pairwise
 
-__all__ = ["ABSENT", "age", "bar", "cells", "fraction", "is_finite", "number", "plot", "signed", "tidy", "value_text"]
+__all__ = [
+    "ABSENT",
+    "age",
+    "bar",
+    "cells",
+    "fraction",
+    "is_finite",
+    "number",
+    "plot",
+    "real",
+    "signed",
+    "tidy",
+    "value_text",
+]
 
 ABSENT = "—"
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -31,6 +44,14 @@ def is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
+
+
+def real(value: float) -> float:
+    """Return an integer of any size, or a float, as a float; infinity for what is beyond floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def number(value: float | None, width: int = 12) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import figure
-from esper.karn.figures import ABSENT, age, number, tidy
+from esper.karn.figures import ABSENT, age, number, real, tidy
 from esper.karn.health import AT_A_GLANCE, Verdict, judge
 from esper.karn.snapshot import GroupSnapshot, History, LifecycleTotals, RunSnapshot, Told
 from esper.leyline.strict_json import JsonValue, plain, strict_json
@@ -90,17 +90,20 @@ def _run(group: GroupSnapshot) -> list[str]:
     else:
         told = start.data
         lines.append(
-            f"  Task {tidy(told.task, 30)}, seed {told.seed}, {told.n_envs} environments, {len(told.slot_ids)} slots."
+            f"  Task {tidy(told.task, 30)}, seed {told.seed}, "
+            f"{number(told.n_envs)} environments, {len(told.slot_ids)} slots."
         )
         if told.world_size > 1:
             lines.append(f"  {len(group.ranks)} of {told.world_size} processes told their start.")
     if batch is None:
         return [*lines, "  No batch was completed."]
-    lines.append(f"  {batch.data.episodes_completed:,} of {batch.data.total_episodes:,} episodes were played.")
+    lines.append(
+        f"  {number(batch.data.episodes_completed)} of {number(batch.data.total_episodes)} episodes were played."
+    )
     n = min(_ENDS, len(group.batches))
     figures = {
-        "reward": [told.data.avg_reward for told in group.batches],
-        "validation accuracy": [told.data.avg_accuracy for told in group.batches],
+        "reward": [real(told.data.avg_reward) for told in group.batches],
+        "validation accuracy": [real(told.data.avg_accuracy) for told in group.batches],
     }
     rows = [(name, *map(number, (_mean(v[:n]), _mean(v[-n:]), _best(v)))) for name, v in figures.items()]
     lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
@@ -147,13 +150,13 @@ def _health(group: GroupSnapshot) -> list[str]:
 
 
 def _range(verdict: Verdict, updates: History[Told[PPOUpdatePayload]]) -> tuple[str, str]:
-    told = [value for value in (figure(update.data, verdict.rule.field) for update in updates) if value is not None]
+    values = (figure(update.data, verdict.rule.field) for update in updates)
+    told = [value for value in values if value is not None]
     if not told:
         return ABSENT, ABSENT
-    if any(map(math.isnan, told)):
-        numbers = [value for value in told if not math.isnan(value)]
-        return number(min(numbers, default=None)), "NaN"
-    return number(min(told)), number(max(told))
+    numbers = [value for value in told if not math.isnan(real(value))]
+    lowest, highest = number(min(numbers, default=None)), number(max(numbers, default=None))
+    return lowest, highest if len(numbers) == len(told) else "NaN"
 
 
 def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:

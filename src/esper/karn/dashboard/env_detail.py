@@ -214,7 +214,8 @@ def _seed(slot_id: str, seed: SeedRecord, width: int) -> list[Row]:
         *_outcome(seed),
     ]
     path = " → ".join(
-        f"{tidy(told.data.to_stage, 12)}" + (f" α{alpha:.2g}" if (alpha := figure(told.data, "alpha")) else "")
+        tidy(told.data.to_stage, 12)
+        + ("" if (alpha := figure(told.data, "alpha")) is None else f" α{number(alpha, 4)}")
         for told in seed.stages
     )
     return [Row(tuple(head), opens), Row(((cells(f"       {path}", max(width - 1, 20)), "dim"),), opens)]

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from esper.karn.figures import real
 from esper.karn.report.log import RunLog
-from esper.karn.report.points import COLUMNS, HUGE, decimate, is_measured, real
+from esper.karn.report.points import COLUMNS, HUGE, decimate, is_measured
 from esper.karn.report.series import ArmSeries
 
 __all__ = [

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import TypeAlias
 
 from esper.karn.absence import supplied
+from esper.karn.figures import real
 from esper.karn.report.figure import (
     DASHES,
     EPISODES,
@@ -21,7 +22,7 @@ from esper.karn.report.figure import (
     panel,
     shortened,
 )
-from esper.karn.report.points import real, told
+from esper.karn.report.points import told
 from esper.karn.report.series import Batch, Spread
 from esper.leyline.glossary import meanings
 from esper.leyline.telemetry import PPOUpdatePayload

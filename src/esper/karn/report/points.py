@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from itertools import accumulate, groupby, pairwise
 
 from esper.karn.absence import figure
+from esper.karn.figures import real
 from esper.leyline.telemetry import TelemetryPayload
 
-__all__ = ["COLUMNS", "HUGE", "clamped", "decimate", "is_measured", "real", "told"]
+__all__ = ["COLUMNS", "HUGE", "clamped", "decimate", "is_measured", "told"]
 
 COLUMNS = 1500
 """Pixel columns of the widest figure."""
@@ -22,14 +23,6 @@ HUGE = 2**53
 def clamped(count: int) -> int:
     """Return a count, brought to where arithmetic with it is safe."""
     return max(-HUGE, min(HUGE, count))
-
-
-def real(value: float) -> float:
-    """Return an integer of any size, or a float, as a float; infinity for what is beyond floats."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
 
 
 def told(payload: TelemetryPayload, field: str) -> float | None:

@@ -11,7 +11,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from esper.karn.report.points import clamped, real, told
+from esper.karn.figures import real
+from esper.karn.report.points import clamped, told
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
