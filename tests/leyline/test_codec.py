@@ -299,8 +299,8 @@ def test_a_long_value_is_shortened_and_a_repr_that_raises_does_no_harm() -> None
 
 
 def test_a_traceback_shows_the_generated_lines() -> None:
-    shown = "".join(traceback.format_exception(refusal(EpochCompletedPayload, {})))
-    assert 'File "<esper EpochCompletedPayload.from_dict>"' in shown
+    shown = "".join(traceback.format_exception(refusal(EpochCompletedPayload, EPOCH | {"env_id": "0"})))
+    assert 'File "<esper EpochCompletedPayload.from_dict ' in shown
     assert "return carefully(mapping)" in shown
 
 

@@ -28,6 +28,8 @@ def made(**envelope: Any) -> TelemetryEvent:
 
 
 LINE = encode_event(made())
+FLAT = encode_event(made(data=EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=3)))
+"""A line whose payload holds no object."""
 
 
 def changed(**values: Any) -> str:
@@ -174,6 +176,11 @@ NO_EVENT: dict[str, tuple[str, str, str]] = {
     "key twice": (LINE.replace('"epoch":null', '"epoch":1,"epoch":1'), "json", "key 'epoch' stands twice"),
     "key twice in the payload": (LINE.replace('"env_id":0', '"env_id":0,"env_id":1'), "json", "'env_id' stands twice"),
     "key twice in a container": (LINE.replace('"alpha":0.5', '"alpha":0.5,"\\u0061lpha":1'), "json", "'alpha' stands"),
+    "key twice in a flat line": (FLAT.replace('"epoch":null', '"epoch":1,"epoch":1'), "json", "'epoch' stands"),
+    "key twice in a flat payload": (FLAT.replace('"env_id":0', '"env_id":0,"env_id":0'), "json", "'env_id' stands"),
+    "payload twice": (FLAT.replace('"data":{', '"data":{},"data":{'), "json", "key 'data' stands twice"),
+    "payload a number in a flat line": (FLAT.replace('"data":{', '"data":3,"x":{'), "unknown", "unknown x"),
+    "object for text in a flat line": (FLAT.replace('"seed_id":null', '"seed_id":{}'), "type", "got dict {}"),
     "key twice behind an escaped colon": (
         LINE.replace("+00:00", "+00\\u003a00").replace('"epoch":null', '"epoch":1,"epoch":1'),
         "json",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, get_args
 
-from esper.leyline.codec import check_mapping
 from esper.leyline.errors import FieldProblem, FieldTypeError, PayloadError
-from esper.leyline.event_types import Severity
-from esper.leyline.payload import Payload
-from esper.leyline.shapes import Shape, shorten
+from esper.leyline.event_types import Severity, TelemetryEventType
+from esper.leyline.payload import Payload, unfrozen_twin
+from esper.leyline.reading import check_mapping
+from esper.leyline.shapes import Shape, is_unicode, shorten
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
 
 __all__ = ["ENVELOPE", "PAYLOADS", "REQUIRED", "SEVERITIES", "event_from_dict", "event_from_json", "event_to_dict"]
@@ -52,47 +53,68 @@ def event_from_dict(mapping: object) -> TelemetryEvent:
     return _event(mapping, wire=False)
 
 
+_fields = itemgetter(
+    "event_type",
+    "event_id",
+    "timestamp",
+    "seed_id",
+    "slot_id",
+    "epoch",
+    "group_id",
+    "data",
+    "message",
+    "severity",
+)
+_Unfrozen = unfrozen_twin(TelemetryEvent)
+_TYPES: dict[str, tuple[TelemetryEventType, type[Payload]]] = {
+    event_type.name: (event_type, cls) for cls, event_type in EVENT_TYPES.items()
+}
+
+
 def event_from_json(record: dict[str, Any]) -> TelemetryEvent:
-    """Make an event of a parsed line.
+    """Make an event of a parsed line of the present ``schema_version``.
 
     Raises:
         PayloadError: as `event_from_dict`.
     """
     try:
-        if len(record) == len(ENVELOPE) and record["severity"] in SEVERITIES:
-            codec = PAYLOADS[record["event_type"]]._codec  # noqa: SLF001 - the same room
-            return TelemetryEvent(
-                event_id=_plain(record["event_id"]),
-                timestamp=datetime.fromisoformat(record["timestamp"]),
-                seed_id=_plain_or_none(record["seed_id"]),
-                slot_id=_plain_or_none(record["slot_id"]),
-                epoch=_plain_int(record["epoch"]),
-                group_id=_plain(record["group_id"]),
-                data=codec.from_json(record["data"]),
-                message=_plain(record["message"]),
-                severity=record["severity"],
-            )
+        kind, event_id, time, seed_id, slot_id, epoch, group_id, data, message, severity = _fields(record)
+        timestamp = datetime.fromisoformat(time)
+        if (
+            len(record) == len(ENVELOPE) + 1
+            and event_id.__class__ is str
+            and event_id.isascii()
+            and timestamp.tzinfo is UTC
+            and (seed_id is None or (seed_id.__class__ is str and seed_id.isascii()))
+            and (slot_id is None or (slot_id.__class__ is str and slot_id.isascii()))
+            and (epoch is None or epoch.__class__ is int)
+            and group_id.__class__ is str
+            and group_id.isascii()
+            and message.__class__ is str
+            and (message.isascii() or is_unicode(message))
+            and severity in SEVERITIES
+        ):
+            event_type, cls = _TYPES[kind]
+            event: Any = _Unfrozen()
+            event.event_id = event_id
+            event.event_type = event_type
+            event.timestamp = timestamp
+            event.seed_id = seed_id
+            event.slot_id = slot_id
+            event.epoch = epoch
+            event.group_id = group_id
+            event.data = cls._codec.from_json.read(data)
+            event.message = message
+            event.severity = severity
+            event.__class__ = TelemetryEvent
+            made: TelemetryEvent = event
+            return made
     except PayloadError:
         raise
     except (KeyError, TypeError, ValueError):
-        pass  # Something in the envelope is out of the ordinary; the careful way tells what.
-    return _event(record, wire=True)
-
-
-def _plain(text: Any) -> str:
-    if text.__class__ is str and text.isascii():
-        return text
-    raise TypeError
-
-
-def _plain_or_none(text: Any) -> str | None:
-    return None if text is None else _plain(text)
-
-
-def _plain_int(number: Any) -> int | None:
-    if number is None or number.__class__ is int:
-        return number
-    raise TypeError
+        pass
+    # Something in the envelope is out of the ordinary; the careful way tells what.
+    return _event({key: value for key, value in record.items() if key != "schema_version"}, wire=True)
 
 
 def _event(mapping: object, *, wire: bool) -> TelemetryEvent:
@@ -116,7 +138,7 @@ def _event(mapping: object, *, wire: bool) -> TelemetryEvent:
     del values["event_type"]
     values["timestamp"] = time
     codec = cls._codec
-    values["data"] = (codec.from_json if wire else codec.from_dict)(mapping["data"])
+    values["data"] = (codec.from_json if wire else codec.from_dict).read(mapping["data"])
     return TelemetryEvent(**values)
 
 

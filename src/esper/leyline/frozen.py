@@ -13,14 +13,17 @@ from typing import Any, NoReturn
 __all__ = ["FrozenDict", "FrozenList", "freeze", "frozen_dict", "frozen_list", "thaw"]
 
 ATOMS = frozenset({str, int, float, bool, NoneType})
+_SEQUENCES = (list, tuple)
+_CONTAINERS = (dict, list, tuple)
 
-_DEEP = 50
-"""Nesting that is followed by recursion; what lies deeper waits its turn, so that no depth is too deep."""
+_DEEP = 8
+"""Nesting that is followed by recursion, without an eye for cycles."""
 
 _new_dict: Callable[[type[dict[Any, Any]]], dict[Any, Any]] = dict.__new__
 _new_list: Callable[[type[list[Any]]], list[Any]] = list.__new__
 _fill_dict: Callable[[Any, Any], None] = dict.update
 _fill_list: Callable[[Any, Any], None] = list.extend
+_put: Callable[[Any, Any, Any], None] = dict.__setitem__
 
 
 def _refuse(self: object, *_args: object, **_kwargs: object) -> NoReturn:
@@ -60,61 +63,68 @@ class FrozenList(list[Any]):
     append = clear = extend = insert = pop = remove = reverse = sort = _refuse
 
 
+class _TooDeep(Exception):  # noqa: N818 - not an error: it leads from the fast way to the careful one
+    """Containers are nested deeper than recursion follows, or hold themselves."""
+
+
 def freeze(value: Any) -> Any:
     """Copy every dict and list in a value, at any depth, into one that cannot change.
 
     Never raises for content: cycles keep their shape, and what is neither dict, list nor tuple is kept as it is, as are
-    tuples that are nested more than fifty deep.
+    tuples that are nested more than eight deep.
     """
-    copies: dict[int, Any] = {}
-    later: list[tuple[Any, Any]] = []
-    frozen = _copy(value, copies, later, 0)
-    for copy, original in later:
-        _fill(copy, original, copies, later, 0)
-    return frozen
+    try:
+        return _copy(value, _DEEP)
+    except _TooDeep:
+        return _copy_deep(value)
 
 
-def _copy(value: Any, copies: dict[int, Any], later: list[tuple[Any, Any]], depth: int) -> Any:
-    """Return the frozen copy of one part; ``copies`` knows the containers met so far, by id."""
+def _copy(value: Any, depth: int) -> Any:
     kind = value.__class__
     if kind in ATOMS or kind is FrozenDict or kind is FrozenList:
         return value
-    if id(value) in copies:
-        return copies[id(value)]
-    copy: Any
-    items: Iterable[Any]
+    if not depth:
+        raise _TooDeep
     if isinstance(value, dict):
-        copy, items, fill = _new_dict(FrozenDict), value.values(), _fill_dict
-    elif isinstance(value, list):
-        copy, items, fill = _new_list(FrozenList), value, _fill_list
-    else:
-        return _copy_tuple(value, copies, later, depth) if isinstance(value, tuple) else value
-    if ATOMS.issuperset(map(type, items)):  # most of what there is
-        fill(copy, value)
-    else:
-        copies[id(value)] = copy
-        _fill(copy, value, copies, later, depth)
-    return copy
+        copy: Any = _new_dict(FrozenDict)
+        _fill_dict(copy, value)
+        for key, item in copy.items():
+            if item.__class__ not in ATOMS:
+                _put(copy, key, _copy(item, depth - 1))
+        return copy
+    if isinstance(value, _SEQUENCES):
+        items: Any = value
+        for item in value:
+            if item.__class__ not in ATOMS:
+                items = [_copy(item, depth - 1) for item in value]
+                break
+        return frozen_list(items) if isinstance(value, list) else tuple(items)
+    return value
 
 
-def _copy_tuple(
-    value: tuple[Any, ...], copies: dict[int, Any], later: list[tuple[Any, Any]], depth: int
-) -> tuple[Any, ...]:
-    if depth > _DEEP or ATOMS.issuperset(map(type, value)):
-        return value
-    copies[id(value)] = copy = tuple([_copy(item, copies, later, depth + 1) for item in value])
-    return copy
+def _copy_deep(value: Any) -> Any:
+    """Do as `_copy` without recursion: each container is copied once, and filled when its turn comes."""
+    copies: dict[int, Any] = {}
+    unfilled: list[tuple[Any, Any]] = []
 
+    def copy_of(item: Any, depth: int) -> Any:
+        kind = item.__class__
+        if kind is FrozenDict or kind is FrozenList or not isinstance(item, _CONTAINERS):
+            return item
+        if isinstance(item, tuple):
+            return tuple([copy_of(part, depth - 1) for part in item]) if depth else item
+        if id(item) not in copies:
+            copy = copies[id(item)] = _new_dict(FrozenDict) if isinstance(item, dict) else _new_list(FrozenList)
+            unfilled.append((copy, item))
+        return copies[id(item)]
 
-def _fill(copy: Any, original: Any, copies: dict[int, Any], later: list[tuple[Any, Any]], depth: int) -> None:
-    if depth > _DEEP:
-        later.append((copy, original))
-    elif isinstance(copy, dict):
-        _fill_dict(
-            copy, {k: v if v.__class__ in ATOMS else _copy(v, copies, later, depth + 1) for k, v in original.items()}
-        )
-    else:
-        _fill_list(copy, [_copy(item, copies, later, depth + 1) for item in original])
+    frozen = copy_of(value, _DEEP)
+    for copy, original in unfilled:  # which grows meanwhile
+        if isinstance(original, dict):
+            _fill_dict(copy, {key: copy_of(item, _DEEP) for key, item in original.items()})
+        else:
+            _fill_list(copy, [copy_of(item, _DEEP) for item in original])
+    return frozen
 
 
 def frozen_dict(items: dict[Any, Any]) -> FrozenDict:

@@ -22,8 +22,6 @@ __all__ = [
     "NONFINITE_NAMES",
     "Shape",
     "check",
-    "check_dict",
-    "check_list",
     "is_unicode",
     "shapes_of",
     "shorten",
@@ -80,7 +78,8 @@ def shorten(value: object) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a foreign __repr__ may do anything, and we are telling about an error
         text = "…"
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '…'}"  # noqa: PLR2004
+    kind = {FrozenDict: dict, FrozenList: list}.get(type(value), type(value))
+    return f"{kind.__name__} {text if len(text) <= 60 else text[:57] + '…'}"  # noqa: PLR2004
 
 
 def is_unicode(text: str) -> bool:
@@ -125,9 +124,9 @@ def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool) -> A
         return _check_any(value, path, report, wire)
     if shape.item is not None:
         if shape.kind == "dict" and (kind is dict or isinstance(value, Mapping)):
-            return check_dict(shape.item, value, path, report, wire)
+            return _check_dict(shape.item, value, path, report, wire)
         if shape.kind != "dict" and (isinstance(value, list) or (shape.kind == "tuple" and isinstance(value, tuple))):
-            items = check_list(shape.item, value, path, report, wire)
+            items = _check_list(shape.item, value, path, report, wire)
             return tuple(items) if shape.kind == "tuple" else frozen_list(items)
     elif shape.kind == "str" and kind is str:
         if value.isascii() or is_unicode(value):
@@ -145,20 +144,20 @@ def _check_any(value: Any, path: Path, report: Report, wire: bool) -> Any:
     if kind is str:
         return check(_TEXT, value, path, report, wire)
     if kind is list or kind is FrozenList:
-        return frozen_list(check_list(_ANY, value, path, report, wire))
+        return frozen_list(_check_list(_ANY, value, path, report, wire))
     if kind is dict or kind is FrozenDict:
         if wire and len(value) == 1:
             ((key, inner),) = value.items()
             if key == FLOAT_KEY and inner.__class__ is str and inner in NONFINITE:
                 return NONFINITE[inner]
-            if key == DICT_KEY and inner.__class__ is dict:
+            if key == DICT_KEY and isinstance(inner, dict):
                 value = inner
-        return check_dict(_ANY, value, path, report, wire)
+        return _check_dict(_ANY, value, path, report, wire)
     report(FieldProblem(_text(path), _ANY.text, shorten(value)))
     return None
 
 
-def check_dict(item: Shape, value: Mapping[Any, Any], path: Path, report: Report, wire: bool) -> FrozenDict:
+def _check_dict(item: Shape, value: Mapping[Any, Any], path: Path, report: Report, wire: bool) -> FrozenDict:
     """Do as `check` for the values of a dict, and for its keys."""
     plain, checked = _PLAIN[item.kind], {}
     text = str if item.kind in _TEXTUAL else None
@@ -171,7 +170,7 @@ def check_dict(item: Shape, value: Mapping[Any, Any], path: Path, report: Report
     return frozen_dict(checked)
 
 
-def check_list(item: Shape, value: Sequence[Any], path: Path, report: Report, wire: bool) -> list[Any]:
+def _check_list(item: Shape, value: Sequence[Any], path: Path, report: Report, wire: bool) -> list[Any]:
     """Do as `check` for the items of a list or tuple."""
     plain = _PLAIN[item.kind]
     text = str if item.kind in _TEXTUAL else None

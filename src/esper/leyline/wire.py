@@ -47,6 +47,7 @@ from esper.leyline.errors import (
     WireError,
     WireProblem,
 )
+from esper.leyline.frozen import FrozenDict, frozen_dict
 from esper.leyline.telemetry import TelemetryEvent
 
 __all__ = [
@@ -137,11 +138,11 @@ def decode_event(line: str | bytes) -> TelemetryEvent:
     if not text:
         raise WireError("empty", "an empty line")
     record = _parse(text)
-    if record.__class__ is not dict:
+    if not isinstance(record, dict):
         raise WireError("envelope", f"expected a JSON object, got {type(record).__name__}")
     if "schema_version" not in record:
         raise WireError("envelope", "no schema_version: this is not a line of an esper log")
-    version = record.pop("schema_version")
+    version = record["schema_version"]
     if version.__class__ is not int or version < 1:
         raise WireError("envelope", f"schema_version: expected a number from 1, got {version!r}")
     if version > SCHEMA_VERSION:
@@ -166,30 +167,49 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-class _Counted(threading.local):
-    keys = 0
+class _Nested(threading.local):
+    """A parser of one thread for lines whose payload holds objects.
+
+    They come out frozen, since a copy of them could only be made later and cost more, and their keys are counted.
+    """
+
+    def __init__(self) -> None:
+        keys = 0
+
+        def take(made: dict[str, Any]) -> FrozenDict:
+            nonlocal keys
+            keys += len(made)
+            return frozen_dict(made)
+
+        decode = JSONDecoder(parse_constant=_not_json, object_hook=take).raw_decode
+
+        def parse(text: str) -> tuple[Any, int, int]:
+            nonlocal keys
+            keys = 0
+            value, end = decode(text)
+            return value, end, keys
+
+        self.parse = parse
 
 
-_counted = _Counted()
-
-
-def _count(made: dict[str, Any]) -> dict[str, Any]:
-    _counted.keys += len(made)
-    return made
-
-
-_fast = JSONDecoder(parse_constant=_not_json, object_hook=_count)
+_nested = _Nested()
+_flat = JSONDecoder(parse_constant=_not_json)
 _strict = JSONDecoder(parse_constant=_not_json, object_pairs_hook=_object)
+_ENVELOPE_AND_DATA = 2
 
 
 def _parse(text: str) -> Any:
     try:
-        _counted.keys = 0
-        value, end = _fast.raw_decode(text)
+        if text.count("{") > _ENVELOPE_AND_DATA:
+            value, end, keys = _nested.parse(text)
+        else:
+            value, end = _flat.raw_decode(text)
+            data = value.get("data") if value.__class__ is dict else None
+            keys = len(value) + len(data) if data.__class__ is dict else 0
         if end != len(text):
             raise WireError("json", f"not JSON: more text after the object, at column {end + 1}")
         # Every key has a colon. When there are more, they stand in texts, or a key came twice and one value is lost.
-        if text.count(":") != _counted.keys + _colons_of_timestamp(value, text):
+        if text.count(":") != keys + _colons_of_texts(value, text):
             _strict.raw_decode(text)
     except JSONDecodeError as error:
         raise WireError("json", f"not JSON: {error.msg} at column {error.colno}") from None
@@ -202,10 +222,14 @@ def _parse(text: str) -> Any:
     return value
 
 
-def _colons_of_timestamp(value: Any, text: str) -> int:
-    """Count the colons in the one text that always has some, as they stand there: an escaped colon is none."""
-    timestamp: Any = value.get("timestamp") if value.__class__ is dict else None
-    return timestamp.count(":") if timestamp.__class__ is str and f'"{timestamp}"' in text else 0
+def _colons_of_texts(record: Any, text: str) -> int:
+    """Count the colons in the texts that usually have some, when they stand there as we write them: none escaped."""
+    colons = 0
+    for name in ("timestamp", "message") if isinstance(record, dict) else ():
+        value = record.get(name)
+        if value.__class__ is str and ":" in value and f'"{name}":{encode_basestring_ascii(value)}' in text:
+            colons += value.count(":")
+    return colons
 
 
 def log_files(source: str | os.PathLike[str]) -> list[Path]:

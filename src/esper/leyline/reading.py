@@ -1,0 +1,238 @@
+"""From mapping to payload, by plans that are compiled from the fields.
+
+An emitter supplies the same fields every time. So each set of keys that is met gets a plan of its own: straight code
+that fetches all values in one call, tests their exact types inline, and stores what was not supplied as a constant.
+What a plan does not take for granted goes to `check`, which converts what may be converted; at the first problem the
+whole mapping is gone through again to tell them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+from typing import Any, NoReturn, TypeAlias
+
+from esper.leyline.errors import FieldProblem, FieldTypeError, MissingFieldError, PayloadError, UnknownFieldError
+from esper.leyline.frozen import FrozenDict, frozen_dict, frozen_list
+from esper.leyline.payload import Payload, define, is_optional, unfrozen_twin
+from esper.leyline.shapes import DICT_KEY, FLOAT_KEY, Shape, check, is_unicode, shapes_of, shorten
+
+__all__ = ["Reader", "Surprise", "check_mapping", "surprise"]
+
+Plan: TypeAlias = Callable[[dict[Any, Any]], Any]
+
+PLANS = 64
+"""Sets of keys that get a plan; whatever else a payload may be told with is read the careful way."""
+
+
+class Surprise(Exception):  # noqa: N818 - not an error: it leads from the fast way to the careful one
+    """A value is not what the fast way expects."""
+
+
+def surprise(*_: object) -> NoReturn:
+    """Leave the fast way.
+
+    Raises:
+        Surprise: always.
+    """
+    raise Surprise
+
+
+class Reader(dict[int, Plan]):
+    """How one payload class is read: to each size of a mapping, the plan that read the last one of that size.
+
+    Args:
+        cls: the payload class.
+        wire: whether mappings come from `esper.leyline.wire`, whose parser makes `FrozenDict`, not from users.
+    """
+
+    def __init__(self, cls: type[Payload], *, wire: bool) -> None:
+        super().__init__()
+        self._cls = cls
+        self._wire = wire
+        self._fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
+        self._shapes = shapes_of(cls)
+        self._required = frozenset(f.name for f in self._fields if not is_optional(f))
+        self._plans: dict[frozenset[object], Plan] = {}
+
+    def read(self, mapping: object) -> Any:
+        """Return the payload, or raise the one `PayloadError` that tells everything that is wrong."""
+        if mapping.__class__ is dict or mapping.__class__ is FrozenDict:
+            return self[len(mapping)](mapping)  # type: ignore[arg-type]  # either is a dict
+        return self._carefully(mapping)
+
+    def __missing__(self, size: int) -> Plan:
+        return self._find
+
+    def _find(self, mapping: dict[Any, Any]) -> Any:
+        """Read by the plan for just these keys, which becomes the one for its size."""
+        keys = frozenset(mapping)
+        plan = self._plans.get(keys)
+        if plan is None:
+            if len(self._plans) == PLANS or not self._required <= keys <= self._shapes.keys():
+                return self._carefully(mapping)
+            plan = self._plans[keys] = self._compile([name for name in self._shapes if name in keys])
+        self[len(keys)] = plan
+        return plan(mapping)
+
+    def _carefully(self, mapping: object) -> Any:
+        return self._cls(**check_mapping(self._cls.__name__, self._shapes, self._required, mapping, wire=self._wire))
+
+    def _compile(self, told: list[str]) -> Plan:
+        lines = [
+            "def plan(mapping):",
+            " try:",
+            f"  {', '.join(told)} = fetch(mapping)",
+            "  self = UNFROZEN()",
+        ]
+        absent, bit = 0, 1
+        for f in self._fields:
+            if f.name in told:
+                lines += _store(f.name, self._shapes[f.name], wire=self._wire)
+            else:
+                lines.append(f"  self.{f.name} = {f.default!r}")
+                absent |= bit
+            if is_optional(f):
+                bit <<= 1
+        lines += [
+            " except KeyError: return find(mapping)",
+            " except (Surprise, RecursionError): return carefully(mapping)",
+            f" self._absent = {absent}",
+            " self.__class__ = FROZEN",
+            " return self",
+        ]
+        namespace = {
+            "fetch": itemgetter(*told),
+            "UNFROZEN": unfrozen_twin(self._cls),
+            "FROZEN": self._cls,
+            "Surprise": Surprise,
+            "find": self._find,
+            "carefully": self._carefully,
+            "check": check,
+            "surprise": surprise,
+            "is_unicode": is_unicode,
+            "FrozenDict": FrozenDict,
+            "frozen_dict": frozen_dict,
+            "frozen_list": frozen_list,
+            "own": _own,
+            "put": _put,
+            **{f"shape_{name}": self._shapes[name] for name in told},
+        }
+        kind = "from_json" if self._wire else "from_dict"
+        return define("plan", lines, namespace, f"{self._cls.__name__}.{kind} {len(self._plans)}")
+
+
+def check_mapping(
+    owner: str, shapes: Mapping[str, Shape], required: frozenset[str], mapping: object, *, wire: bool
+) -> dict[str, Any]:
+    """Return the checked values of a mapping by field name, or raise one `PayloadError` that tells every problem."""
+    if not isinstance(mapping, Mapping):
+        problem = FieldProblem("", "a mapping from field names to values", shorten(mapping))
+        raise FieldTypeError(owner, problems=(problem,))
+    problems: list[FieldProblem] = []
+    values: dict[str, Any] = {}
+    for name, shape in shapes.items():
+        if name in mapping:
+            try:
+                values[name] = check(shape, mapping[name], name, problems.append, wire)
+            except RecursionError:
+                problems.append(FieldProblem(name, shape.text, "nesting too deep"))
+    missing = tuple(name for name in shapes if name in required and name not in mapping)
+    unknown = tuple(key if isinstance(key, str) else repr(key) for key in mapping if key not in shapes)
+    kind: type[PayloadError] | None = (
+        MissingFieldError if missing else UnknownFieldError if unknown else FieldTypeError if problems else None
+    )
+    if kind is not None:
+        raise kind(owner, missing=missing, unknown=unknown, problems=tuple(problems))
+    return values
+
+
+def _store(name: str, shape: Shape, *, wire: bool) -> list[str]:
+    """Return the statements that test and store one value."""
+    test = _is_plain(name, shape)
+    if shape.nullable:
+        test = f"{test} or {name} is None" if test else f"{name} is None"
+    lines = [f"  if {test or False}: self.{name} = {name}"]
+    if shape.item is not None:
+        lines += _store_container(name, shape, shape.item, wire=wire)
+    return [*lines, f"  else: self.{name} = check(shape_{name}, {name}, {name!r}, surprise, {wire})"]
+
+
+def _is_plain(name: str, shape: Shape) -> str:
+    """Return the test that a value may be stored without a second look; empty when there is none."""
+    return {
+        "float": f"{name}.__class__ is float or {name}.__class__ is int",
+        "int": f"{name}.__class__ is int",
+        "bool": f"{name} is True or {name} is False",
+        "str": f"{name}.__class__ is str and ({name}.isascii() or is_unicode({name}))",
+    }.get(shape.kind, "")
+
+
+def _store_container(name: str, shape: Shape, item: Shape, *, wire: bool) -> list[str]:
+    """Return the branch for a container of the usual class: a look at each item, and a frozen copy."""
+    is_plain = _is_plain("item", item)
+    is_dict_of_any = item.kind == "dict" and item.item is not None and item.item.kind == "any"
+    carefully = f"self.{name} = check(shape_{name}, {name}, {name!r}, surprise, {wire})"
+    if shape.kind == "dict":
+        lines = [
+            f"  elif {name}.__class__ is {'FrozenDict' if wire else 'dict'}:",
+            f"   copy = {name if wire else f'frozen_dict({name})'}",
+            "   for key, item in copy.items():",
+            f"    if {'' if wire else 'key.__class__ is not str or '}not key.isascii(): surprise()",
+        ]
+        if is_plain:
+            return [*lines, f"    if not ({is_plain}): {carefully}; break", f"   else: self.{name} = copy"]
+        if is_dict_of_any:
+            return [*lines, f"    put(copy, key, own(item, {wire}))", f"   self.{name} = copy"]
+        return []
+    lines = [
+        f"  elif {name}.__class__ is list{'' if wire or shape.kind == 'list' else f' or {name}.__class__ is tuple'}:"
+    ]
+    made = "tuple" if shape.kind == "tuple" else "frozen_list"
+    if is_plain:
+        return [
+            *lines,
+            f"   for item in {name}:",
+            f"    if not ({is_plain}): {carefully}; break",
+            f"   else: self.{name} = {made}({name})",
+        ]
+    if is_dict_of_any:
+        return [*lines, f"   self.{name} = {made}([own(item, {wire}) for item in {name}])"]
+    return []
+
+
+_put: Callable[[Any, Any, Any], None] = dict.__setitem__
+
+
+def _own(value: Any, wire: bool) -> Any:
+    """Return a dict[str, Any] of the usual content, frozen; that of a parsed line belongs to nobody else yet."""
+    if value.__class__ is not (FrozenDict if wire else dict):
+        raise Surprise
+    copy = value if wire else frozen_dict(value)
+    for key, item in copy.items():
+        if key.__class__ is not str or not key.isascii():
+            raise Surprise
+        kind = item.__class__
+        if kind is float or (kind is str and item.isascii()) or kind is int or kind is bool or item is None:
+            continue
+        _put(copy, key, _own_any(item, wire))
+    return copy
+
+
+def _own_any(value: Any, wire: bool) -> Any:
+    """Return a value of Any, frozen."""
+    kind = value.__class__
+    if kind is float or (kind is str and value.isascii()) or kind is int or kind is bool or value is None:
+        return value
+    if kind is list:
+        for item in value:
+            kind = item.__class__
+            if kind is not bool and kind is not float and kind is not int:
+                return frozen_list([_own_any(item, wire) for item in value])
+        return frozen_list(value)
+    if kind is str:
+        return value if is_unicode(value) else surprise()
+    if wire and (FLOAT_KEY in value or DICT_KEY in value):
+        raise Surprise  # perhaps a wrapped value
+    return _own(value, wire)
