@@ -113,7 +113,8 @@ class Reader(dict[int, Plan]):
             "surprise": surprise,
             "is_unicode": is_unicode,
             "FrozenDict": FrozenDict,
-            "frozen_dict": frozen_dict,
+            "new_dict": dict.__new__,
+            "fill_dict": dict.update,
             "frozen_list": frozen_list,
             "own": _own,
             "put": _put,
@@ -177,7 +178,7 @@ def _store_container(name: str, shape: Shape, item: Shape, *, wire: bool) -> lis
     if shape.kind == "dict":
         lines = [
             f"  elif {name}.__class__ is {'FrozenDict' if wire else 'dict'}:",
-            f"   copy = {name if wire else f'frozen_dict({name})'}",
+            f"   copy = {name}" if wire else f"   copy = new_dict(FrozenDict); fill_dict(copy, {name})",
             "   for key, item in copy.items():",
             f"    if {'' if wire else 'key.__class__ is not str or '}not key.isascii(): surprise()",
         ]
