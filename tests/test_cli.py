@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -229,7 +230,9 @@ def test_the_dashboard_is_a_process_of_its_own_that_its_user_ends(
             happened.append(" ".join(line[1:]))
 
         def wait(self) -> None:
-            happened.append(RunDirectory(tmp_path / "run").info.read_text())
+            while (info := RunDirectory(tmp_path / "run").read_info()) is None or info.status == "running":
+                time.sleep(0.01)
+            happened.append(info.status)
 
         def terminate(self) -> None:
             happened.append("terminated")
@@ -239,7 +242,7 @@ def test_the_dashboard_is_a_process_of_its_own_that_its_user_ends(
         status = main(["train", *TINY, "--dashboard", "--run-dir", str(tmp_path / "run")])
     assert status == 0
     assert happened[0] == f"-m esper watch {tmp_path / 'run'}"
-    assert '"status": "completed"' in happened[1]
+    assert happened[1] == "completed"
     assert "Did it learn?" in out.getvalue()
 
 
@@ -387,3 +390,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(ran: Ran) -> None:
     line = f"{sys.executable} -m esper replay --json {ran.run.path} | head -c 10"
     told = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
     assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_validate_tells_what_a_terminal_cannot_show_and_goes_on(tmp_path: Path) -> None:
+    line = '{"schema_version":1,"\\ud800\\u001b[31m":1,"é":2}\n'
+    (tmp_path / "odd.jsonl").write_text(line * 2, encoding="utf-8")
+    told = subprocess.run(
+        [sys.executable, "-m", "esper", "validate", str(tmp_path / "odd.jsonl")],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    first, second, summary = told.stdout.splitlines()
+    assert (told.returncode, told.stderr, summary) == (1, "", "0 events, 2 invalid lines: 2 missing")
+    assert r"unknown '\ud800\x1b[31m', \xe9" in first
+    assert second == first.replace(":1:", ":2:", 1)

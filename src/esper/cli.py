@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -55,15 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = args.command
+    status = 0
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show must not end the command
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             status = command(args)
             sys.stdout.flush()
-            return status
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as error:
@@ -73,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"{args.prog}: error: {_one_line(error)}\n")
         return USER_ERROR
+    return status
 
 
 def _one_line(error: Exception) -> str:

@@ -286,7 +286,7 @@ def test_content_without_end_is_refused_and_not_followed() -> None:
         deep = [deep]
     for content in (endless, {"deep": deep}):
         (problem,) = refusal(EpochCompletedPayload, EPOCH | {"seeds": {"a": content}}).problems
-        assert problem.actual == "nesting too deep"
+        assert problem.expected == "containers at most 64 deep"
 
 
 def test_a_long_value_is_shortened_and_a_repr_that_raises_does_no_harm() -> None:

@@ -151,3 +151,33 @@ def test_thaw_gives_plain_containers_at_every_depth() -> None:
     assert thawed == value
     assert type(thawed["a"][1]["b"][0]["c"]) is list
     thawed["a"][1]["b"][0]["c"].append(1)
+
+
+def test_a_frozen_container_cannot_become_another_class() -> None:
+    class Mine(dict[str, Any]):
+        __slots__ = ()
+
+    frozen = freeze({"a": 1})
+    with pytest.raises(TypeError, match="cannot be changed"):
+        frozen.__class__ = Mine
+
+
+def test_lists_within_many_tuples_are_frozen_too() -> None:
+    value: Any = [1]
+    for _ in range(20):
+        value = (value,)
+    frozen = freeze(value)
+    while isinstance(frozen, tuple):
+        (frozen,) = frozen
+    assert type(frozen) is FrozenList
+
+
+def test_a_container_that_refuses_to_be_copied_is_kept() -> None:
+    class Rude(list[int]):
+        def __iter__(self) -> Any:
+            raise RuntimeError
+
+    rude = Rude([1])
+    frozen = freeze({"a": {"b": rude}})
+    assert frozen["a"]["b"] is rude
+    assert type(frozen["a"]) is FrozenDict

@@ -254,3 +254,12 @@ def handled(payload: TelemetryPayload) -> str:
 def test_match_statements_read_every_payload(full: TelemetryPayload) -> None:
     assert handled(full) in {"r0c1", "figures"}
     assert type(full) in EVENT_TYPES
+
+
+def test_any_list_becomes_a_tuple_where_the_field_is_one() -> None:
+    class Mine(list[str]):
+        pass
+
+    payload = CounterfactualMatrixPayload(env_id=0, slot_ids=Mine(["a"]), configs=())  # type: ignore[arg-type]
+    assert payload.slot_ids == ("a",)
+    assert type(payload.slot_ids) is tuple

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,9 @@ from esper.leyline import (
     AnalyticsSnapshotPayload,
     EpochCompletedPayload,
     FieldTypeError,
+    PayloadError,
     PPOUpdatePayload,
+    TelemetryPayload,
     UnknownFieldError,
 )
 from esper.leyline.frozen import FrozenDict, FrozenList, freeze
@@ -112,3 +114,51 @@ def test_what_is_not_finite_stands_as_text_only_in_a_parsed_line() -> None:
     assert math.isnan(payload.explained_variance)
     with pytest.raises(FieldTypeError, match="grad_norm"):
         PPOUpdatePayload.from_dict(told)
+
+
+ODD: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.just(10**5000),
+    st.sampled_from(["NaN", "\ud800", {"$float": "NaN"}, {"é": [1]}, {1: 2}, [], [[1.5, "a"]], (1, "b"), {"a": ()}]),
+    st.dictionaries(st.text(), st.lists(st.floats() | st.text())),
+)  # fmt: skip
+
+
+@given(st.sampled_from(get_args(TelemetryPayload)).flatmap(payloads), st.booleans(), st.data())
+def test_a_plan_reads_what_the_careful_way_reads_and_refuses_what_it_refuses(
+    payload: TelemetryPayload, wire: bool, data: st.DataObject
+) -> None:
+    told = payload.to_dict()
+    for name in data.draw(st.lists(st.sampled_from([*told]), max_size=2, unique=True)):
+        told[name] = data.draw(ODD)
+    if wire:  # as the parser would have it
+        told = {name: freeze(value) if isinstance(value, dict) else value for name, value in told.items()}
+    reader = Reader(type(payload), wire=wire)
+    outcomes = []
+    for read in (reader.read, reader._carefully):
+        try:
+            outcomes.append(read(dict(told)))
+        except PayloadError as error:
+            outcomes.append(error.args)
+    assert outcomes[0] == outcomes[1] or same(*outcomes)
+
+
+def test_an_error_within_a_foreign_mapping_is_not_taken_for_a_missing_key() -> None:
+    class Broken(dict[str, Any]):
+        def items(self) -> Any:
+            raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        PPOUpdatePayload.from_dict(REQUIRED | {"head_op_entropy": Broken(op=1.0)})
+
+
+def test_a_key_that_cannot_even_be_shown_is_told_all_the_same() -> None:
+    class Rude:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    for key in (10**5000, Rude()):
+        with pytest.raises(UnknownFieldError) as caught:
+            PPOUpdatePayload.from_dict({**REQUIRED, key: 1})  # type: ignore[dict-item]  # what is being tested
+        assert caught.value.unknown == ("…",)
+        with pytest.raises(FieldTypeError, match="layer_gradient_health"):
+            PPOUpdatePayload.from_dict(REQUIRED | {"layer_gradient_health": {key: 1.0}})

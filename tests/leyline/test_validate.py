@@ -78,3 +78,20 @@ def test_a_run_directory_is_validated_shard_by_shard(tmp_path: Path) -> None:
     assert status == 1
     assert f"{tmp_path}/events-rank1.jsonl:1: json: " in lines[0]
     assert lines[-1] == "1 events, 1 invalid lines: 1 json"
+
+
+def test_whoever_stops_listening_does_not_change_the_verdict(bad: Path) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    assert validate([str(bad)], as_json=False, out=Closed()) == 1
+
+
+def test_that_the_verdict_cannot_be_printed_is_not_the_log_s_fault(good: Path, bad: Path) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        validate([str(bad), str(good)], as_json=False, out=Full())

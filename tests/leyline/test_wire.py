@@ -8,13 +8,22 @@ import math
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esper.leyline import EpochCompletedPayload, PayloadError, TelemetryEvent, TelemetryPayload, WireError
+from esper.leyline import (
+    EpochCompletedPayload,
+    PayloadError,
+    PPOUpdatePayload,
+    TelemetryEvent,
+    TelemetryPayload,
+    WireError,
+)
+from esper.leyline.shapes import DEEPEST
 from esper.leyline.testing import events, same
 from esper.leyline.wire import InvalidRecord, decode_event, encode_event, log_files, read_events
 
@@ -118,7 +127,6 @@ UNENCODABLE: dict[str, dict[str, Any]] = {
     "seeds['a']['b']": {"seeds": {"a": {"b": Strange()}}},
     "seeds['a']['c']": {"seeds": {"a": {"c": "\ud800"}}},
     "seeds['a']['d']": {"seeds": {"a": {"d": (1,)}}},
-    "": {"inner_epoch": HUGE},
 }
 
 
@@ -129,6 +137,47 @@ def test_a_payload_that_cannot_be_written_is_refused_by_field(path: str) -> None
         encode_event(made(data=EpochCompletedPayload(**told)))
     assert [p.path for p in caught.value.problems] == [path]
     assert caught.value.payload == "EpochCompletedPayload"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "actual"),
+    [
+        pytest.param("nan_grad_count", HUGE, "int …", id="huge"),
+        ("layer_gradient_health", MappingProxyType({"a": 1.0}), "mappingproxy mappingproxy({'a': 1.0})"),
+        ("layer_gradient_health", {1: 1.0}, "key int 1"),
+        ("head_op_entropy", {None: 1.0}, "key NoneType None"),
+    ],
+)
+def test_what_only_a_payload_cannot_hold_is_refused_by_field_too(name: str, value: Any, actual: str) -> None:
+    numbers = ("policy_loss", "value_loss", "entropy", "grad_norm", "kl_divergence", "clip_fraction", "nan_grad_count")
+    with pytest.raises(PayloadError) as caught:
+        encode_event(made(data=PPOUpdatePayload(**(dict.fromkeys(numbers, 0) | {name: value}))))
+    assert [(problem.path, problem.actual) for problem in caught.value.problems] == [(name, actual)]
+
+
+def nested(depth: int, value: Any, of: str) -> Any:
+    """A value in a field of dict[str, dict[str, Any]], as deep as asked for."""
+    for _ in range(depth - 2):
+        value = [value] if of == "list" else {"é" if of == "foreign" else "a": value}
+    return {"s": {"k": value}}
+
+
+@pytest.mark.parametrize("of", ["list", "dict", "foreign"])
+@pytest.mark.parametrize("value", [0.5, math.nan, "$float"])
+def test_what_is_nested_as_deep_as_may_be_is_written_and_read_and_deeper_is_neither(of: str, value: Any) -> None:
+    told: dict[str, Any] = {"env_id": 0, "val_accuracy": 0.5, "val_loss": 1.0, "inner_epoch": 3}
+    data = EpochCompletedPayload(**told, seeds=nested(DEEPEST, value, of))
+    assert same(decode_event(encode_event(made(data=data))).data, data)
+    assert same(EpochCompletedPayload.from_dict(data.to_dict()), data)
+
+    deeper = EpochCompletedPayload(**told, seeds=nested(DEEPEST + 1, value, of))
+    problem = f"seeds: expected containers at most {DEEPEST} deep, got deeper ones"
+    with pytest.raises(PayloadError, match=problem):
+        encode_event(made(data=deeper))
+    with pytest.raises(PayloadError, match=problem):
+        EpochCompletedPayload.from_dict(deeper.to_dict())
+    with pytest.raises(PayloadError, match=problem):
+        decode_event(changed_data(seeds=nested(DEEPEST + 1, 0.5, of)))
 
 
 def test_a_tensor_is_refused_and_not_written_as_text() -> None:
@@ -142,8 +191,25 @@ def test_content_without_end_is_refused() -> None:
     endless: dict[str, Any] = {}
     endless["again"] = endless
     data = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=3, seeds={"a": endless})
-    with pytest.raises(PayloadError, match="too deep"):
+    with pytest.raises(PayloadError, match="at most 64 deep"):
         encode_event(made(data=data))
+
+
+def test_every_problem_of_the_envelope_and_its_payload_is_told_at_once() -> None:
+    wrong = {"event_id": 5, "timestamp": "x", "severity": "loud", "level": 1, "data": {"env_id": "0", "loss": 1}}
+    with pytest.raises(PayloadError) as caught:
+        decode_event(changed(**wrong))
+    assert caught.value.missing == ("data.val_accuracy", "data.val_loss", "data.inner_epoch")
+    assert caught.value.unknown == ("level", "data.loss")
+    assert {p.path for p in caught.value.problems} == {"event_id", "timestamp", "severity", "data.env_id"}
+
+
+def test_of_very_many_wrong_values_only_the_first_are_told() -> None:
+    with pytest.raises(PayloadError) as caught:
+        decode_event(changed_data(seeds=dict.fromkeys(map(str, range(1_000_000)))))
+    problems = caught.value.problems
+    assert [p.path for p in problems[:2]] == ["seeds['0']", "seeds['1']"]
+    assert (len(problems), problems[-1].actual) == (101, "more of such values")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +246,9 @@ NO_EVENT: dict[str, tuple[str, str, str]] = {
     "key twice in a flat payload": (FLAT.replace('"env_id":0', '"env_id":0,"env_id":0'), "json", "'env_id' stands"),
     "payload twice": (FLAT.replace('"data":{', '"data":{},"data":{'), "json", "key 'data' stands twice"),
     "payload a number in a flat line": (FLAT.replace('"data":{', '"data":3,"x":{'), "unknown", "unknown x"),
+    "time with another separator": (changed(timestamp="2026-01-02é03:04:05Z"), "type", "timestamp: expected a time"),
+    "surrogate in a key that is no field": (changed_data(**{"\ud800": 1}), "unknown", r"unknown '\ud800'"),
+    "line end in a key that is no field": (changed(**{"a\nb.jsonl:1: json": 1}), "unknown", r"unknown 'a\nb.jsonl"),
     "object for text in a flat line": (FLAT.replace('"seed_id":null', '"seed_id":{}'), "type", "got dict {}"),
     "key twice behind an escaped colon": (
         LINE.replace("+00:00", "+00\\u003a00").replace('"epoch":null', '"epoch":1,"epoch":1'),
@@ -363,6 +432,26 @@ def test_a_text_stream_is_read_as_a_binary_one_is() -> None:
     text = f"\ufeff{LINE}\r\n\n\ud800\n{LINE[:9]}"
     kinds = [r.kind for r in read_events(io.StringIO(text)) if isinstance(r, InvalidRecord)]
     assert kinds == ["empty", "utf-8", "torn"]
+
+
+def test_bytes_that_are_not_utf_8_do_not_end_a_text_stream(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(b"\xff\n" + LINE.encode() + b"\n")
+    with (tmp_path / "x.jsonl").open(encoding="utf-8") as stream:
+        first, second = read_events(stream)
+    assert isinstance(first, InvalidRecord)
+    assert (first.kind, first.text) == ("utf-8", "\\xff")
+    assert isinstance(second, TelemetryEvent)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [LINE.replace('"epoch":null', '"epoch":1,"epoch":1'), LINE + "{}", LINE.replace("1.0", "NaN")],
+    ids=["key twice", "two objects", "bare NaN"],
+)
+def test_a_whole_last_line_that_is_wrong_is_not_torn(line: str) -> None:
+    (record,) = read(line)
+    assert isinstance(record, InvalidRecord)
+    assert record.kind == "json"
 
 
 def test_a_stream_is_named_in_the_record(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ const TESTS = [
   "tests/leyline/test_contract.py",
   "tests/leyline/test_payload.py",
   "tests/leyline/test_frozen.py",
+  "tests/leyline/test_reading.py",
   "tests/leyline/test_codec.py",
   "tests/leyline/test_wire.py",
   "tests/leyline/test_event.py",
@@ -20,6 +21,7 @@ const TESTS = [
   "tests/golden",
   "tests/typing",
   "tests/karn/test_aggregator.py",
+  "tests/karn/test_aggregator_model.py",
 ];
 
 const [build, version] = process.argv.slice(2);

@@ -16,7 +16,7 @@ from esper.leyline.errors import FieldProblem, FieldTypeError
 from esper.leyline.frozen import FrozenDict, FrozenList, thaw
 from esper.leyline.payload import Payload, define, is_optional
 from esper.leyline.reading import Reader, Surprise, surprise
-from esper.leyline.shapes import DICT_KEY, FLOAT_KEY, NONFINITE_NAMES, Shape, is_unicode, shapes_of
+from esper.leyline.shapes import DEEPEST, DICT_KEY, FLOAT_KEY, NONFINITE_NAMES, Shape, is_unicode, shapes_of, shorten
 
 __all__ = ["Codec", "quote"]
 
@@ -84,8 +84,25 @@ class Codec:
 
     def _refuse(self, payload: Payload) -> NoReturn:
         self.from_dict.read({f.name: getattr(payload, f.name) for f in self._fields})  # tells what is wrong
-        problem = FieldProblem("", "a value that JSON can hold", "nesting too deep or an integer too long to write")
-        raise FieldTypeError(self._cls.__name__, problems=(problem,))
+        # What would do in a mapping, but is not what a payload holds: another kind of dict, an integer of many digits.
+        suspects = {name: getattr(payload, name) for name, shape in self.shapes.items() if shape.kind not in _SIMPLE}
+        problems = [
+            FieldProblem(name, "what can be written as JSON", shorten(value))
+            for name, value in suspects.items()
+            if value is not None and not _is_writable(self.shapes[name], value)
+        ]
+        raise FieldTypeError(self._cls.__name__, problems=tuple(problems))
+
+
+_SIMPLE = frozenset({"float", "str", "bool"})
+
+
+def _is_writable(shape: Shape, value: Any) -> bool:
+    try:
+        _text_of(shape, value)
+    except (Surprise, RecursionError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_numbers_by_name(shape: Shape) -> bool:
@@ -136,11 +153,11 @@ def _number(value: Any) -> str:
     raise Surprise
 
 
-def _text_of(shape: Shape, value: Any) -> str:
+def _text_of(shape: Shape, value: Any, depth: int = 1) -> str:
     """Write a container, or an item of one, as JSON."""
     kind = value.__class__
     if shape.kind == "any":
-        return _text_of_any(value)
+        return _text_of_any(value, depth)
     item = shape.item
     if item is None:
         if shape.kind == "str":
@@ -150,10 +167,10 @@ def _text_of(shape: Shape, value: Any) -> str:
         return repr(value) if shape.kind == "int" and kind is int else surprise()
     if shape.kind == "dict" and kind is FrozenDict:
         if item.kind == "any":
-            return _object_of_any(value)
-        return "{" + ",".join([f"{quote(key)}:{_text_of(item, v)}" for key, v in value.items()]) + "}"
+            return _object_of_any(value, depth)
+        return "{" + ",".join([f"{quote(key)}:{_text_of(item, v, depth + 1)}" for key, v in value.items()]) + "}"
     if (shape.kind == "tuple" and kind is tuple) or (shape.kind == "list" and kind is FrozenList):
-        return "[" + ",".join([_text_of(item, v) for v in value]) + "]"
+        return "[" + ",".join([_text_of(item, v, depth + 1) for v in value]) + "]"
     raise Surprise
 
 
@@ -162,7 +179,7 @@ def _text_of_numbers(shape: Shape, value: Any) -> str:
     if value.__class__ is FrozenDict:
         text = ""
         for key, v in value.items():
-            if v.__class__ is not float or v - v != 0.0 or not key.isascii():
+            if v.__class__ is not float or v - v != 0.0 or key.__class__ is not str or not key.isascii():
                 break
             text += f",{encode_basestring_ascii(key)}:{v!r}"
         else:
@@ -170,7 +187,7 @@ def _text_of_numbers(shape: Shape, value: Any) -> str:
     return _text_of(shape, value)
 
 
-def _text_of_any(value: Any) -> str:
+def _text_of_any(value: Any, depth: int) -> str:
     kind = value.__class__
     if kind is str:
         return encode_basestring_ascii(value) if value.isascii() else quote(value)
@@ -182,18 +199,18 @@ def _text_of_any(value: Any) -> str:
         return repr(value)
     if value is None:
         return "null"
-    if kind is FrozenList:
-        return "[" + ",".join([_text_of_any(v) for v in value]) + "]"
-    if kind is FrozenDict:
-        text = _object_of_any(value)
+    if kind is FrozenList and depth <= DEEPEST:
+        return "[" + ",".join([_text_of_any(v, depth + 1) for v in value]) + "]"
+    if kind is FrozenDict and depth <= DEEPEST:
+        text = _object_of_any(value, depth)
         ambiguous = len(value) == 1 and (FLOAT_KEY in value or DICT_KEY in value)
         return f'{{"{DICT_KEY}":{text}}}' if ambiguous else text
     raise Surprise
 
 
-def _object_of_any(value: FrozenDict) -> str:
+def _object_of_any(value: FrozenDict, depth: int) -> str:
     text = ""
     for key, v in value.items():
         name = encode_basestring_ascii(key) if key.__class__ is str and key.isascii() else quote(key)
-        text += f",{name}:{_text_of_any(v)}"
+        text += f",{name}:{_text_of_any(v, depth + 1)}"
     return "{" + text[1:] + "}"

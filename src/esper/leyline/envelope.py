@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, get_args
 
-from esper.leyline.errors import FieldProblem, FieldTypeError, PayloadError
+from esper.leyline.errors import FieldProblem, PayloadError
 from esper.leyline.event_types import Severity, TelemetryEventType
 from esper.leyline.payload import Payload, unfrozen_twin
-from esper.leyline.reading import check_mapping
+from esper.leyline.reading import examine, refusal
 from esper.leyline.shapes import Shape, is_unicode, shorten
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
 
@@ -21,13 +22,21 @@ PAYLOADS: dict[str, type[Payload]] = {event_type.name: cls for cls, event_type i
 """The payload class of every event type, by the name that stands in the log."""
 SEVERITIES: frozenset[str] = frozenset(get_args(Severity))
 
-_INT = Shape("int", "int | None", nullable=True)
-_OPTIONAL_TEXT = Shape("str", "str | None", nullable=True)
+_TEXTS = {
+    "event_type": f"one of {', '.join(PAYLOADS)}",
+    "timestamp": "a time in ISO 8601 with its zone",
+    "severity": f"one of {', '.join(get_args(Severity))}",
+}
+_SHAPES = {
+    "int | None": Shape("int", "int | None", nullable=True),
+    "str | None": Shape("str", "str | None", nullable=True),
+    "TelemetryPayload": Shape("any", "TelemetryPayload"),
+}
 
 ENVELOPE: dict[str, Shape] = {
-    f.name: {"int | None": _INT, "str | None": _OPTIONAL_TEXT}.get(str(f.type), Shape("str", str(f.type)))
+    f.name: _SHAPES.get(str(f.type), Shape("str", _TEXTS.get(f.name, str(f.type))))
     for f in dataclasses.fields(TelemetryEvent)
-} | {"data": Shape("any", "TelemetryPayload")}
+}
 """The fields of the event and what each holds as a mapping; event type, timestamp and severity are text there."""
 
 # An id or a time made up by the reader would be a lie, so these may not be left out although they have a default.
@@ -85,6 +94,7 @@ def event_from_json(record: dict[str, Any]) -> TelemetryEvent:
             and event_id.__class__ is str
             and event_id.isascii()
             and timestamp.tzinfo is UTC
+            and time.isascii()
             and (seed_id is None or (seed_id.__class__ is str and seed_id.isascii()))
             and (slot_id is None or (slot_id.__class__ is str and slot_id.isascii()))
             and (epoch is None or epoch.__class__ is int)
@@ -120,25 +130,29 @@ def event_from_json(record: dict[str, Any]) -> TelemetryEvent:
 def _event(mapping: object, *, wire: bool) -> TelemetryEvent:
     # The payload is checked by its own codec, once its class is known.
     envelope = {**mapping, "data": None} if isinstance(mapping, Mapping) and "data" in mapping else mapping
-    values = check_mapping("TelemetryEvent", ENVELOPE, REQUIRED, envelope, wire=wire)
-    assert isinstance(mapping, Mapping)
-    problems: list[FieldProblem] = []
-    cls = PAYLOADS.get(values["event_type"])
-    if cls is None:
-        problems.append(FieldProblem("event_type", f"one of {', '.join(PAYLOADS)}", shorten(values["event_type"])))
-    time = _time(values["timestamp"])
-    if time is None:
-        problems.append(FieldProblem("timestamp", "a time in ISO 8601 with its zone", shorten(values["timestamp"])))
-    if values.get("severity", "info") not in SEVERITIES:
-        problems.append(
-            FieldProblem("severity", f"one of {', '.join(get_args(Severity))}", shorten(values["severity"]))
-        )
-    if cls is None or problems:
-        raise FieldTypeError("TelemetryEvent", problems=tuple(problems))
-    del values["event_type"]
-    values["timestamp"] = time
-    codec = cls._codec
-    values["data"] = (codec.from_json if wire else codec.from_dict).read(mapping["data"])
+    values, refused = examine("TelemetryEvent", ENVELOPE, REQUIRED, envelope, wire=wire)
+    problems = [] if refused is None else [*refused.problems]
+    for name, meaning_of in _MEANINGS.items():
+        if name in values:
+            text, values[name] = values[name], meaning_of(values[name])
+            if values[name] is None:
+                problems.append(FieldProblem(name, ENVELOPE[name].text, shorten(text)))
+    missing, unknown = ((), ()) if refused is None else (refused.missing, refused.unknown)
+    cls = values.pop("event_type", None)
+    if cls is not None and "data" in values:
+        assert isinstance(mapping, Mapping)
+        codec = cls._codec
+        try:
+            values["data"] = (codec.from_json if wire else codec.from_dict).read(mapping["data"])
+        except PayloadError as error:
+            if not (missing or unknown or problems):
+                raise
+            missing += tuple(f"data.{name}" for name in error.missing)
+            unknown += tuple(f"data.{name}" for name in error.unknown)
+            problems += [replace(problem, path=f"data.{problem.path}".rstrip(".")) for problem in error.problems]
+    refused = refusal("TelemetryEvent", missing, unknown, problems)
+    if refused is not None:
+        raise refused
     return TelemetryEvent(**values)
 
 
@@ -146,6 +160,14 @@ def _time(text: str) -> datetime | None:
     """Return a time in UTC, or None when the text is none or lacks its zone."""
     try:
         time = datetime.fromisoformat(text)
-        return None if time.utcoffset() is None else time.astimezone(UTC)
+        return None if time.utcoffset() is None or not text.isascii() else time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+_MEANINGS: dict[str, Callable[[str], Any]] = {
+    "event_type": PAYLOADS.get,
+    "timestamp": _time,
+    "severity": {severity: severity for severity in SEVERITIES}.get,
+}
+"""What the text of a field stands for; None for text that stands for nothing."""

@@ -18,6 +18,8 @@ _CONTAINERS = (dict, list, tuple)
 
 _DEEP = 8
 """Nesting that is followed by recursion, without an eye for cycles."""
+_TUPLES = 100
+"""Tuples in tuples that are followed beyond that."""
 
 _new_dict: Callable[[type[dict[Any, Any]]], dict[Any, Any]] = dict.__new__
 _new_list: Callable[[type[list[Any]]], list[Any]] = list.__new__
@@ -43,7 +45,7 @@ class FrozenDict(dict[Any, Any]):
     def __reduce__(self) -> tuple[object, ...]:
         return freeze, (dict(self),)
 
-    __init__ = __setitem__ = __delitem__ = __ior__ = _refuse
+    __init__ = __setattr__ = __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
 
 
@@ -59,7 +61,7 @@ class FrozenList(list[Any]):
     def __reduce__(self) -> tuple[object, ...]:
         return freeze, (list(self),)
 
-    __init__ = __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    __init__ = __setattr__ = __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
     append = clear = extend = insert = pop = remove = reverse = sort = _refuse
 
 
@@ -70,8 +72,8 @@ class _TooDeep(Exception):  # noqa: N818 - not an error: it leads from the fast 
 def freeze(value: Any) -> Any:
     """Copy every dict and list in a value, at any depth, into one that cannot change.
 
-    Never raises for content: cycles keep their shape, and what is neither dict, list nor tuple is kept as it is, as are
-    tuples that are nested more than eight deep.
+    Never raises for content: cycles keep their shape; what is neither dict, list nor tuple is kept as it is, as is what
+    refuses to be copied or lies in a hundred tuples.
     """
     try:
         return _copy(value, _DEEP)
@@ -85,21 +87,30 @@ def _copy(value: Any, depth: int) -> Any:
         return value
     if not depth:
         raise _TooDeep
-    if isinstance(value, dict):
-        copy: Any = _new_dict(FrozenDict)
-        _fill_dict(copy, value)
-        for key, item in copy.items():
-            if item.__class__ not in ATOMS:
-                _put(copy, key, _copy(item, depth - 1))
-        return copy
-    if isinstance(value, _SEQUENCES):
-        items: Any = value
-        for item in value:
-            if item.__class__ not in ATOMS:
-                items = [_copy(item, depth - 1) for item in value]
-                break
-        return frozen_list(items) if isinstance(value, list) else tuple(items)
+    try:
+        if isinstance(value, dict):
+            copy: Any = _new_dict(FrozenDict)
+            _fill_dict(copy, value)
+            for key, item in copy.items():
+                if item.__class__ not in ATOMS:
+                    _put(copy, key, _copy(item, depth - 1))
+            return copy
+        if isinstance(value, _SEQUENCES):
+            return _copy_sequence(value, depth)
+    except _TooDeep:
+        raise
+    except Exception:  # noqa: BLE001 - a foreign container may do anything; whoever writes it will tell
+        return value
     return value
+
+
+def _copy_sequence(value: Any, depth: int) -> Any:
+    items = value
+    for item in value:
+        if item.__class__ not in ATOMS:
+            items = [_copy(item, depth - 1) for item in value]
+            break
+    return frozen_list(items) if isinstance(value, list) else tuple(items)
 
 
 def _copy_deep(value: Any) -> Any:
@@ -118,12 +129,12 @@ def _copy_deep(value: Any) -> Any:
             unfilled.append((copy, item))
         return copies[id(item)]
 
-    frozen = copy_of(value, _DEEP)
+    frozen = copy_of(value, _TUPLES)
     for copy, original in unfilled:  # which grows meanwhile
         if isinstance(original, dict):
-            _fill_dict(copy, {key: copy_of(item, _DEEP) for key, item in original.items()})
+            _fill_dict(copy, {key: copy_of(item, _TUPLES) for key, item in original.items()})
         else:
-            _fill_list(copy, [copy_of(item, _DEEP) for item in original])
+            _fill_list(copy, [copy_of(item, _TUPLES) for item in original])
     return frozen
 
 

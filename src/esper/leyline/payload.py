@@ -186,6 +186,7 @@ def _store(name: str, annotation: str) -> str:
     if "[" not in annotation:
         return f" if True: self.{name} = {name}"
     none = f" if {name} is None: self.{name} = None\n el" if annotation.endswith("| None") else " "
+    listed = f"tuple({name}) if isinstance({name}, list) else {name}" if annotation.startswith("tuple") else name
     if annotation.startswith(("dict[str, float]", "dict[str, int]")):
         # The common container by far: two calls into C, once it is seen that nothing in it can change.
         return f"""{none}if {name}.__class__ is dict:
@@ -199,10 +200,8 @@ def _store(name: str, annotation: str) -> str:
  else: self.{name} = freeze({name})"""
     if annotation.startswith(("tuple[str", "tuple[float")):
         return f"""{none}if {name}.__class__ is tuple and ATOMS.issuperset(map(type, {name})): self.{name} = {name}
- else: self.{name} = freeze(tuple({name}) if {name}.__class__ is list else {name})"""
-    if annotation.startswith("tuple"):
-        return f"{none}if True: self.{name} = freeze(tuple({name}) if {name}.__class__ is list else {name})"
-    return f"{none}if True: self.{name} = freeze({name})"
+ else: self.{name} = freeze({listed})"""
+    return f"{none}if True: self.{name} = freeze({listed})"
 
 
 def unfrozen_twin(cls: type[Any]) -> type[Any]:

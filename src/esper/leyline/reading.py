@@ -9,21 +9,23 @@ whole mapping is gone through again to tell them all.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NoReturn, TypeAlias
 
 from esper.leyline.errors import FieldProblem, FieldTypeError, MissingFieldError, PayloadError, UnknownFieldError
 from esper.leyline.frozen import FrozenDict, frozen_dict, frozen_list
 from esper.leyline.payload import Payload, define, is_optional, unfrozen_twin
-from esper.leyline.shapes import DICT_KEY, FLOAT_KEY, Shape, check, is_unicode, shapes_of, shorten
+from esper.leyline.shapes import DEEPEST, DICT_KEY, FLOAT_KEY, Shape, brief, check, is_unicode, shapes_of, shorten
 
-__all__ = ["Reader", "Surprise", "check_mapping", "surprise"]
+__all__ = ["Reader", "Surprise", "examine", "refusal", "surprise"]
 
 Plan: TypeAlias = Callable[[dict[Any, Any]], Any]
 
 PLANS = 64
 """Sets of keys that get a plan; whatever else a payload may be told with is read the careful way."""
+PROBLEMS = 100
+"""Problems told of one field."""
 
 
 class Surprise(Exception):  # noqa: N818 - not an error: it leads from the fast way to the careful one
@@ -77,13 +79,17 @@ class Reader(dict[int, Plan]):
         return plan(mapping)
 
     def _carefully(self, mapping: object) -> Any:
-        return self._cls(**check_mapping(self._cls.__name__, self._shapes, self._required, mapping, wire=self._wire))
+        values, refused = examine(self._cls.__name__, self._shapes, self._required, mapping, wire=self._wire)
+        if refused is not None:
+            raise refused
+        return self._cls(**values)
 
     def _compile(self, told: list[str]) -> Plan:
         lines = [
             "def plan(mapping):",
+            f" try: {', '.join(told)} = fetch(mapping)",
+            " except KeyError: return find(mapping)",
             " try:",
-            f"  {', '.join(told)} = fetch(mapping)",
             "  self = UNFROZEN()",
         ]
         absent, bit = 0, 1
@@ -96,7 +102,6 @@ class Reader(dict[int, Plan]):
             if is_optional(f):
                 bit <<= 1
         lines += [
-            " except KeyError: return find(mapping)",
             " except (Surprise, RecursionError): return carefully(mapping)",
             f" self._absent = {absent}",
             " self.__class__ = FROZEN",
@@ -124,29 +129,53 @@ class Reader(dict[int, Plan]):
         return define("plan", lines, namespace, f"{self._cls.__name__}.{kind} {len(self._plans)}")
 
 
-def check_mapping(
+class _EnoughError(Exception):
+    """So much is wrong with one field that the rest need not be looked at."""
+
+
+class _Problems(list[FieldProblem]):
+    def append(self, problem: FieldProblem) -> None:
+        super().append(problem)
+        if len(self) > PROBLEMS:
+            raise _EnoughError
+
+
+def examine(
     owner: str, shapes: Mapping[str, Shape], required: frozenset[str], mapping: object, *, wire: bool
-) -> dict[str, Any]:
-    """Return the checked values of a mapping by field name, or raise one `PayloadError` that tells every problem."""
+) -> tuple[dict[str, Any], PayloadError | None]:
+    """Return the values of a mapping that are right, by field name, and the error that tells everything else."""
     if not isinstance(mapping, Mapping):
         problem = FieldProblem("", "a mapping from field names to values", shorten(mapping))
-        raise FieldTypeError(owner, problems=(problem,))
+        return {}, FieldTypeError(owner, problems=(problem,))
     problems: list[FieldProblem] = []
     values: dict[str, Any] = {}
     for name, shape in shapes.items():
         if name in mapping:
+            found, value = _Problems(), None
             try:
-                values[name] = check(shape, mapping[name], name, problems.append, wire)
+                value = check(shape, mapping[name], name, found.append, wire)
             except RecursionError:
-                problems.append(FieldProblem(name, shape.text, "nesting too deep"))
+                found = _Problems([FieldProblem(name, f"containers at most {DEEPEST} deep", "deeper ones")])
+            except _EnoughError:
+                found[-1] = FieldProblem(name, shape.text, "more of such values")
+            if not found:
+                values[name] = value
+            problems += found
     missing = tuple(name for name in shapes if name in required and name not in mapping)
-    unknown = tuple(key if isinstance(key, str) else repr(key) for key in mapping if key not in shapes)
+    unknown = tuple(
+        key if isinstance(key, str) and key.isidentifier() else brief(key) for key in mapping if key not in shapes
+    )
+    return values, refusal(owner, missing, unknown, problems)
+
+
+def refusal(
+    owner: str, missing: tuple[str, ...], unknown: tuple[str, ...], problems: Sequence[FieldProblem]
+) -> PayloadError | None:
+    """Return the error of the first class that applies, telling everything; None when nothing is wrong."""
     kind: type[PayloadError] | None = (
         MissingFieldError if missing else UnknownFieldError if unknown else FieldTypeError if problems else None
     )
-    if kind is not None:
-        raise kind(owner, missing=missing, unknown=unknown, problems=tuple(problems))
-    return values
+    return None if kind is None else kind(owner, missing=missing, unknown=unknown, problems=tuple(problems))
 
 
 def _store(name: str, shape: Shape, *, wire: bool) -> list[str]:
@@ -185,7 +214,7 @@ def _store_container(name: str, shape: Shape, item: Shape, *, wire: bool) -> lis
         if is_plain:
             return [*lines, f"    if not ({is_plain}): {carefully}; break", f"   else: self.{name} = copy"]
         if is_dict_of_any:
-            return [*lines, f"    put(copy, key, own(item, {wire}))", f"   self.{name} = copy"]
+            return [*lines, f"    put(copy, key, own(item, {wire}, 2))", f"   self.{name} = copy"]
         return []
     lines = [
         f"  elif {name}.__class__ is list{'' if wire or shape.kind == 'list' else f' or {name}.__class__ is tuple'}:"
@@ -199,16 +228,16 @@ def _store_container(name: str, shape: Shape, item: Shape, *, wire: bool) -> lis
             f"   else: self.{name} = {made}({name})",
         ]
     if is_dict_of_any:
-        return [*lines, f"   self.{name} = {made}([own(item, {wire}) for item in {name}])"]
+        return [*lines, f"   self.{name} = {made}([own(item, {wire}, 2) for item in {name}])"]
     return []
 
 
 _put: Callable[[Any, Any, Any], None] = dict.__setitem__
 
 
-def _own(value: Any, wire: bool) -> Any:
+def _own(value: Any, wire: bool, depth: int) -> Any:
     """Return a dict[str, Any] of the usual content, frozen; that of a parsed line belongs to nobody else yet."""
-    if value.__class__ is not (FrozenDict if wire else dict):
+    if value.__class__ is not (FrozenDict if wire else dict) or depth > DEEPEST:
         raise Surprise
     copy = value if wire else frozen_dict(value)
     for key, item in copy.items():
@@ -217,23 +246,23 @@ def _own(value: Any, wire: bool) -> Any:
         kind = item.__class__
         if kind is float or (kind is str and item.isascii()) or kind is int or kind is bool or item is None:
             continue
-        _put(copy, key, _own_any(item, wire))
+        _put(copy, key, _own_any(item, wire, depth + 1))
     return copy
 
 
-def _own_any(value: Any, wire: bool) -> Any:
+def _own_any(value: Any, wire: bool, depth: int) -> Any:
     """Return a value of Any, frozen."""
     kind = value.__class__
     if kind is float or (kind is str and value.isascii()) or kind is int or kind is bool or value is None:
         return value
-    if kind is list:
+    if kind is list and depth <= DEEPEST:
         for item in value:
             kind = item.__class__
             if kind is not bool and kind is not float and kind is not int:
-                return frozen_list([_own_any(item, wire) for item in value])
+                return frozen_list([_own_any(item, wire, depth + 1) for item in value])
         return frozen_list(value)
     if kind is str:
         return value if is_unicode(value) else surprise()
-    if wire and (FLOAT_KEY in value or DICT_KEY in value):
+    if wire and kind is FrozenDict and (FLOAT_KEY in value or DICT_KEY in value):
         raise Surprise  # perhaps a wrapped value
-    return _own(value, wire)
+    return _own(value, wire, depth)

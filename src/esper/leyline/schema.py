@@ -4,8 +4,8 @@ The schema accepts every line that `encode_event` writes, and rejects what `deco
 validator
 
 - takes ``3.0`` for an integer;
-- does not see what parsing has lost: a key that stands twice, a number beyond every float;
-- takes text with a lone surrogate, and an integer of more digits than Python reads;
+- does not see what parsing has lost: a key that stands twice;
+- takes text with a lone surrogate, an integer of more digits than Python reads, and containers nested at any depth;
 - checks the calendar of a timestamp only when it is told to check formats.
 
 The other way round, the schema asks for a timestamp as it is written; `decode_event` takes any form of ISO 8601 that

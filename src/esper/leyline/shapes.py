@@ -16,11 +16,13 @@ from esper.leyline.errors import FieldProblem
 from esper.leyline.frozen import FrozenDict, FrozenList, frozen_dict, frozen_list
 
 __all__ = [
+    "DEEPEST",
     "DICT_KEY",
     "FLOAT_KEY",
     "NONFINITE",
     "NONFINITE_NAMES",
     "Shape",
+    "brief",
     "check",
     "is_unicode",
     "shapes_of",
@@ -37,6 +39,11 @@ FLOAT_KEY = "$float"
 """Inside containers of Any, ``{"$float": "NaN"}`` is a float that is not finite …"""
 DICT_KEY = "$dict"
 """… and ``{"$dict": {…}}`` is a dict that would otherwise be taken for one of the two."""
+
+DEEPEST = 64
+"""Containers in containers that a field may hold, the outermost counted; what is deeper is neither read nor written."""
+
+_BRIEF = 60
 
 _LEAVES: dict[object, Kind] = {int: "int", float: "float", str: "str", bool: "bool", Any: "any"}
 
@@ -72,14 +79,19 @@ def _shape(hint: Any, text: str) -> Shape:
     return Shape(kind, text, item=_shape(item, name.replace("typing.", "")))
 
 
-def shorten(value: object) -> str:
-    """Describe a value in a few words: its type and the beginning of its repr."""
+def brief(value: object) -> str:
+    """Return the beginning of a value's repr, which holds neither control characters nor line ends."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a foreign __repr__ may do anything, and we are telling about an error
-        text = "…"
+        return "…"
+    return text if len(text) <= _BRIEF else text[: _BRIEF - 3] + "…"
+
+
+def shorten(value: object) -> str:
+    """Describe a value in a few words: its type and the beginning of its repr."""
     kind = {FrozenDict: dict, FrozenList: list}.get(type(value), type(value))
-    return f"{kind.__name__} {text if len(text) <= 60 else text[:57] + '…'}"  # noqa: PLR2004
+    return f"{kind.__name__} {brief(value)}"
 
 
 def is_unicode(text: str) -> bool:
@@ -107,7 +119,7 @@ _ANY = Shape("any", "a JSON value")
 _TEXT = Shape("str", "str")
 
 
-def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool) -> Any:
+def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool, depth: int = 1) -> Any:
     """Return the value as the contract wants it, containers frozen; tell what is wrong with it.
 
     Args:
@@ -116,17 +128,21 @@ def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool) -> A
         path: where, for the problems.
         report: called for each problem; the returned value means nothing then.
         wire: whether the value was read from JSON, where floats that are not finite are text.
+        depth: how deep the value lies, if it is a container.
+
+    Raises:
+        RecursionError: containers are nested deeper than `DEEPEST`.
     """
     kind = value.__class__
     if kind in _PLAIN[shape.kind] or (shape.nullable and kind is NoneType):
         return value
     if shape.kind == "any":
-        return _check_any(value, path, report, wire)
+        return _check_any(value, path, report, wire, depth)
     if shape.item is not None:
         if shape.kind == "dict" and (kind is dict or isinstance(value, Mapping)):
-            return _check_dict(shape.item, value, path, report, wire)
+            return _check_dict(shape.item, value, path, report, wire, depth)
         if shape.kind != "dict" and (isinstance(value, list) or (shape.kind == "tuple" and isinstance(value, tuple))):
-            items = _check_list(shape.item, value, path, report, wire)
+            items = _check_list(shape.item, value, path, report, wire, depth)
             return tuple(items) if shape.kind == "tuple" else frozen_list(items)
     elif shape.kind == "str" and kind is str:
         if value.isascii() or is_unicode(value):
@@ -139,12 +155,12 @@ def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool) -> A
     return None
 
 
-def _check_any(value: Any, path: Path, report: Report, wire: bool) -> Any:
+def _check_any(value: Any, path: Path, report: Report, wire: bool, depth: int) -> Any:
     kind = value.__class__
     if kind is str:
         return check(_TEXT, value, path, report, wire)
     if kind is list or kind is FrozenList:
-        return frozen_list(_check_list(_ANY, value, path, report, wire))
+        return frozen_list(_check_list(_ANY, value, path, report, wire, depth))
     if kind is dict or kind is FrozenDict:
         if wire and len(value) == 1:
             ((key, inner),) = value.items()
@@ -152,13 +168,17 @@ def _check_any(value: Any, path: Path, report: Report, wire: bool) -> Any:
                 return NONFINITE[inner]
             if key == DICT_KEY and isinstance(inner, dict):
                 value = inner
-        return _check_dict(_ANY, value, path, report, wire)
+        return _check_dict(_ANY, value, path, report, wire, depth)
     report(FieldProblem(_text(path), _ANY.text, shorten(value)))
     return None
 
 
-def _check_dict(item: Shape, value: Mapping[Any, Any], path: Path, report: Report, wire: bool) -> FrozenDict:
+def _check_dict(
+    item: Shape, value: Mapping[Any, Any], path: Path, report: Report, wire: bool, depth: int
+) -> FrozenDict:
     """Do as `check` for the values of a dict, and for its keys."""
+    if depth > DEEPEST:
+        raise RecursionError
     plain, checked = _PLAIN[item.kind], {}
     text = str if item.kind in _TEXTUAL else None
     for key, v in value.items():
@@ -166,19 +186,23 @@ def _check_dict(item: Shape, value: Mapping[Any, Any], path: Path, report: Repor
             report(FieldProblem(_text(path), "keys of valid Unicode text", f"key {shorten(key)}"))
         kind = v.__class__
         fine = kind in plain or (kind is text and v.isascii())
-        checked[key] = v if fine else check(item, v, (path, key), report, wire)
+        checked[key] = v if fine else check(item, v, (path, key), report, wire, depth + 1)
     return frozen_dict(checked)
 
 
-def _check_list(item: Shape, value: Sequence[Any], path: Path, report: Report, wire: bool) -> list[Any]:
+def _check_list(item: Shape, value: Sequence[Any], path: Path, report: Report, wire: bool, depth: int) -> list[Any]:
     """Do as `check` for the items of a list or tuple."""
+    if depth > DEEPEST:
+        raise RecursionError
     plain = _PLAIN[item.kind]
     text = str if item.kind in _TEXTUAL else None
     return [
-        v if v.__class__ in plain or (v.__class__ is text and v.isascii()) else check(item, v, (path, i), report, wire)
+        v
+        if v.__class__ in plain or (v.__class__ is text and v.isascii())
+        else check(item, v, (path, i), report, wire, depth + 1)
         for i, v in enumerate(value)
     ]
 
 
 def _text(path: Path) -> str:
-    return path if isinstance(path, str) else f"{_text(path[0])}[{path[1]!r}]"
+    return path if isinstance(path, str) else f"{_text(path[0])}[{brief(path[1])}]"

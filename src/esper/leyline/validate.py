@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from esper.leyline.telemetry import TelemetryEvent
-from esper.leyline.wire import read_events
+from esper.leyline.wire import InvalidRecord, read_events
 
 __all__ = ["validate"]
 
@@ -28,22 +28,37 @@ def validate(sources: Sequence[str], *, as_json: bool, out: TextIO) -> int:
     events = 0
     invalid: Counter[str] = Counter()
     unreadable: dict[str, str] = {}
+    heard = True
+
+    def tell(text: str) -> None:
+        nonlocal heard
+        if heard:
+            try:
+                print(text, file=out)
+            except BrokenPipeError:  # whoever read it has seen enough; the exit status is still to be found
+                heard = False
+
     for source in sources:
-        try:
-            for record in read_events(source):
-                if isinstance(record, TelemetryEvent):
-                    events += 1
-                    continue
-                invalid[record.kind] += 1
-                told = f"{record.file}:{record.line}: {record.kind}: {record.reason}"
-                print(json.dumps(dataclasses.asdict(record)) if as_json else told, file=out)
-        except OSError as error:
-            unreadable[source] = error.strerror or str(error)
-            if not as_json:
-                print(f"{source}: cannot be read: {unreadable[source]}", file=out)
+        for record in _records(source, unreadable):
+            if isinstance(record, TelemetryEvent):
+                events += 1
+                continue
+            invalid[record.kind] += 1
+            told = f"{record.file}:{record.line}: {record.kind}: {record.reason}"
+            tell(json.dumps(dataclasses.asdict(record)) if as_json else told)
+        if source in unreadable and not as_json:
+            tell(f"{source}: cannot be read: {unreadable[source]}")
     if as_json:
-        print(json.dumps({"events": events, "invalid": invalid, "unreadable": unreadable}), file=out)
+        tell(json.dumps({"events": events, "invalid": invalid, "unreadable": unreadable}))
     else:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in invalid.most_common())
-        print(f"{events:,} events, {invalid.total():,} invalid lines{f': {kinds}' if kinds else ''}", file=out)
+        tell(f"{events:,} events, {invalid.total():,} invalid lines{f': {kinds}' if kinds else ''}")
     return 2 if unreadable else 1 if invalid else 0
+
+
+def _records(source: str, unreadable: dict[str, str]) -> Iterator[TelemetryEvent | InvalidRecord]:
+    """Read a log as far as it can be read, and note why not further."""
+    try:
+        yield from read_events(source)
+    except OSError as error:
+        unreadable[source] = error.strerror or str(error)

@@ -16,15 +16,19 @@ nesting bombs, integers beyond Python
 not an object, no ``schema_version``   ``envelope``
 a newer ``schema_version``             ``version``
 fields missing, unknown, mistyped,     ``missing``, ``unknown``, ``type``
-an unknown event type, lone surrogates
+an unknown event type, lone surrogates,
+containers more than 64 deep
 =====================================  =================================================================
 
-CRLF line ends and a byte order mark at the start are accepted; a line may have any length.
+CRLF line ends and a byte order mark at the start are accepted; a line may have any length. Digits of a timestamp below
+microseconds are not kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import io
 import os
 import sys
 import threading
@@ -154,6 +158,10 @@ def decode_event(line: str | bytes) -> TelemetryEvent:
     return event_from_json(record)
 
 
+class _UnparsableError(WireError):
+    """What a line may come to by being cut off, as opposed to JSON that is not strict."""
+
+
 def _not_json(token: str) -> NoReturn:
     raise WireError("json", f"not strict JSON: bare {token}")
 
@@ -212,7 +220,7 @@ def _parse(text: str) -> Any:
         if text.count(":") != keys + _colons_of_texts(value, text):
             _strict.raw_decode(text)
     except JSONDecodeError as error:
-        raise WireError("json", f"not JSON: {error.msg} at column {error.colno}") from None
+        raise _UnparsableError("json", f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
         raise WireError("json", "nested too deeply") from None
     except WireError:
@@ -288,8 +296,13 @@ def _read_file(path: Path) -> Iterator[TelemetryEvent | InvalidRecord]:
 
 def _read_stream(stream: IO[str] | IO[bytes], name: str) -> Iterator[TelemetryEvent | InvalidRecord]:
     lines: Iterable[str | bytes] = stream
+    surrogates = "surrogatepass"
+    if isinstance(stream, io.TextIOWrapper):
+        with contextlib.suppress(io.UnsupportedOperation):  # somebody has begun to read it
+            stream.reconfigure(errors="surrogateescape")  # bytes that are not UTF-8 are for us to tell
+            surrogates = "surrogateescape"
     for number, raw in enumerate(lines, 1):
-        line = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
+        line = raw.encode("utf-8", surrogates) if isinstance(raw, str) else raw
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         kind: InvalidRecordKind
@@ -297,7 +310,7 @@ def _read_stream(stream: IO[str] | IO[bytes], name: str) -> Iterator[TelemetryEv
             yield decode_event(line)
             continue
         except WireError as error:
-            torn = not line.endswith(b"\n") and error.kind in {"json", "utf-8"}
+            torn = not line.endswith(b"\n") and (isinstance(error, _UnparsableError) or error.kind == "utf-8")
             kind = "torn" if torn else error.kind
             reason = f"the log ends within this line ({error})" if torn else str(error)
         except MissingFieldError as error:
