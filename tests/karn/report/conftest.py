@@ -205,7 +205,7 @@ class Synthetic:
         return self.event(data, severity=severity, message="a gradient overflowed" if overflow else "updated")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_of() -> Callable[..., Synthetic]:
     """Make a synthetic run."""
 
@@ -237,7 +237,8 @@ class Page:
     def __init__(self, path: Path) -> None:
         self.html = path.read_text(encoding="utf-8")
         found = re.findall(
-            r'<figcaption[^>]*>(.*?)</figcaption>.*?<script type="application/json">(.*?)</script>',
+            r"<figcaption>(?:<details><summary>)?(.*?)</(?:summary|figcaption)>.*?"
+            r'<script type="application/json">(.*?)</script>',
             self.html,
             re.DOTALL,
         )
@@ -257,7 +258,7 @@ class Page:
         """Return a cell of the row of that name."""
         cells = re.search(rf'<th scope="row">{re.escape(html.escape(row))}</th>(.*?)</tr>', self.html)
         assert cells, row
-        found: list[str] = re.findall(r"<td>(.*?)</td>", cells[1])
+        found: list[str] = re.findall(r"<td[^>]*>(.*?)</td>", cells[1])
         return html.unescape(found[column - 1])
 
 

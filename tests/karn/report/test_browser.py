@@ -1,88 +1,292 @@
-"""The page in a real browser: everything drawn, nothing asked of the network, nothing complained about."""
+"""The page in a real browser, as on a laptop and as on a telephone.
+
+Everything is drawn and nothing clipped, nothing is asked of the network, nothing is complained about.
+"""
 
 from __future__ import annotations
 
-import re
+import json
+import os
+import select
 import shutil
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esper.karn.report import report
+from esper.leyline.telemetry import BatchEpochCompletedPayload
+from esper.leyline.wire import encode_event
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
+LAPTOP, TELEPHONE = (1440, 900), (390, 844)
+DRAWN = "document.body && document.body.dataset.drawn"
 
-@pytest.fixture
-def browse(tmp_path: Path) -> Callable[[Path], tuple[str, list[str]]]:
-    """Open a page; return its document once it is quiet, and every line it wrote to the console."""
 
-    def open_page(page: Path) -> tuple[str, list[str]]:
+class Browser:
+    """A headless Chromium, commanded over its DevTools pipe."""
+
+    def __init__(self, profile: Path) -> None:
         assert CHROMIUM is not None
-        done = subprocess.run(
-            [
-                CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}",
-                "--enable-logging=stderr", "--v=0",
-                "--virtual-time-budget=60000", "--window-size=1300,900", "--dump-dom", page.as_uri(),
-            ],
-            capture_output=True, text=True, timeout=100, check=True,
+        commands, self.out = os.pipe()
+        self.into, answers = os.pipe()
+        options = [
+            "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank",
+        ]  # fmt: skip
+        self.process = subprocess.Popen(
+            ["bash", "-c", f'exec "$0" "$@" 3<&{commands} 4>&{answers}', CHROMIUM, *options],
+            pass_fds=(commands, answers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        return done.stdout, re.findall(r"CONSOLE.*", done.stderr)
+        os.close(commands)
+        os.close(answers)
+        self.unread, self.n_commands = b"", 0
+        self.said: list[str] = []
+        """Every line of the console, every uncaught error."""
+        self.asked: list[str] = []
+        """Every address that something was fetched from."""
+        self.session: dict[str, str] = {}
+        target = self.command("Target.createTarget", url="about:blank")["targetId"]
+        self.session = {"sessionId": self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+        for domain in ("Runtime", "Log", "Network", "Page"):
+            self.command(f"{domain}.enable")
 
-    return open_page
+    def command(self, method: str, **params: object) -> dict[str, Any]:
+        self.n_commands += 1
+        message = {"id": self.n_commands, "method": method, "params": params, **self.session}
+        os.write(self.out, json.dumps(message).encode() + b"\0")
+        while True:
+            told = self.read()
+            if told.get("id") == self.n_commands:
+                assert "result" in told, told
+                found: dict[str, Any] = told["result"]
+                return found
+            self.note(told)
+
+    def read(self) -> dict[str, Any]:
+        while b"\0" not in self.unread:
+            ready, _, _ = select.select([self.into], [], [], 60)
+            assert ready, "the browser does not answer"
+            self.unread += os.read(self.into, 1 << 20)
+        line, _, self.unread = self.unread.partition(b"\0")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def note(self, told: dict[str, Any]) -> None:
+        if told["method"] in {"Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"}:
+            self.said.append(json.dumps(told["params"]))
+        elif told["method"] == "Network.requestWillBeSent":
+            self.asked.append(told["params"]["request"]["url"])
+
+    def evaluate(self, expression: str) -> Any:
+        told = self.command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def wait_for(self, expression: str) -> Any:
+        until = time.monotonic() + 60
+        while not (found := self.evaluate(expression)):
+            assert time.monotonic() < until, expression
+            time.sleep(0.05)
+        return found
+
+    def open(self, page: Path, size: tuple[int, int] = LAPTOP) -> None:
+        telephone = size == TELEPHONE
+        self.size = width, height = size
+        self.command(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=telephone
+        )
+        self.command("Emulation.setTouchEmulationEnabled", enabled=telephone)
+        self.said.clear()
+        self.asked.clear()
+        self.command("Page.navigate", url=page.as_uri())
+        self.wait_for(DRAWN)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=20)
+        os.close(self.out)
+        os.close(self.into)
 
 
-def test_every_figure_is_drawn_without_a_word_in_the_console(
-    run_of: Any, write_log: Any, browse: Any, tmp_path: Path
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def two_runs(run_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Report on two runs, one of which broke off."""
+    directory = tmp_path_factory.mktemp("runs")
+    whole, broken = [*run_of(n_batches=4).events()], [*run_of(n_batches=3, seed=2).events()]
+    sources = [directory / "events.jsonl", directory / "events-of-a-run-of-rather-long-name-that-broke-off.jsonl"]
+    for source, told in zip(sources, (whole, broken[:-40]), strict=True):
+        source.write_text("".join(f"{encode_event(event)}\n" for event in told), encoding="ascii")
+    return report(sources, directory / "report.html")
+
+
+@pytest.fixture(scope="module", params=[LAPTOP, TELEPHONE], ids=["laptop", "telephone"])
+def opened(request: pytest.FixtureRequest, two_runs: Path, chromium: Browser) -> Browser:
+    """Open the report, as on a laptop and as on a telephone."""
+    chromium.open(two_runs, request.param)
+    return chromium
+
+
+def test_every_figure_is_drawn_without_a_word_in_the_console(two_runs: Path, opened: Browser) -> None:
+    assert opened.said == []
+    assert {address for address in opened.asked if not address.startswith("data:")} == {two_runs.as_uri()}
+    n_figures = two_runs.read_text().count('class="plot"')
+    assert opened.evaluate(DRAWN) == str(n_figures)
+    assert opened.evaluate("document.querySelectorAll('.plot .main-svg').length") >= n_figures > 30
+
+
+def test_the_page_is_as_wide_as_the_screen(opened: Browser) -> None:
+    root = "document.documentElement"
+    assert opened.evaluate("[innerWidth, innerHeight]") == [*opened.size]
+    assert opened.evaluate(f"{root}.scrollWidth === {root}.clientWidth")
+    # What is wider scrolls inside a box of its own.
+    clipped = """[...document.querySelectorAll("body *")].filter((element) => !element.closest(".box > *")
+        && element.getBoundingClientRect().right > innerWidth + 1).map((element) => element.outerHTML.slice(0, 80))"""
+    assert opened.evaluate(clipped) == []
+
+
+def test_nothing_in_a_figure_hides_anything_else(opened: Browser) -> None:
+    figures = opened.evaluate("""[...document.querySelectorAll(".plot")].map((plot) => {
+        const box = (name) => plot.querySelector(name)?.getBoundingClientRect();
+        const legend = box(".legend"), bar = box(".modebar"), area = box(".nsewdrag");
+        return {
+            name: plot.ariaLabel, height: area.height, width: area.width,
+            overlaps: legend && (legend.bottom > area.top + 2 || (bar?.height && bar.bottom > legend.top + 1)) || false,
+        };
+    })""")
+
+    assert [figure["name"] for figure in figures if figure["overlaps"]] == []
+    assert [figure["name"] for figure in figures if figure["height"] < 50 or figure["width"] < 190] == []
+
+
+def test_no_text_is_too_small_to_read(opened: Browser) -> None:
+    smallest = """Math.min(...[...document.querySelectorAll("p, td, th, text, a, summary")]
+        .filter((element) => element.textContent.trim())
+        .map((element) => parseFloat(getComputedStyle(element).fontSize)))"""
+    assert opened.evaluate(smallest) >= 10
+
+
+def test_figures_beyond_the_browsers_arithmetic_trouble_nobody(
+    run_of: Any, write_log: Any, chromium: Browser, tmp_path: Path
 ) -> None:
-    sources = [write_log("a", [*run_of(n_batches=4).events()]), write_log("b", [*run_of(n_batches=3, seed=2).events()])]
-    page = report(sources, tmp_path / "report.html")
-    n_figures = page.read_text().count('class="plot"')
+    told = [*run_of(n_batches=4).events()]
+    extreme = (1e308, -1e308, float("nan"), float("inf"))
+    ends = [i for i, event in enumerate(told) if isinstance(event.data, BatchEpochCompletedPayload)]
+    for i, value in zip(ends, extreme, strict=True):
+        told[i] = batch_with(told[i], value)
 
-    document, console = browse(page)
+    chromium.open(report([write_log("a", told)], tmp_path / "report.html"))
 
-    assert console == []
-    assert f'data-drawn="{n_figures}"' in document
-    assert document.count('class="main-svg"') >= n_figures > 30
-
-
-def test_zooming_one_figure_zooms_all_that_share_its_axis(
-    write_log: Any, run_of: Any, browse: Any, tmp_path: Path
-) -> None:
-    page = report([write_log("a", [*run_of(n_batches=3).events()])], tmp_path / "report.html")
-    zoom = """<script>
-    const wait = setInterval(async () => {
-      if (!document.body.dataset.drawn) return;
-      clearInterval(wait);
-      const linked = [...document.querySelectorAll(".plot")].filter((plot) => plot.spec.linked);
-      await Plotly.relayout(linked[0], {"xaxis.range[0]": 1, "xaxis.range[1]": 3});
-      setTimeout(() => {
-        document.body.dataset.ranges = [...new Set(linked.map((plot) => plot.layout.xaxis.range.join(" to ")))].join();
-      }, 5000);
-    }, 100);
-    </script>"""
-    page.write_text(page.read_text().replace("</body>", f"{zoom}</body>"))
-
-    document, console = browse(page)
-
-    assert console == []
-    assert 'data-ranges="1 to 3"' in document
+    assert chromium.said == []
 
 
-def test_a_page_that_asked_the_network_would_be_found_out(
-    write_log: Any, run_of: Any, browse: Any, tmp_path: Path
-) -> None:
-    page = report([write_log("a", [*run_of(n_batches=1).events()])], tmp_path / "report.html")
-    asking = page.read_text().replace("</main>", '<img src="http://127.0.0.1:9/x.png"></main>')
-    page.write_text(asking)
+def batch_with(event: Any, reward: float) -> Any:
+    data = event.data
+    told = {name: getattr(data, name) for name in data.supplied} | {
+        name: getattr(data, name)
+        for name in ("episodes_completed", "batch_idx", "avg_accuracy", "total_episodes", "n_envs")
+    }
+    return type(event)(data=BatchEpochCompletedPayload(**{**told, "avg_reward": reward}))
 
-    _, console = browse(page)
 
-    assert len(console) == 1
-    assert "Content Security Policy" in console[0]
+def test_hover_shows_the_exact_value(run_of: Any, write_log: Any, chromium: Browser, tmp_path: Path) -> None:
+    told = [*run_of(n_batches=1).events()]
+    chromium.open(report([write_log("a", told)], tmp_path / "report.html"))
+    at = """(() => {
+        const area = document.querySelector('[aria-label^="Episode return"] .nsewdrag');
+        area.scrollIntoView({block: "center"});
+        const box = area.getBoundingClientRect();
+        return [box.x + box.width * 0.99, box.y + box.height / 2];
+    })()"""
+    x, y = chromium.evaluate(at)
+    chromium.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    shown = chromium.wait_for("""document.querySelector('[aria-label^="Episode return"] .hoverlayer').textContent""")
+
+    (reward,) = (event.data.avg_reward for event in told if isinstance(event.data, BatchEpochCompletedPayload))
+    assert f"{reward:.8g}" in shown
+    assert "2 episodes completed" in shown
+
+
+def test_a_finger_on_a_figure_scrolls_the_page_until_it_asks_for_the_zoom(two_runs: Path, chromium: Browser) -> None:
+    def swipe() -> int:
+        chromium.evaluate("""document.querySelector(".plot .nsewdrag").scrollIntoView({block: "center"})""")
+        before: int = chromium.evaluate("scrollY")
+        chromium.command("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": 200, "y": 420}])
+        for y in range(410, 200, -10):
+            chromium.command("Input.dispatchTouchEvent", type="touchMove", touchPoints=[{"x": 200, "y": y}])
+        chromium.command("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        at_rest = """new Promise((done) => {
+            let last = scrollY;
+            const wait = setInterval(() => {
+                if (scrollY === last) { clearInterval(wait); done(last); }
+                last = scrollY;
+            }, 200);
+        })"""
+        after: int = chromium.evaluate(at_rest)
+        return after - before
+
+    chromium.open(two_runs, TELEPHONE)
+    assert swipe() > 100
+    chromium.evaluate("""document.querySelector('.plot [data-val="zoom"]').click()""")
+    assert swipe() == 0
+
+
+def test_figures_follow_the_turn_of_a_telephone(two_runs: Path, chromium: Browser) -> None:
+    chromium.open(two_runs, TELEPHONE)
+    ill_fitting = """[...document.querySelectorAll(".plot")].filter((plot) => {
+        const drawn = plot.querySelector(".main-svg").getBoundingClientRect();
+        const area = plot.querySelector(".nsewdrag").getBoundingClientRect();
+        return Math.abs(drawn.width - plot.clientWidth) > 1 || Math.abs(drawn.height - plot.clientHeight) > 1
+            || (plot.querySelector(".legend")?.getBoundingClientRect().bottom ?? 0) > area.top + 2;
+    }).map((plot) => plot.ariaLabel).join()"""
+    for width, height in ((844, 390), TELEPHONE):
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+        chromium.command("Emulation.setDeviceMetricsOverride", **metrics)
+        chromium.wait_for(f"innerWidth === {width} && document.querySelector('.main-svg').clientWidth < {width}")
+        chromium.wait_for(f"{ill_fitting} === ''")
+        assert chromium.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_zooming_one_figure_zooms_all_that_share_its_axis(two_runs: Path, chromium: Browser) -> None:
+    chromium.open(two_runs)
+    ranges = """[...new Set([...document.querySelectorAll(".plot")].filter((plot) => plot.spec.linked)
+        .map((plot) => plot.layout.xaxis.range.join(" to ")))].join()"""
+    assert chromium.evaluate(ranges) != "1 to 3"
+
+    chromium.evaluate("""Plotly.relayout([...document.querySelectorAll(".plot")].find((plot) => plot.spec.linked),
+        {"xaxis.range[0]": 1, "xaxis.range[1]": 3}).then(() => null)""")
+
+    chromium.wait_for(f'{ranges} === "1 to 3"')
+    assert chromium.said == []
+
+
+def test_figures_follow_the_colours_of_the_system(two_runs: Path, chromium: Browser) -> None:
+    chromium.open(two_runs)
+    for scheme, ink in (("dark", "rgb(227, 231, 236)"), ("light", "rgb(28, 36, 48)")):
+        chromium.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        chromium.wait_for(f"""[...document.querySelectorAll(".xtitle")].every(
+            (title) => getComputedStyle(title).fill === "{ink}")""")
+
+
+def test_a_page_that_asked_the_network_would_be_found_out(two_runs: Path, chromium: Browser, tmp_path: Path) -> None:
+    asking = tmp_path / "asking.html"
+    asking.write_text(two_runs.read_text().replace("</main>", '<img src="http://127.0.0.1:9/x.png"></main>'))
+
+    chromium.open(asking)
+
+    assert len(chromium.said) == 1
+    assert "Content Security Policy" in chromium.said[0]

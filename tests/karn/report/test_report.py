@@ -21,9 +21,11 @@ from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, S
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     CounterfactualMatrixPayload,
+    EpochCompletedPayload,
     PPOUpdatePayload,
     RewardComputedPayload,
     SeedGerminatedPayload,
+    SeedStageChangedPayload,
     TelemetryEvent,
 )
 from esper.leyline.testing import events
@@ -50,6 +52,11 @@ def batch(index: int, **told: Any) -> TelemetryEvent:
         "total_episodes": 9, "n_envs": 1,
     }  # fmt: skip
     return TelemetryEvent(data=BatchEpochCompletedPayload(**{**required, **told}))
+
+
+def flags_of(page: Any) -> list[str]:
+    figure = page.figures["Flags raised, of the updates that supplied them"]
+    return [note["text"] for note in figure["layout"]["annotations"]]
 
 
 # ── what is on the page ────────────────────────────────────────────────────────────────────────────────────────
@@ -89,7 +96,7 @@ def test_figures_are_the_figures_that_were_told(run_of: Any, write_log: Any, pag
 
 def test_every_field_of_an_update_has_a_panel_or_is_named_as_missing(write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", [update(ratio_mean=1.0, ratio_min=0.5, advantage_mean=0.0), batch(0)]))
-    rows = page.figures["Flags raised, of the updates that supplied them"]["layout"]["yaxis"]["ticktext"]
+    rows = flags_of(page)
     missing = re.search(r"Told by no update: .*?\.", page.text)
     assert missing
     shown = {*re.findall(r"\w+", f"{[*page.figures]} {rows} {missing[0]}")}
@@ -115,12 +122,13 @@ def test_counterfactual_cells_are_the_measured_accuracies(write_log: Any, page_o
 
     (newest,) = page.figures["Newest ablation of each environment"]["data"]
     assert (newest["x"], newest["y"], newest["z"]) == (
-        ["none (host alone)", "a", "a + b"],
+        ["host alone", "a", "a + b"],
         ["env 7"],
         [[0.5, 0.75, 0.875]],
     )
     (worth,) = page.figures["Contribution of each slot over the run"]["data"]
-    assert (worth["y"], worth["z"]) == (["b"], [[0.125]])
+    rows = page.figures["Contribution of each slot over the run"]["layout"]["yaxis"]["ticktext"]
+    assert (rows, worth["z"]) == (["b"], [[0.125]])
 
 
 def test_the_funnel_counts_each_seed_once_a_stage(run_of: Any, write_log: Any, page_of: Any) -> None:
@@ -132,6 +140,71 @@ def test_the_funnel_counts_each_seed_once_a_stage(run_of: Any, write_log: Any, p
     (funnel,) = page.figures["mixer"]["data"]
     assert funnel["x"][0] == germinated
     assert funnel["x"] == sorted(funnel["x"], reverse=True)
+
+
+def test_a_seed_of_a_run_that_broke_off_ends_where_the_telling_ends(write_log: Any, page_of: Any) -> None:
+    def germinated(seed_id: str) -> TelemetryEvent:
+        data = SeedGerminatedPayload(slot_id="r0", env_id=0, blueprint_id="norm", params=1)
+        return TelemetryEvent(data=data, epoch=1, seed_id=seed_id)
+
+    def entered(seed_id: str, epoch: int) -> TelemetryEvent:
+        data = SeedStageChangedPayload(slot_id="r0", env_id=0, from_stage="DORMANT", to_stage="GERMINATED")
+        return TelemetryEvent(data=data, epoch=epoch, seed_id=seed_id)
+
+    def lived(epoch: int) -> TelemetryEvent:
+        data = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=epoch)
+        return TelemetryEvent(data=data, epoch=epoch)
+
+    whole = [germinated("a"), entered("a", 1), lived(1), lived(2), lived(3), lived(4), batch(0)]
+    page = page_of(write_log("run", [*whole, germinated("b"), entered("b", 1), lived(1), lived(2)]))
+
+    bars = page.figures["Seeds by slot"]["data"][0]
+    assert (bars["base"], bars["x"]) == ([0, 1], [1, 0.5])
+
+
+def test_episodes_that_were_not_told_to_their_end_are_not_compared(run_of: Any, write_log: Any, page_of: Any) -> None:
+    told = list(run_of(n_envs=1, n_batches=3).events())
+    ends = [i for i, event in enumerate(told) if isinstance(event.data, BatchEpochCompletedPayload)]
+    page = page_of(write_log("run", told[: ends[1] + 6]))
+
+    curves = page.figures["val_accuracy within an episode, early and late in the run"]["data"]
+    assert [trace["x"] for trace in curves if "fill" not in trace] == [[1.0, 2, 3, 4, 5, 6, 7, 8]] * 2
+
+
+def test_sums_over_rewards_that_were_not_all_told_are_left_out(run_of: Any, write_log: Any, page_of: Any) -> None:
+    told = list(run_of(n_batches=3).events())
+    del told[next(i for i, event in enumerate(told) if isinstance(event.data, RewardComputedPayload))]
+    page = page_of(write_log("run", told))
+
+    assert page.curve("Episode return (avg_reward)")["customdata"][0] == "— … —"
+    for trace in page.figures["Episode return by component"]["data"]:
+        assert [value is None for value in trace["y"]] == [True, False, False]
+    assert "run: 1 batches, of which not every reward was told, are left out." in page.text
+
+
+def test_ops_have_the_same_colour_in_every_report(run_of: Any, write_log: Any, page_of: Any) -> None:
+    def colours(seed: int) -> list[tuple[str, str]]:
+        page = page_of(write_log(f"run{seed}", list(run_of(seed=seed).events())))
+        return [(trace["name"], trace["marker"]["color"]) for trace in page.figures["Actions"]["data"]]
+
+    assert colours(1) == colours(2)
+    assert [op for op, _ in colours(1)] == ["WAIT", "GERMINATE", "ADVANCE", "FOSSILIZE", "PRUNE"]
+
+
+def test_the_head_says_what_was_run_and_what_came_of_it(run_of: Any, write_log: Any, page_of: Any) -> None:
+    directory = write_log("run", list(run_of(n_envs=2, n_batches=6).events())[:-1])
+    assert (
+        "Task digits, seed 1, 2 environments, 3 slots, 8 host epochs an episode; 10 of 12 episodes. Not evaluated."
+        in (page_of(directory).text)
+    )
+
+
+def test_a_long_table_scrolls_and_a_short_one_is_shown_whole(run_of: Any, write_log: Any, page_of: Any) -> None:
+    directory = write_log("run", list(run_of().events()))
+    assert 'class="box table long"' not in page_of(directory).html
+    with (directory / "events.jsonl").open("a") as log:
+        log.write("nonsense\n" * 100)
+    assert page_of(directory).html.count('class="box table long"') == 1
 
 
 # ── absence is never a number ──────────────────────────────────────────────────────────────────────────────────
@@ -162,9 +235,7 @@ def test_a_skipped_update_is_a_gap_and_a_flag(write_log: Any, page_of: Any) -> N
 
 def test_a_flag_that_nobody_supplied_is_not_shown_as_lowered(write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", [update(skipped=False), batch(0)]))
-    rows = page.figures["Flags raised, of the updates that supplied them"]["layout"]["yaxis"]["ticktext"]
-    assert "skipped   0 of 1" in rows
-    assert "update_skipped   not supplied" in rows
+    assert {"skipped: 0 of 1", "update_skipped: not supplied"} < {*flags_of(page)}
 
 
 @pytest.mark.parametrize(("value", "symbol", "text"), [(math.nan, "x", "nan"), (math.inf, "triangle-up", "inf")])
@@ -214,6 +285,37 @@ def test_a_section_without_events_says_which_are_missing(write_log: Any, page_of
         "No seed event was told", "No ablation was told", "No TRAINING_STARTED was told", "there is no run.json",
     ):  # fmt: skip
         assert sentence in page.text
+
+
+def test_a_value_too_large_to_draw_is_a_gap_and_a_mark_and_stays_short_in_a_table(write_log: Any, page_of: Any) -> None:
+    told = [update(), batch(0, avg_reward=1.0), update(grad_norm=1e308), batch(1, avg_reward=1e308)]
+    page = page_of(write_log("run", told))
+
+    curve, mark = page.figures["grad_norm"]["data"]
+    assert (curve["y"], mark["text"], mark["marker"]["symbol"]) == ([1.0, None], ["run: 1e+308"], ["triangle-up"])
+    assert page.cell("avg_reward, best batch") == "1.000e+308"
+
+
+def test_sums_that_overflow_are_gaps(write_log: Any, page_of: Any) -> None:
+    def paid(epoch: int) -> TelemetryEvent:
+        data = RewardComputedPayload(
+            env_id=0, total_reward=1e308, action_name="WAIT", value_estimate=0.0, action_confidence=1.0,
+            compute_rent=1e308,
+        )  # fmt: skip
+        return TelemetryEvent(data=data, epoch=epoch)
+
+    page = page_of(write_log("run", [paid(1), paid(2), batch(0)]))
+    assert [trace["y"] for trace in page.figures["Episode return by component"]["data"]] == [[None], [None]]
+
+
+def test_slots_with_long_names_stay_apart(write_log: Any, page_of: Any) -> None:
+    slots = [f"a slot whose name is so long that it does not fit {i}" for i in range(2)]
+    configs = tuple({"seed_mask": [i > 0, i != 1], "accuracy": 0.5 + i / 8} for i in range(3))
+    matrix = CounterfactualMatrixPayload(env_id=0, slot_ids=tuple(slots), configs=configs)
+    page = page_of(write_log("run", [TelemetryEvent(data=matrix, epoch=1), batch(0)]))
+
+    rows = page.figures["Contribution of each slot over the run"]["layout"]["yaxis"]["ticktext"]
+    assert len({*rows}) == 2
 
 
 # ── what may stand in a log ────────────────────────────────────────────────────────────────────────────────────
@@ -330,7 +432,7 @@ def test_evaluation_delivery_and_versions_come_from_run_json(write_log: Any, pag
     page = page_of(directory)
 
     assert page.cell("how it ended") == "interrupted"
-    assert [page.cell("learnt", column) for column in (1, 2)] == ["16", "5.000 ± 0.10"]
+    assert [page.cell("learnt", column) for column in (1, 2)] == ["16", "5.00 ± 0.10"]
     assert page.cell("random", 5) == "+21.2 standard errors"
     assert [page.cell("jsonl", column) for column in range(1, 6)] == ["9", "7", "1", "1", "0"]
     assert (page.cell("option lr"), page.cell("version of torch")) == ("0.003", "2.13")

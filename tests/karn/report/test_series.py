@@ -105,6 +105,39 @@ def test_an_environment_whose_episode_starts_over_is_in_the_next_batch(log_of: C
     assert {env_id: spread.total for env_id, spread in second.returns.items()} == {0: 1.0, 1: 101.0}
 
 
+def test_a_lost_end_of_a_batch_leaves_the_batches_after_it_in_place(log_of: Callable[..., RunLog]) -> None:
+    told = [
+        [reward(0, 1, value), reward(0, 2, value), batch(index)] for index, value in enumerate((1.0, 2.0, 3.0, 4.0))
+    ]
+    del told[1][2]
+    arm = log_of(started(), *(event for events in told for event in events)).arms["default"]
+
+    assert [(end, part.returns[0].total) for end, _, part in arm.completed] == [(1, 2.0), (3, 6.0), (4, 8.0)]
+    assert [arm.position(part, 0) for part in arm.batches[:4]] == [0, 1, 2, 3]
+
+
+def test_a_log_that_begins_in_the_middle_does_not_stretch_its_first_batch(log_of: Callable[..., RunLog]) -> None:
+    arm = log_of(reward(0, 3), reward(0, 4), batch(2), reward(0, 1), batch(3)).arms["default"]
+    assert arm.span == (2, 4)
+
+
+def test_a_batch_is_whole_when_every_environment_told_every_reward(log_of: Callable[..., RunLog]) -> None:
+    def episode(*env_ids: int) -> list[TelemetryEvent]:
+        return [reward(env_id, epoch) for epoch in (1, 2) for env_id in env_ids]
+
+    end = {"episodes": 2}
+    told = [*episode(0, 1)[1:], batch(0, **end), *episode(0, 1), batch(1, **end), *episode(0), batch(2, **end)]
+    arm = log_of(started(n_envs=2), *told, *episode(0, 1)).arms["default"]
+
+    assert [arm.is_whole(part) for part in arm.batches[:3]] == [False, True, False]
+
+
+def test_a_batch_that_broke_off_reaches_as_far_as_it_was_told(log_of: Callable[..., RunLog]) -> None:
+    arm = log_of(started(max_epochs=4), reward(0, 4), batch(0), reward(0, 1), reward(0, 2)).arms["default"]
+    assert [arm.reach(part) for part in arm.batches] == [4, 2]
+    assert arm.span == (0, 1.5)
+
+
 def test_an_update_stands_where_its_batch_ended_whichever_was_told_first(log_of: Callable[..., RunLog]) -> None:
     before = log_of(started(), update(batch=0), batch(0), update(batch=1), batch(1)).arms["default"]
     after = log_of(started(), batch(0), update(batch=0), batch(1), update(batch=1)).arms["default"]

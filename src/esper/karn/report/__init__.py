@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esper.karn.report.decisions import actions, components, counterfactuals
-from esper.karn.report.facts import configuration, differences, health, outcome
+from esper.karn.report.facts import configuration, differences, headline, health, outcome
 from esper.karn.report.figure import Arm, Figure, Section
 from esper.karn.report.growth import lifecycle, timeline
 from esper.karn.report.learning import learning, ppo
@@ -81,7 +81,7 @@ def _names(sources: Sequence[str]) -> dict[str, str]:
 def _subtitle(logs: dict[str, RunLog]) -> str:
     n_events = sum(log.snapshot.n_events for log in logs.values())
     first, last = min(log.first for log in logs.values()), max(log.last for log in logs.values())
-    return f"{n_events:,} events, told from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC."
+    return f"{n_events:,} events, told from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC."
 
 
 def _page(logs: dict[str, RunLog], plotly_js: str) -> str:
@@ -90,7 +90,8 @@ def _page(logs: dict[str, RunLog], plotly_js: str) -> str:
         for group_id, series in log.arms.items():
             label = name if len(log.arms) == 1 else f"{name} · {group_id}"
             arms.append(Arm(label, len(arms), log, group_id, series))
-    return render(", ".join(logs), _subtitle(logs), arms, _sections(arms, logs), plotly_js)
+    headlines = [headline(arm) for arm in arms]
+    return render(", ".join(logs), _subtitle(logs), arms, headlines, _sections(arms, logs), plotly_js)
 
 
 def _sections(arms: Sequence[Arm], logs: dict[str, RunLog]) -> list[Section]:

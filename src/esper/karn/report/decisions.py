@@ -5,23 +5,38 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from esper.karn.report.figure import EPISODES, PALETTE, Arm, Figure, Section, Trace, label, left_of, number, shortened
-from esper.karn.report.points import told
+from esper.karn.report.points import is_measured, told
 from esper.karn.report.series import COMPONENTS, Batch, Spread, accuracies
+from esper.leyline.actions import Op
 from esper.leyline.telemetry import CounterfactualMatrixPayload
 
 __all__ = ["actions", "components", "counterfactuals"]
 
-COLORBAR = {"title": {"text": "accuracy"}, "lenmode": "pixels", "len": 150, "y": 1, "yanchor": "top"}
+COLORBAR = {
+    "title": {"text": "accuracy, fraction", "side": "top"}, "orientation": "h", "thickness": 10,
+    "lenmode": "pixels", "len": 180, "nticks": 5, "tickangle": 0,
+    "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom",
+}  # fmt: skip
+"""Above the plot, so that the plot is as wide as the others."""
+ABOVE = 86
+"""Pixels for it."""
+SEQUENTIAL = [[0.0, "#f7e6c4"], [0.5, "#9fd3b8"], [1.0, "#48a5c9"]]
+"""Light enough for dark figures everywhere."""
 DIVERGING = [[0.0, "#c2413b"], [0.5, "#e4e4e4"], [1.0, "#2f6fb8"]]
-MOST_CELLS_A_ROW = 16
-"""Cells that have room for their figure."""
+LEAST_CELL = 60
+"""Pixels across that a cell needs for its figure."""
+MOST_CELLS = 16
+"""Cells of a row that have room for their figure."""
+_Pool: TypeAlias = tuple[float, float, list[Batch]]
+OPS = tuple(op.name for op in Op)
 MOST_STACKS = 240
 """Stacks that can be told apart; neighbouring batches of longer runs are pooled."""
 
 
-def _pools(arm: Arm) -> tuple[list[tuple[float, float, list[Batch]]], str]:
+def _pools(arm: Arm) -> tuple[list[_Pool], str]:
     """Return the completed batches in neighbouring groups (middle, width, batches), and a note when they are pooled."""
     completed = arm.series.completed
     size = -(-len(completed) // MOST_STACKS) or 1
@@ -33,10 +48,10 @@ def _pools(arm: Arm) -> tuple[list[tuple[float, float, list[Batch]]], str]:
     return pools, f"Every stack is {size} neighbouring batches, added up." if size > 1 else ""
 
 
-def _stacks(title: str, traces: list[Trace], note: str, mode: str, y_axis: dict[str, object]) -> Figure:
+def _stacks(title: str, traces: list[Trace], note: str, y_axis: dict[str, object]) -> Figure:
     layout: dict[str, object] = {
-        "barmode": mode, "bargap": 0,
-        "xaxis": {"title": {"text": EPISODES}},
+        "barmode": "relative", "bargap": 0,
+        "xaxis": {"title": {"text": EPISODES}, "unifiedhovertitle": {"text": "around %{x:.8~g} episodes"}},
         "yaxis": {"hoverformat": ".6~g", **y_axis},
         "hovermode": "x unified", "showlegend": True,
     }  # fmt: skip
@@ -53,7 +68,7 @@ def actions(arms: Sequence[Arm]) -> Section:
         "(kind action_distribution), or where none was told, counted over REWARD_COMPUTED. Hover shows the counts."
     )
     total = _counts([batch for arm in arms for _, _, batch in arm.series.completed])
-    ops = [op for op, _ in total.most_common()]
+    ops = sorted(total, key=lambda op: (OPS.index(op) if op in OPS else len(OPS), op))
     parts, missing = [], []
     for arm in arms:
         drawn = _actions(arm, ops, named=len(arms) > 1)
@@ -82,7 +97,7 @@ def _actions(arm: Arm, ops: Sequence[str], *, named: bool) -> Figure | None:
         for i, op in enumerate(ops)
     ]  # fmt: skip
     axis: dict[str, object] = {"range": [0, 1], "tickformat": ".0%", "title": {"text": "share of decisions"}}
-    return _stacks(f"Actions: {arm.label}" if named else "Actions", traces, note, "stack", axis)
+    return _stacks(f"Actions: {arm.label}" if named else "Actions", traces, note, axis)
 
 
 def _counts(batches: Sequence[Batch]) -> Counter[str]:
@@ -105,13 +120,17 @@ def components(arms: Sequence[Arm]) -> Section:
     parts, missing = [], []
     for arm in arms:
         pools, note = _pools(arm)
+        pools = [(x, width, list(filter(arm.series.is_whole, part))) for x, width, part in pools]
         names = [name for name in COMPONENTS if any(name in batch.components for _, _, part in pools for batch in part)]
         if not names:
-            missing.append(f"{arm.label}: no completed batch with a reward component (REWARD_COMPUTED).")
+            missing.append(f"{arm.label}: no completed batch with every reward and its parts (REWARD_COMPUTED).")
             continue
         unsupplied = [name for name in COMPONENTS if name not in names]
         if unsupplied:
             missing.append(f"{arm.label} did not supply: {', '.join(unsupplied)}.")
+        broken = sum(not arm.series.is_whole(batch) for _, _, batch in arm.series.completed)
+        if broken:
+            missing.append(f"{arm.label}: {broken:,} batches, of which not every reward was told, are left out.")
         strange = [batch for _, _, part in pools for batch in part if _is_strange(batch)]
         if strange:
             missing.append(f"{arm.label}: what was not finite is left out, in {len(strange):,} batches.")
@@ -123,7 +142,7 @@ def components(arms: Sequence[Arm]) -> Section:
             "line": {"width": 2}, "marker": {"size": 3}, "meta": "ink",
         })  # fmt: skip
         title = f"Episode return by component: {arm.label}" if len(arms) > 1 else "Episode return by component"
-        parts.append(_stacks(title, traces, note, "relative", {"title": {"text": "reward an episode"}}))
+        parts.append(_stacks(title, traces, note, {"title": {"text": "reward an episode"}}))
     return Section("What was it paid for?", says, parts, " ".join(missing))
 
 
@@ -131,7 +150,7 @@ def _is_strange(batch: Batch) -> bool:
     return any(spread.not_finite for spread in (*batch.returns.values(), *batch.components.values()))
 
 
-def _component(name: str, pools: Sequence[tuple[float, float, list[Batch]]]) -> Trace:
+def _component(name: str, pools: Sequence[_Pool]) -> Trace:
     y = [_per_episode([batch.components[name] for batch in part if name in batch.components], part)
          for _, _, part in pools]  # fmt: skip
     return {
@@ -145,7 +164,8 @@ def _per_episode(spreads: Sequence[Spread], batches: Sequence[Batch]) -> float |
     n_episodes = sum(len(batch.returns) for batch in batches)
     if not n_episodes or not any(spread.n for spread in spreads) or any(spread.not_finite for spread in spreads):
         return None
-    return sum(spread.total for spread in spreads) / n_episodes
+    total = sum(spread.total for spread in spreads) / n_episodes
+    return total if is_measured(total) else None
 
 
 # ── counterfactuals ────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,33 +209,38 @@ def _contributions(arm: Arm, title: str) -> Figure:
         cells.append(row)
         lost = [sum(spread.not_finite for spread in spreads) for spreads in pooled]
         texts.append([
-            f"{label(slot_id)}: {number(value)}<br>mean of {n:,} ablations, {k:,} more were not finite"
-            for value, n, k in zip(row, counts, lost, strict=True)
+            f"{label(slot_id)}: {number(value, 6)}<br>mean of {n:,} ablations around {x:,.6g} episodes"
+            + (f", {k:,} more were not finite" if k else "")
+            for (x, _, _), value, n, k in zip(pools, row, counts, lost, strict=True)
         ])  # fmt: skip
+    names = [shortened(slot_id) for slot_id in slots]
     most = max((abs(value) for row in cells for value in row if value is not None), default=1.0) or 1.0
     trace: Trace = {
-        "type": "heatmap", "x": [x for x, _, _ in pools], "y": [shortened(slot_id) for slot_id in slots], "z": cells,
-        "text": texts, "hovertemplate": "%{x:.6~g} episodes · %{text}<extra></extra>", "hoverongaps": False,
+        "type": "heatmap", "x": [x for x, _, _ in pools], "y": list(range(len(slots))), "z": cells,
+        "text": texts, "hovertemplate": "%{text}<extra></extra>", "hoverongaps": False,
         "colorscale": DIVERGING, "zmin": -most, "zmax": most, "colorbar": COLORBAR,
     }  # fmt: skip
     layout: dict[str, object] = {
-        "xaxis": {"title": {"text": EPISODES}}, "yaxis": {"type": "category", "fixedrange": True},
-        "margin": left_of(slots),
-        "hovermode": "closest",
+        "xaxis": {"title": {"text": EPISODES}, "showgrid": False},
+        "yaxis": {"tickvals": list(range(len(slots))), "ticktext": names, "autorange": "reversed", "fixedrange": True,
+                  "showgrid": False},
+        "margin": {**left_of(names), "t": ABOVE}, "hovermode": "closest",
     }  # fmt: skip
     note = f"Blue helps, red hurts. {note}".strip()
-    return Figure(title, [trace], layout, note, height=190 + 26 * len(slots), linked=True)
+    return Figure(title, [trace], layout, note, height=150 + 36 * len(slots), linked=True)
 
 
 def _mean(spreads: Sequence[Spread]) -> float | None:
     n = sum(spread.n for spread in spreads)
-    return sum(spread.total for spread in spreads) / n if n else None
+    mean = sum(spread.total for spread in spreads) / n if n else math.nan
+    return mean if is_measured(mean) else None
 
 
 def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], title: str) -> Figure:
     cells = {env_id: _by_slots(data) for env_id, (data, _) in sorted(newest.items())}
     columns = sorted({on for row in cells.values() for on in row}, key=lambda on: (len(on), on))
     envs = list(cells)
+    width = max([LEAST_CELL, *(16 + 7 * len(_named(on)) for on in columns)])
     texts = [
         [
             f"env {env_id}, {_named(on)}: {number(cells[env_id][on], 6)}<br>{_provenance(*newest[env_id])}"
@@ -228,28 +253,30 @@ def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], t
         "type": "heatmap", "x": [_named(on) for on in columns], "y": [f"env {env_id}" for env_id in envs],
         "z": [[cells[env_id].get(on) for on in columns] for env_id in envs],
         "text": texts, "hovertemplate": "%{text}<extra></extra>", "hoverongaps": False,
-        "texttemplate": "%{z:.3f}" if len(columns) <= MOST_CELLS_A_ROW else "", "xgap": 1, "ygap": 1,
-        "colorscale": "Cividis", "colorbar": COLORBAR,
+        "texttemplate": "%{z:.3f}" if len(columns) <= MOST_CELLS else "", "xgap": 1, "ygap": 1,
+        "textfont": {"color": "#1c2430"}, "colorscale": SEQUENTIAL, "colorbar": COLORBAR,
     }  # fmt: skip
     layout: dict[str, object] = {
-        "xaxis": {"title": {"text": "seeds left on"}, "type": "category", "showgrid": False},
+        "xaxis": {"type": "category", "showgrid": False},
+        # As the title of the axis it would be drawn over the names of the columns.
+        "annotations": [{"text": "seeds left on", "x": 0.5, "xref": "paper", "y": 0, "yref": "paper",
+                         "yanchor": "top", "yshift": -24, "showarrow": False, "font": {"size": 14}}],
         "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
-        "margin": left_of([f"env {env_id}" for env_id in envs]),
-        "hovermode": "closest",
-    }
-    return Figure(title, [trace], layout, height=190 + 26 * len(envs))
+        "margin": {**left_of([f"env {env_id}" for env_id in envs]), "t": ABOVE}, "hovermode": "closest",
+    }  # fmt: skip
+    return Figure(title, [trace], layout, height=150 + 26 * len(envs), least=80 + width * min(len(columns), MOST_CELLS))
 
 
 def _by_slots(data: CounterfactualMatrixPayload) -> dict[tuple[str, ...], float | None]:
     return {
         tuple(slot_id for slot_id, on in zip(data.slot_ids, mask, strict=True) if on): accuracy
-        if math.isfinite(accuracy) else None
+        if is_measured(accuracy) else None
         for mask, accuracy in accuracies(data).items()
     }  # fmt: skip
 
 
 def _named(on: tuple[str, ...]) -> str:
-    return label(" + ".join(on)) if on else "none (host alone)"
+    return shortened(" + ".join(on)) if on else "host alone"
 
 
 def _provenance(data: CounterfactualMatrixPayload, epoch: int | None) -> str:

@@ -19,13 +19,35 @@ from esper.leyline.event_types import TelemetryEventType
 from esper.leyline.run_info import Estimate, RunInfo
 from esper.leyline.telemetry import PPOUpdatePayload, TrainingStartedPayload
 
-__all__ = ["configuration", "differences", "health", "outcome"]
+__all__ = ["configuration", "differences", "headline", "health", "outcome"]
 
 COUNTED = (
     "Counted and averaged over the whole log: batches are BATCH_EPOCH_COMPLETED, updates PPO_UPDATE_COMPLETED, seeds "
     "the seed events. A tenth is a tenth of the batches or updates, at least one. — was not told."
 )
 _SHORT_TIME = "%Y-%m-%d %H:%M:%S UTC"
+
+
+# ── headline ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def headline(arm: Arm) -> str:
+    """Return in two sentences what was run, how it ended and whether something was learnt."""
+    started, evaluation = _started(arm), arm.log.info.evaluation if arm.log.info else None
+    what = "Its start was not told" if started is None else (
+        f"Task {plain(started.task)}, seed {started.seed}, {number(started.n_envs)} environments, "
+        f"{len(started.slot_ids)} slots, {number(started.max_epochs)} host epochs an episode"
+    )  # fmt: skip
+    done = f"{_progress(arm)} episodes" if arm.series.completed else "no batch told to be complete"
+    ending = f", {_ending(arm.log)}" if arm.log.info else ""
+    if evaluation is None:
+        return f"{what}; {done}{ending}. Not evaluated."
+    learnt = evaluation.learnt.test_accuracy
+    above = " and ".join(
+        f"{learnt.errors_above(other.test_accuracy):+.1f} standard errors from {name}"
+        for name, other in (("doing nothing", evaluation.do_nothing), ("random", evaluation.random))
+    )
+    return f"{what}; {done}{ending}. Test accuracy of the learnt policy {_estimate(learnt)}: {above}."
 
 
 # ── outcome ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -65,7 +87,8 @@ def _ending(log: RunLog) -> str:
 
 def _evaluations(arms: Sequence[Arm]) -> Table:
     """Return how each policy did on the same fresh episodes, and by how much the learnt one is above the others."""
-    head = ["", "episodes", "reward", "val_accuracy", "test_accuracy", "learnt above it, reward", "test_accuracy"]
+    head = ["", "episodes", "reward", "val_accuracy", "test_accuracy",
+            "learnt above it in reward", "learnt above it in test_accuracy"]  # fmt: skip
     rows = []
     for arm in arms:
         assert arm.log.info is not None
@@ -84,7 +107,12 @@ def _evaluations(arms: Sequence[Arm]) -> Table:
 
 
 def _estimate(estimate: Estimate) -> str:
-    return f"{number(estimate.mean)} ± {number(estimate.standard_error, 2)}"
+    """Return the mean as exactly as its error allows."""
+    mean, error = estimate.mean, estimate.standard_error
+    if not (math.isfinite(mean) and math.isfinite(error) and error > 0):
+        return f"{number(mean)} ± {number(error)}"
+    decimals = min(12, max(0, 1 - math.floor(math.log10(error))))
+    return f"{mean:,.{decimals}f} ± {error:,.{decimals}f}"
 
 
 def _duration(time: timedelta) -> str:

@@ -43,8 +43,6 @@ LONGEST_TEXT = 160
 LONGEST_ROW = 40
 LEAST_LEFT = 60
 """Left margin of the figures, in pixels."""
-LEAST_LEFT = 60
-"""Left margin of the figures, in pixels."""
 MANY_POINTS = 150
 
 
@@ -81,6 +79,9 @@ class Figure:
     meaning: str = ""
     """What it shows, when the mouse rests on its title."""
     height: int = 320
+    """Pixels, the legend not counted."""
+    least: int = 0
+    """Pixels it needs across: on a narrower screen it scrolls inside its own box."""
     small: bool = False
     """One of many in a grid."""
     linked: bool = False
@@ -126,6 +127,8 @@ class Line:
     """Remark on each point, empty where there is none: shown as a cross."""
     listed: bool = True
     """Whether it stands in the figure's legend, if there is one."""
+    arm: str = ""
+    """Whose it is, where lines of several arms share a name."""
 
 
 def plain(text: str) -> str:
@@ -140,8 +143,9 @@ def label(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return text from a log as the name of a row."""
-    return label(text if len(text) <= LONGEST_ROW else f"{text[: LONGEST_ROW - 1]}…")
+    """Return text from a log as the name of a row, without its middle when it is long."""
+    half = LONGEST_ROW // 2
+    return label(text if len(text) <= LONGEST_ROW else f"{text[: half - 1]}…{text[-half:]}")
 
 
 def left_of(names: Sequence[str]) -> dict[str, object]:
@@ -157,7 +161,7 @@ def number(value: float | None, digits: int = 4) -> str:
         return f"{value:,}" if abs(value) <= HUGE else f"about 1e{math.log10(abs(value)):.0f}"
     if not math.isfinite(value):
         return str(value)
-    return f"{value:#.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+    return f"{value:,.0f}" if 10**digits <= abs(value) < HUGE else f"{value:#.{digits}g}"
 
 
 def faded(colour: str, opacity: float) -> str:
@@ -187,7 +191,7 @@ def panel(
             f"{shown:,} of {measured:,} points are drawn: of each pixel column the first, last, lowest and highest."
         )
     layout: dict[str, object] = {
-        "xaxis": {"title": {"text": "" if small else x_title}},
+        "xaxis": {"title": {"text": "" if small else x_title}, "unifiedhovertitle": {"text": f"%{{x:.8~g}} {x_title}"}},
         "yaxis": {"hoverformat": ".8~g", **_around_constant(lines), **(y_axis or {})},
         "hovermode": "x unified" if not small else "closest",
         "showlegend": sum(line.listed for line in lines) > 1,
@@ -203,12 +207,13 @@ def _real(line: Line) -> Line:
 
 
 def _around_constant(lines: Sequence[Line]) -> Mapping[str, object]:
-    """Show what never changes between zero and its double; by itself the axis would be meaningless."""
+    """Show what never changes between zero and its double, zero in sight; by itself the axis would be meaningless."""
     values = {value for line in lines for value in line.y if value is not None and is_measured(real(value))}
     double = 2 * real(max(values, default=math.nan))
     if len(values) != 1 or any(line.band for line in lines) or not math.isfinite(double):
         return {}
-    return {"range": sorted((0.0, double or 1.0))}
+    double = double or 1.0
+    return {"range": sorted((-0.05 * double, double))}
 
 
 def _told(lines: Sequence[Line]) -> bool:
@@ -238,6 +243,8 @@ def _curve(line: Line, kept: Sequence[int]) -> Trace:
         "legendgroup": label(line.name),
         "showlegend": line.listed,
     }
+    if line.arm:
+        trace["hovertemplate"] = f"%{{y}}<extra>{label(f'{line.arm}: {line.name}')}</extra>"
     if line.band:
         low, high = line.band
         trace["customdata"] = [f"{number(low[i], 8)} … {number(high[i], 8)}" for i in kept]
@@ -255,7 +262,7 @@ def _band(line: Line, columns: int) -> Trace:
     run: list[tuple[float, float, float]] = []
     for i in [*kept, None]:
         at = None if i is None else (line.x[i], low[i], high[i])
-        if at is not None and at[1] is not None and at[2] is not None and math.isfinite(at[1]) and math.isfinite(at[2]):
+        if at is not None and at[1] is not None and at[2] is not None and is_measured(at[1]) and is_measured(at[2]):
             run.append((at[0], at[1], at[2]))
         elif run:
             x += [*(p[0] for p in run), *(p[0] for p in reversed(run)), None]
@@ -277,29 +284,32 @@ def _band(line: Line, columns: int) -> Trace:
 
 
 def _strange(line: Line, columns: int) -> list[Trace]:
-    """Mark what is not a finite number at the edge where it belongs: infinity above, everything else below."""
-    finite = [value for value in line.y if value is not None and math.isfinite(value)]
+    """Mark what cannot be drawn at the edge where it belongs: what is too large above, everything else below."""
+    finite = [value for value in line.y if value is not None and is_measured(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     remarks = line.strange or [""] * len(line.x)
-    found: dict[tuple[int, str], tuple[float, float, str]] = {}
+    found: dict[tuple[int, str], tuple[float, float, str, str]] = {}
     start = line.x[0] if line.x else 0.0
     width = ((line.x[-1] - start) / columns if line.x else 0.0) or 1.0
     for x, value, remark in zip(line.x, line.y, remarks, strict=True):
-        text = remark if value is None or math.isfinite(value) else str(value)
+        shown = value is None or is_measured(value)
+        text = remark if shown else str(value)
         if text:
-            found.setdefault((int((x - start) / width), text), (x, high if text == "inf" else low, text))
+            y, symbol = (high, "triangle-up") if not shown and value is not None and value > 0 else (low, "x")
+            found.setdefault((int((x - start) / width), text), (x, y, text, symbol))
     if not found:
         return []
+    name = f"{line.arm}: {line.name}" if line.arm else line.name
     return [
         {
             "type": "scatter",
             "mode": "markers",
-            "x": [x for x, _, _ in found.values()],
-            "y": [y for _, y, _ in found.values()],
-            "text": [f"{label(line.name)}: {text}" for _, _, text in found.values()],
+            "x": [x for x, _, _, _ in found.values()],
+            "y": [y for _, y, _, _ in found.values()],
+            "text": [f"{label(name)}: {text}" for _, _, text, _ in found.values()],
             "hovertemplate": "%{text}<extra></extra>",
             "marker": {
-                "symbol": ["triangle-up" if text == "inf" else "x" for _, _, text in found.values()],
+                "symbol": [symbol for _, _, _, symbol in found.values()],
                 "size": 9,
                 "color": "#d0483e",
             },

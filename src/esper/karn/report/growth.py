@@ -26,6 +26,10 @@ from esper.leyline.telemetry import SeedFossilizedPayload
 __all__ = ["how_it_ended", "lifecycle", "timeline"]
 
 MOST_BARS = 8000
+MOST_HIGH_ROWS = 64
+MOST_LARGE_MARKS = 300
+LEAST_WIDTH = 760
+"""Pixels that a timeline needs to be read."""
 UNKNOWN = "blueprint not told"
 _SHADES = {
     SeedStage.GERMINATED.name: 0.2,
@@ -44,7 +48,7 @@ def timeline(arms: Sequence[Arm]) -> Section:
         "Each bar is a seed in its slot, from its germination until it was pruned or its episode ended, told by the "
         "four seed events. Colour is the blueprint; it grows stronger with the stage (germinated, training, blending, "
         "holding, fossilized). The mark says how the seed ended: star fossilized, cross pruned by the policy, triangle "
-        "pruned by a rule. Drag to zoom in, double-click to zoom out."
+        "pruned by a rule. Drag to zoom in, double-click to zoom out; with a finger, take the magnifier first."
     )
     blueprints = _blueprints(arms)
     parts, silent = [], []
@@ -71,7 +75,8 @@ def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Figure:
     for batch in batches:
         for seed in batch.seeds:
             row, text = rows[seed.env_id, seed.slot_id], _story(seed, batch)
-            for stage, begin, end in _spans(seed, arm.series.max_epochs):
+            reach = arm.series.reach(batch)
+            for stage, begin, end in _spans(seed, reach):
                 bar = bars.setdefault((seed.blueprint_id or UNKNOWN, stage), {"base": [], "x": [], "y": [], "text": []})
                 start, stop = arm.series.position(batch, begin), arm.series.position(batch, end)
                 for name, value in (("base", start), ("x", stop - start), ("y", row), ("text", text)):
@@ -80,32 +85,24 @@ def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Figure:
                     values.append(value)
             if seed.outcome is not None:
                 x, y, texts = marks[how_it_ended(seed)]
-                x.append(arm.series.position(batch, _end(seed, arm.series.max_epochs)))
+                x.append(arm.series.position(batch, _end(seed, reach)))
                 y.append(row)
                 texts.append(text)
     traces = [*_bars(bars, blueprints), *_marks(marks)]
     names = [f"env {env_id} · {shortened(slot_id)}" for env_id, slot_id in slots]
+    first, stop = arm.series.position(batches[0], 0), arm.series.span[1]
     layout: dict[str, object] = {
         "barmode": "overlay",
-        "xaxis": {"title": {"text": EPISODES}},
+        "xaxis": {"title": {"text": EPISODES}, **({"range": [first, stop]} if left_out else {})},
         "yaxis": {"tickvals": list(range(len(slots))), "ticktext": names, "range": [len(slots) - 0.5, -0.5],
                   "fixedrange": True, "showgrid": False},
-        "margin": left_of(names), "annotations": _left_out(arm, batches, left_out),
+        "margin": left_of(names),
         "hovermode": "closest", "showlegend": True,
     }  # fmt: skip
     title = f"Seeds by slot: {arm.label}" if named else "Seeds by slot"
-    return Figure(title, traces, layout, height=150 + 22 * len(slots), linked=True)
-
-
-def _left_out(arm: Arm, batches: Sequence[Batch], n: int) -> list[dict[str, object]]:
-    """Say, where they would be, that older seeds are not drawn."""
-    if not n:
-        return []
-    first = arm.series.position(batches[0], 0)
-    text = f"{n:,} older seeds are not drawn,<br>so that the page stays quick"
-    return [
-        {"text": text, "x": first, "xanchor": "right", "y": 1, "yref": "paper", "yanchor": "top", "showarrow": False}
-    ]
+    note = f"{left_out:,} older seeds, before episode {first:,.0f}, are not drawn: the page would be slow."
+    height = 90 + (22 if len(slots) <= MOST_HIGH_ROWS else 14) * len(slots)
+    return Figure(title, traces, layout, note if left_out else "", height=height, least=LEAST_WIDTH, linked=True)
 
 
 def _newest(batches: Sequence[Batch]) -> tuple[list[Batch], int]:
@@ -120,16 +117,16 @@ def _newest(batches: Sequence[Batch]) -> tuple[list[Batch], int]:
     return list(batches[len(batches) - kept :]), sum(len(batch.seeds) for batch in older)
 
 
-def _end(seed: SeedLife, max_epochs: int) -> float:
-    """Return where the outcome's mark belongs."""
+def _end(seed: SeedLife, reach: int) -> float:
+    """Return where the outcome's mark belongs; a seed without an end is known up to the epoch ``reach``."""
     if isinstance(seed.outcome, SeedFossilizedPayload):
         entered = [epoch for epoch, stage in seed.stages if stage == SeedStage.FOSSILIZED.name]
-        return entered[-1] if entered else max_epochs
-    return max_epochs if seed.ended is None else seed.ended
+        return entered[-1] if entered else reach
+    return reach if seed.ended is None else seed.ended
 
 
-def _spans(seed: SeedLife, max_epochs: int) -> list[tuple[str, float, float]]:
-    stop = max_epochs if seed.ended is None else seed.ended
+def _spans(seed: SeedLife, reach: int) -> list[tuple[str, float, float]]:
+    stop = reach if seed.ended is None else seed.ended
     ends = [*(epoch for epoch, _ in seed.stages[1:]), stop]
     return [(stage, begin, end) for (begin, stage), end in zip(seed.stages, ends, strict=False) if end > begin]
 
@@ -150,6 +147,7 @@ def _story(seed: SeedLife, batch: Batch) -> str:
     params = seed.germinated.params if seed.germinated is not None else None
     blueprint = label(seed.blueprint_id or UNKNOWN)
     lines = [f"<b>{blueprint}</b>{'' if params is None else f', {params:,} parameters'}"]
+    lines.append(f"env {seed.env_id} · {label(seed.slot_id)}")
     if seed.seed_id:
         lines.append(f"seed {label(seed.seed_id)}")
     if batch.completed is not None:
@@ -185,10 +183,11 @@ def _bars(bars: dict[tuple[str, str], Trace], blueprints: Sequence[str]) -> list
 
 
 def _marks(marks: dict[str, tuple[list[float], list[int], list[str]]]) -> list[Trace]:
+    size = 7 if sum(len(x) for x, _, _ in marks.values()) <= MOST_LARGE_MARKS else 5
     return [
         {
             "type": "scatter", "mode": "markers", "x": x or [None], "y": y or [0], "text": text or [""], "name": name,
-            "marker": {"symbol": _OUTCOMES[name], "size": 7, "color": "#ffffff",
+            "marker": {"symbol": _OUTCOMES[name], "size": size, "color": "#ffffff",
                        "line": {"width": 1, "color": "#222222"}},
             "hovertemplate": "%{text}<extra></extra>",
         }
@@ -236,16 +235,17 @@ def _funnel(arms: Sequence[Arm], blueprint: str) -> Figure:
         traces.append({
             "type": "funnel", "y": stages, "x": reached, "name": label(arm.label), "texttemplate": "%{x:,}",
             "hovertemplate": "%{y}: %{x:,} seeds, %{percentInitial} of those germinated<extra></extra>",
-            "marker": {"color": arm.colour},
+            "marker": {"color": arm.colour}, "connector": {"visible": len(arms) == 1},
         })  # fmt: skip
     layout: dict[str, object] = {
         "showlegend": len(arms) > 1,
+        "funnelmode": "group",
         "yaxis": {"fixedrange": True, "showgrid": False},
         "margin": left_of(stages),
         "xaxis": {"fixedrange": True, "visible": False},
         "hovermode": "closest",
     }
-    return Figure(blueprint, traces, layout, height=240, small=True)
+    return Figure(blueprint, traces, layout, height=150 + 70 * len(arms), small=True)
 
 
 def _reached(seed: SeedLife) -> set[str]:

@@ -17,8 +17,8 @@ from esper.karn.report.figure import (
     Figure,
     Line,
     Section,
+    Trace,
     label,
-    left_of,
     panel,
     shortened,
 )
@@ -39,8 +39,9 @@ def learning(arms: Sequence[Arm]) -> Section:
     """Return reward and accuracy over the run, and what an episode looks like early and late."""
     says = (
         "Each point is a batch: every environment has played one episode (BATCH_EPOCH_COMPLETED). Bands reach from the "
-        "lowest to the highest environment: episode returns are summed from REWARD_COMPUTED, final accuracies are "
-        "env_accuracies. The curves by host epoch are means over environments of EPOCH_COMPLETED."
+        "lowest to the highest environment: episode returns are summed from REWARD_COMPUTED where every one was told, "
+        "final accuracies are env_accuracies. The curves by host epoch are means over environments of "
+        "EPOCH_COMPLETED; early and late are of the episodes told from beginning to end."
     )
     silent = [arm.label for arm in arms if not arm.series.completed]
     missing = f"No batch was told to be complete (BATCH_EPOCH_COMPLETED) in: {', '.join(silent)}." if silent else ""
@@ -62,7 +63,7 @@ def _rewards(arms: Sequence[Arm]) -> Figure:
     lines = []
     for arm in arms:
         completed = arm.series.completed
-        bands = [_returns_band(batch) for _, _, batch in completed]
+        bands = [_returns_band(batch) if arm.series.is_whole(batch) else (None, None) for _, _, batch in completed]
         lines.append(
             Line(
                 arm.label,
@@ -143,7 +144,8 @@ def _episodes(arms: Sequence[Arm]) -> Figure:
     """Compare episodes early and late in the run."""
     lines = []
     for arm in arms:
-        batches = [batch for batch in arm.series.batches if batch.accuracy]
+        longest = max((len(batch.accuracy) for batch in arm.series.batches), default=0)
+        batches = [batch for batch in arm.series.batches if batch.accuracy and len(batch.accuracy) == longest]
         tenth = max(1, len(batches) // 10)
         late_colour = arm.colour if len(arms) > 1 else PALETTE[0]
         early_colour = arm.colour if len(arms) > 1 else PALETTE[9]
@@ -190,15 +192,15 @@ _Updates: TypeAlias = Sequence[tuple[float, PPOUpdatePayload]]
 
 def ppo(arms: Sequence[Arm]) -> Section:
     """Return one small panel for each diagnostic of the PPO update."""
-    says = (
-        "Each point is one PPO update (PPO_UPDATE_COMPLETED), every panel one field under its own name; rest the mouse "
-        "on it for its meaning. A gap is an update that did not supply the field or was skipped; a red mark is a value "
-        "that is not finite."
-    )
     updates_of = [(arm, arm.series.updates()) for arm in arms]
+    x_title = EPISODES if any(arm.series.n_envs for arm in arms) else "updates"
+    says = (
+        "Each point is one PPO update (PPO_UPDATE_COMPLETED), every panel one field under its own name, with its unit; "
+        f"click on a name for its meaning. The x axis is {x_title}. A gap is an update that did not supply the field "
+        "or was skipped; a red mark is a value that is not finite."
+    )
     if not any(updates for _, updates in updates_of):
         return Section("Is PPO healthy?", says, missing="No PPO update was told (PPO_UPDATE_COMPLETED).")
-    x_title = EPISODES if any(arm.series.n_envs for arm in arms) else "updates"
     parts = [_flags(updates_of, x_title)]
     absent = []
     for name in _FIGURES:
@@ -249,18 +251,19 @@ def _around(update: PPOUpdatePayload, sign: int) -> float | None:
 
 
 def _mapping_lines(updates_of: Sequence[tuple[Arm, _Updates]], name: str) -> list[Line]:
+    several = len(updates_of) > 1
     by_arm = [(arm, [(x, _mapping(update, name)) for x, update in updates]) for arm, updates in updates_of]
     keys = list(dict.fromkeys(key for _, updates in by_arm for _, values in updates for key in values))
-    lines = []
+    lines: list[Line] = []
     for arm, updates in by_arm:
-        prefix = f"{arm.label}: " if len(updates_of) > 1 else ""
-        listed = arm is updates_of[0][0]
         for i, key in enumerate(keys):
             y = [values.get(key) for _, values in updates]
             if any(value is not None for value in y):
                 colour = PALETTE[i % len(PALETTE)]
-                dash = arm.dash if len(updates_of) > 1 else DASHES[i // len(PALETTE) % len(DASHES)]
-                lines.append(Line(f"{prefix}{key}", [x for x, _ in updates], y, colour, dash, listed=listed))
+                dash = arm.dash if several else DASHES[i // len(PALETTE) % len(DASHES)]
+                listed = all(line.name != key for line in lines)
+                name = arm.label if several else ""
+                lines.append(Line(key, [x for x, _ in updates], y, colour, dash, listed=listed, arm=name))
     return lines
 
 
@@ -271,7 +274,8 @@ def _mapping(update: PPOUpdatePayload, name: str) -> Mapping[str, float]:
 
 def _flags(updates_of: Sequence[tuple[Arm, _Updates]], x_title: str) -> Figure:
     """Draw a row for each flag, with a mark wherever it was raised; a flag that nobody supplied says so."""
-    rows, traces = [], []
+    rows: list[str] = []
+    traces: list[Trace] = []
     for arm, updates in updates_of:
         for name in _FLAGS:
             evidence = [(x, supplied(update, name)) for x, update in updates]
@@ -279,20 +283,24 @@ def _flags(updates_of: Sequence[tuple[Arm, _Updates]], x_title: str) -> Figure:
             raised = [x for x, value in evidence if value is True]
             known = sum(1 for _, value in evidence if value is not None)
             count = f"{len(raised):,} of {known:,}" if known else "not supplied"
-            rows.append(f"{shortened(row)}   {count}")
+            rows.append(f"{shortened(row)}: {count}")
             traces.append({
                 "type": "scatter", "mode": "markers", "x": raised, "y": [len(rows) - 1] * len(raised),
-                "name": label(row), "marker": {"symbol": "line-ns-open", "size": 14, "color": arm.colour,
+                "name": label(row), "marker": {"symbol": "line-ns-open", "size": 12, "color": arm.colour,
                                         "line": {"width": 2, "color": arm.colour}},
                 "hovertemplate": "%{x}", "showlegend": False,
             })  # fmt: skip
     layout: dict[str, object] = {
         "xaxis": {"title": {"text": x_title}},
-        "yaxis": {"tickvals": list(range(len(rows))), "ticktext": rows, "range": [len(rows) - 0.5, -0.5],
+        "yaxis": {"tickvals": list(range(len(rows))), "showticklabels": False, "range": [len(rows) - 0.5, -0.9],
                   "fixedrange": True},
-        "margin": left_of(rows),
-        "hovermode": "closest",
+        # Inside the plot, where even a telephone has room for them.
+        "annotations": [
+            {"text": row, "x": 0, "xref": "paper", "xanchor": "left", "y": i, "yanchor": "bottom", "showarrow": False}
+            for i, row in enumerate(rows)
+        ],
+        "margin": {"l": 16}, "hovermode": "closest",
     }  # fmt: skip
     return Figure(
-        "Flags raised, of the updates that supplied them", traces, layout, height=110 + 24 * len(rows), linked=True
+        "Flags raised, of the updates that supplied them", traces, layout, height=90 + 36 * len(rows), linked=True
     )

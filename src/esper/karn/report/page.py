@@ -17,13 +17,27 @@ POLICY = (
 )
 
 
-def render(title: str, subtitle: str, arms: Sequence[Arm], sections: Sequence[Section], plotly_js: str) -> str:
+LONGEST_SHORT = 20
+"""Characters of a cell that stay on one line."""
+MOST_ROWS = 80
+"""Rows of a table that is shown whole; a longer one scrolls."""
+
+
+def render(
+    title: str,
+    subtitle: str,
+    arms: Sequence[Arm],
+    headlines: Sequence[str],
+    sections: Sequence[Section],
+    plotly_js: str,
+) -> str:
     """Return the page.
 
     Args:
         title: what it is about, as text.
         subtitle: one sentence below it, as text.
         arms: what is overlaid; a key is shown when there are several.
+        headlines: what each arm came to, as text.
         sections: in reading order.
         plotly_js: the library's source, inlined once.
     """
@@ -43,10 +57,12 @@ def render(title: str, subtitle: str, arms: Sequence[Arm], sections: Sequence[Se
 <body>
 <header>
 <h1>{_text(plain(title))}</h1>
+{_headlines(arms, headlines)}
 <p>{_text(subtitle)}</p>
-{_key(arms)}<nav>{links}</nav>
+<nav>{links}</nav>
 </header>
 <main>
+{_key(arms)}
 {body}
 </main>
 <script>{plotly_js}</script>
@@ -62,6 +78,13 @@ def _file(name: str) -> str:
 
 def _text(text: str) -> str:
     return html.escape(text)
+
+
+def _headlines(arms: Sequence[Arm], headlines: Sequence[str]) -> str:
+    names = [f"<b>{_text(plain(arm.label))}</b> " if len(arms) > 1 else "" for arm in arms]
+    return "\n".join(
+        f'<p class="headline">{name}{_text(headline)}</p>' for name, headline in zip(names, headlines, strict=True)
+    )
 
 
 def _key(arms: Sequence[Arm]) -> str:
@@ -108,26 +131,34 @@ def _figure(figure: Figure) -> str:
     spec = {"data": figure.traces, "layout": figure.layout, "linked": figure.linked, "small": figure.small}
     # "<" never stands in the JSON, so that no text in it can end the script element.
     drawn = json.dumps(spec, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    meaning = f' title="{_text(figure.meaning)}"' if figure.meaning else ""
+    title = _text(plain(figure.title))
+    caption = f"<details><summary>{title}</summary>{_text(figure.meaning)}</details>" if figure.meaning else title
+    least = f"min-width:{figure.least}px;" if figure.least else ""
     note = f'<p class="note">{_text(figure.note)}</p>' if figure.note else ""
     return (
-        f"<figure><figcaption{meaning}>{_text(plain(figure.title))}</figcaption>"
-        f'<div class="plot" style="height:{figure.height}px" role="img" aria-label="{_text(plain(figure.title))}">'
-        f'<script type="application/json">{drawn}</script></div>{note}</figure>'
+        f'<figure><figcaption>{caption}</figcaption><div class="box">'
+        f'<div class="plot" style="{least}height:{figure.height}px" role="img" aria-label="{title}">'
+        f'<script type="application/json">{drawn}</script></div></div>{note}</figure>'
     )
+
+
+def _cell(text: str) -> str:
+    kind = " class=short" if len(text) <= LONGEST_SHORT else ""
+    return f"<td{kind}>{_text(text)}</td>"
 
 
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col">{_text(plain(cell))}</th>' for cell in table.head)
     rows = "\n".join(
         f'<tr{" class=marked" if i in table.marked else ""}><th scope="row">{_text(row[0])}</th>'
-        + "".join(f"<td>{_text(cell)}</td>" for cell in row[1:])
+        + "".join(_cell(cell) for cell in row[1:])
         + "</tr>"
         for i, row in enumerate(table.rows)
     )
-    caption = f"<caption>{_text(plain(table.caption))}</caption>" if table.caption else ""
+    caption = f'<p class="caption">{_text(plain(table.caption))}</p>' if table.caption else ""
     kind = "text" if table.text else "figures"
+    long = " long" if len(table.rows) > MOST_ROWS else ""
     return (
-        f'<div class="table"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead>'
+        f'{caption}<div class="box table{long}" tabindex="0"><table class="{kind}"><thead><tr>{head}</tr></thead>'
         f"<tbody>\n{rows}\n</tbody></table></div>"
     )

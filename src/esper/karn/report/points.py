@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import accumulate, groupby, pairwise
 
@@ -20,6 +19,10 @@ HUGE = 2**53
 """A count beyond this is a mistake, and must not take the page with it."""
 
 
+LARGEST_DRAWN = 1e100
+"""Beyond this, the arithmetic of the browser overflows."""
+
+
 def clamped(count: int) -> int:
     """Return a count, brought to where arithmetic with it is safe."""
     return max(-HUGE, min(HUGE, count))
@@ -32,8 +35,8 @@ def told(payload: TelemetryPayload, field: str) -> float | None:
 
 
 def is_measured(value: float | None) -> bool:
-    """Return whether there is a finite number to draw."""
-    return value is not None and math.isfinite(value)
+    """Return whether there is a number that can be drawn."""
+    return value is not None and abs(value) <= LARGEST_DRAWN
 
 
 def decimate(x: Sequence[float], y: Sequence[float | None], columns: int = COLUMNS) -> list[int]:
@@ -67,7 +70,7 @@ def _extremes(column: list[int], y: Sequence[float | None]) -> set[int]:
     strange: dict[str, int] = {}
     for i in column:
         value = y[i]
-        if value is not None and math.isfinite(value):
+        if value is not None and is_measured(value):
             finite.append((value, i))
         elif value is not None:
             strange.setdefault(str(value), i)

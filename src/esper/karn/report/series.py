@@ -120,7 +120,9 @@ class Batch:
     """What was told of one batch."""
 
     start: int | None = None
-    """Episodes completed before it; None while the batch before it has not been told to be complete."""
+    """Episodes completed before it; None while no event has told."""
+    epoch: int = 0
+    """The latest host epoch told of any environment."""
     completed: BatchEpochCompletedPayload | None = None
     updates: list[PPOUpdatePayload] = field(default_factory=list)
     action_counts: AnalyticsSnapshotPayload | None = None
@@ -160,11 +162,12 @@ class ArmSeries:
     """
 
     def __init__(self) -> None:
-        self.batches = [Batch(start=0)]
+        self.batches = [Batch()]
         self.max_epochs = 0
         """Longest episode known: configured, or seen."""
         self.n_envs = 0
         """Environments known: configured, or seen."""
+        self._decisions = 0
         self._present = 0
         self._envs: dict[int, _Env] = defaultdict(_Env)
 
@@ -185,10 +188,20 @@ class ArmSeries:
         start = self._start_of(batch)
         return start + self._width(batch) * min(1.0, epoch / (self.max_epochs or 1))
 
+    def reach(self, batch: Batch) -> int:
+        """Return up to which host epoch a batch is known: one that broke off has not been played to its end."""
+        return self.max_epochs if batch.completed or batch is not self.batches[-1] else batch.epoch
+
+    def is_whole(self, batch: Batch) -> bool:
+        """Return whether every environment told every reward of a completed batch, so that sums mean something."""
+        told = [steps.n + steps.not_finite for steps in batch.returns.values()]
+        n_envs = batch.completed.n_envs if batch.completed else math.inf
+        return len(told) >= n_envs and min(told, default=0) == self._decisions
+
     @property
     def span(self) -> tuple[float, float]:
         """Where the run begins and ends on the axis that `position` and `updates` share."""
-        ends = [self.position(batch, self.max_epochs) for batch in self.batches if batch.n_steps or batch.accuracy]
+        ends = [self.position(batch, self.reach(batch)) for batch in self.batches if batch.n_steps or batch.accuracy]
         ends += [float(episodes) for episodes, _, _ in self.completed] + [x for x, _ in self.updates()]
         start = float(self._start_of(self.batches[0]))
         return start, max(ends, default=start)
@@ -238,6 +251,10 @@ class ArmSeries:
             self.batches[0].start = clamped(data.start_episode)
 
     def _complete(self, data: BatchEpochCompletedPayload) -> None:
+        if self._is_late(data):
+            self._present += 1
+            for env in self._envs.values():
+                env.ahead = 0
         batch = self.batches[self._present]
         batch.completed = data
         end = clamped(data.episodes_completed)
@@ -250,6 +267,12 @@ class ArmSeries:
         for env in self._envs.values():
             env.epoch = env.epoch if env.ahead else 0
             env.ahead = 0
+
+    def _is_late(self, data: BatchEpochCompletedPayload) -> bool:
+        """Return whether the end of the present batch was lost, and this is the end of the next."""
+        before = self.batches[self._present - 1].completed if self._present else None
+        skips = before is not None and data.batch_idx > before.batch_idx + 1
+        return skips and bool(self._envs) and all(env.ahead for env in self._envs.values())
 
     def _batch_of_update(self, data: PPOUpdatePayload) -> Batch:
         """Return the batch an update learnt from, which may have been told to be complete before it."""
@@ -276,8 +299,11 @@ class ArmSeries:
         if self._present + env.ahead == len(self.batches):
             self.batches.append(Batch())
         batch = self.batches[self._present + env.ahead]
+        batch.epoch = max(batch.epoch, env.epoch)
         if isinstance(data, RewardComputedPayload):
             _tell_reward(batch, data)
+            steps = batch.returns[data.env_id]
+            self._decisions = max(self._decisions, steps.n + steps.not_finite)
         elif isinstance(data, EpochCompletedPayload):
             batch.accuracy[env.epoch].add(data.val_accuracy)
             batch.loss[env.epoch].add(data.val_loss)
@@ -290,6 +316,8 @@ class ArmSeries:
         """Return the episodes completed before a batch; one that runs ahead follows the batch before it."""
         if batch.start is not None:
             return batch.start
+        if batch is self.batches[0]:
+            return 0
         before = self.batches[-2]
         return self._start_of(before) + self._width(before)
 
