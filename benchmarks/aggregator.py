@@ -1,16 +1,26 @@
-"""What folding and looking cost: events a second from 4 to 1,024 environments, and one snapshot.
+"""What folding and looking cost: by environments, by the length of the run, and with a reader beside the run.
 
 Run: python benchmarks/aggregator.py
+
+Rates and costs are of the processor's time, the garbage collector's included; what an emitter waits is of the wall.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
+import threading
 import time
+from itertools import count, islice, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.aggregator import ENV_HISTORY, SEEDS_KEPT, TelemetryAggregator
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
@@ -24,23 +34,30 @@ from esper.leyline.telemetry import (
     TelemetryEvent,
     TelemetryPayload,
 )
+from esper.nissa.output import Durable, FunctionSink, Sink, TelemetryHub
+from esper.nissa.sinks.jsonl import JsonlSink
+from harness import machine, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 SLOTS = ("r0c0", "r1c0", "r2c0")
 EPOCHS = 24
-WARM_UP = 6
-REPEATS = 7
+DISTINCT = 150_000
+"""Events made beforehand, whatever the number of environments."""
+REPEATS = 3
+MARKS = (10_000, 100_000, 1_000_000)
+PACE = 0.001
+PACED = 1_000
+LOOKS = 50
+"""A second."""
 
 
-def mix(n_envs: int, n_batches: int) -> list[TelemetryEvent]:
-    """Return the events of a realistic run: steps, epochs, ablations, seeds that come and go, updates, batches."""
-    return [
-        TelemetryEvent(data=data, epoch=1, slot_id=slot, seed_id=seed)
-        for batch in range(n_batches)
-        for data, slot, seed in _batch(n_envs, batch)
-    ]
+def mix(n_envs: int) -> Iterator[TelemetryEvent]:
+    """Yield the events of a realistic run, built as they are asked for: steps, epochs, ablations, seeds, updates."""
+    for batch in count():
+        for data, slot, seed in _batch(n_envs, batch):
+            yield TelemetryEvent(data=data, epoch=1, slot_id=slot, seed_id=seed)
 
 
 def _batch(n_envs: int, batch: int) -> Iterator[tuple[TelemetryPayload, str | None, str | None]]:
@@ -90,41 +107,220 @@ def _stage(env_id: int, slot: str, left: str, entered: str) -> SeedStageChangedP
     return SeedStageChangedPayload(slot_id=slot, env_id=env_id, from_stage=left, to_stage=entered)
 
 
-def events_per_second(events: list[TelemetryEvent]) -> float:
-    """Return the median rate of an aggregator whose histories are full, as they are for all but a run's beginning."""
+def seconds_to(
+    call: Callable[[TelemetryEvent], object], events: list[TelemetryEvent] | Iterator[TelemetryEvent]
+) -> float:
+    """Return the processor's time that calling with each event takes."""
+    begin = time.process_time()
+    for event in events:
+        call(event)
+    return time.process_time() - begin
+
+
+def events_to_fill(n_envs: int) -> int:
+    """Return how many events fill the histories and the seeds of every environment."""
+    return max(ENV_HISTORY // EPOCHS, SEEDS_KEPT) * sum(1 for _ in _batch(n_envs, 0))
+
+
+def by_environments() -> str:
+    """Return what an event costs with full histories: made beforehand, and built as they come."""
+    return table(
+        ["environments", "events/s, made beforehand", "build one", "build and fold one", "of that, collector"],
+        [[f"{n_envs:,}", f"{_prepared(n_envs):,.0f}", *_as_they_come(n_envs)] for n_envs in (4, 64, 1024)],
+    )
+
+
+def _prepared(n_envs: int) -> float:
+    events = list(islice(mix(n_envs), DISTINCT))
     gc.collect()
     gc.freeze()  # a live run's events come and go; these are kept by the benchmark and must not burden the collector
     process = TelemetryAggregator().process
-    rates = []
-    for _ in range(WARM_UP + REPEATS):
-        begin = time.perf_counter()
-        for event in events:
-            process(event)
-        rates.append(len(events) / (time.perf_counter() - begin))
+    for _ in range(events_to_fill(n_envs) // DISTINCT + 1):
+        seconds_to(process, events)
+    rates = [len(events) / seconds_to(process, events) for _ in range(REPEATS)]
     gc.unfreeze()
-    return statistics.median(rates[WARM_UP:])
+    return statistics.median(rates)
 
 
-def snapshot_us(n_envs: int) -> float:
-    """Return the median time of a snapshot after long histories have filled, in microseconds."""
-    aggregator = TelemetryAggregator()
-    for event in mix(n_envs, 12):
+def _as_they_come(n_envs: int) -> list[str]:
+    events, process = mix(n_envs), TelemetryAggregator().process
+    gc.disable()
+    seconds_to(process, islice(events, events_to_fill(n_envs)))
+    gc.enable()
+    gc.collect()
+    collecting: list[float] = []
+
+    def collector(phase: str, _: dict[str, int]) -> None:
+        now = time.process_time()
+        collecting.append(-now if phase == "start" else now)
+
+    alone, folding = [], []
+    gc.callbacks.append(collector)
+    for _ in range(REPEATS):
+        alone.append(seconds_to(id, islice(mix(n_envs), DISTINCT)))
+        collecting.clear()
+        folding.append((seconds_to(process, islice(events, DISTINCT)), sum(collecting)))
+    gc.callbacks.remove(collector)
+    built, folded = statistics.median(alone), statistics.median(total for total, _ in folding)
+    walked = statistics.mean(walks for _, walks in folding)
+    return [f"{seconds / DISTINCT * 1e6:.2f} µs" for seconds in (built, folded, walked)]
+
+
+def by_length(marks: Sequence[int] = MARKS) -> str:
+    """Return the rate, at 4 environments, of aggregators that have folded so many events already.
+
+    They take turns, so that a slow moment of the machine falls on all of them. Memory is that of the process when the
+    first one had come so far.
+    """
+    events, oldest = mix(4), TelemetryAggregator().process
+    memory = []
+    for before, mark in pairwise((0, *marks)):
+        seconds_to(oldest, islice(events, mark - before))
+        memory.append(f"{resident_megabytes():.0f} MB")
+    aggregators = [*(TelemetryAggregator().process for _ in marks[:-1]), oldest]
+    for mark, process in zip(marks, aggregators[:-1], strict=False):
+        seconds_to(process, islice(events, mark))
+    taken: list[list[float]] = [[] for _ in marks]
+    for _ in range(25):
+        for process, seconds in zip(aggregators, taken, strict=True):
+            seconds.append(seconds_to(process, list(islice(events, 400))) / 400)
+    rows = [
+        [f"{mark:,}", f"{1 / statistics.median(seconds):,.0f}", megabytes]
+        for mark, seconds, megabytes in zip(marks, taken, memory, strict=True)
+    ]
+    return table(["events folded before", "events/s", "memory"], rows)
+
+
+def resident_megabytes() -> float:
+    """Return the memory in use; where the system does not tell, NaN."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except FileNotFoundError:
+        return float("nan")
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
+
+
+def looking() -> str:
+    """Return what a snapshot costs when everything has changed since the last."""
+    rows = []
+    for n_envs in (4, 64):
+        aggregator = TelemetryAggregator()
+        for event in islice(mix(n_envs), events_to_fill(n_envs)):
+            aggregator.process(event)
+        times = []
+        for _ in range(200):
+            begin = time.perf_counter()
+            aggregator.snapshot()
+            times.append(time.perf_counter() - begin)
+        rows.append([f"{n_envs:,}", f"{statistics.median(times) * 1e6:.0f} µs"])
+    return table(["environments", "snapshot"], rows)
+
+
+class Looker:
+    """A thread that takes snapshots and reads what a dashboard shows of them."""
+
+    def __init__(self, aggregator: TelemetryAggregator) -> None:
+        self._aggregator = aggregator
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.wait(1 / LOOKS):
+            for group in self._aggregator.snapshot().groups.values():
+                for env in group.envs.values():
+                    for told in (env.epoch, env.reward, env.last_action, env.counterfactual):
+                        assert told is None or told.data is told.event.data
+
+
+@contextlib.contextmanager
+def watching(directory: Path) -> Iterator[None]:
+    """Follow a run with `esper watch`, in a terminal and a process of its own."""
+    watch = [sys.executable, "-m", "esper", "watch", str(directory)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import pty; pty.spawn({watch!r})"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "200", "LINES": "60", "TERM": "xterm-256color"},
+        start_new_session=True,
+    )
+    try:
+        time.sleep(2)  # until its first screen is drawn
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def beside_a_reader() -> str:
+    """Return what the emitter and the aggregator wait, 64 environments, an event a millisecond."""
+    waits: dict[tuple[str, str], list[list[float]]] = {}
+    for training, pause in (("computes in Python", _spin), ("waits in C", _sleep)):
+        for _ in range(REPEATS):
+            for reader in ("nobody", f"a thread, {LOOKS} times a second", "`esper watch`"):
+                waits.setdefault((training, reader), []).append(_paced(reader, pause))
+    rows = [
+        [*names, *(f"{statistics.median(column):.2f} µs" for column in zip(*repeats, strict=True))]
+        for names, repeats in waits.items()
+    ]
+    return table(["the emitter's thread", "reader", "emit p50", "p99", "process p50", "p99"], rows)
+
+
+def _paced(reader: str, pause: Callable[[float], None]) -> list[float]:
+    aggregator, folding, emitting = TelemetryAggregator(), list[int](), list[int]()
+    events, clock = mix(64), time.perf_counter_ns
+    seconds_to(aggregator.process, islice(events, events_to_fill(64)))
+
+    def process(event: TelemetryEvent) -> None:
+        begin = clock()
         aggregator.process(event)
-    times = []
-    for _ in range(200):
-        begin = time.perf_counter()
-        aggregator.snapshot()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times) * 1e6
+        folding.append(clock() - begin)
+
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sinks: list[Sink] = [JsonlSink(directory / "events.jsonl"), FunctionSink("aggregator", process, Durable())]
+        hub = stack.enter_context(TelemetryHub(sinks))
+        if reader.startswith("a thread"):
+            stack.enter_context(Looker(aggregator))
+        elif reader != "nobody":
+            stack.enter_context(watching(directory))
+        for event in islice(events, PACED):
+            begin = clock()
+            hub.emit(event)
+            emitting.append(clock() - begin)
+            pause(begin / 1e9 + PACE)
+    return [
+        sorted(taken)[int(len(taken) * part)] / 1000
+        for taken, part in ((emitting, 0.5), (emitting, 0.99), (folding, 0.5), (folding, 0.99))
+    ]
+
+
+def _spin(until: float) -> None:
+    while time.perf_counter() < until:
+        pass
+
+
+def _sleep(until: float) -> None:
+    time.sleep(max(until - time.perf_counter(), 0))
 
 
 def main() -> None:
-    """Print the table."""
-    few, many = events_per_second(mix(4, 512)), events_per_second(mix(1024, 2))
-    print("| aggregator | measured | target |\n|---|---|---|")
-    print(f"| events/s, 4 environments | {few:,.0f} | ≥ 300,000 |")
-    print(f"| events/s, 1,024 environments | {many:,.0f} | as many |")
-    print(f"| snapshot, 64 environments, every one changed | {snapshot_us(64):.0f} µs | ≤ 100 µs |")
+    """Print every table."""
+    print(f"{machine()}\n")
+    sections = {
+        "By the length of the run": by_length,
+        "By environments": by_environments,
+        "Looking": looking,
+        "Beside a reader": beside_a_reader,
+    }
+    for title, section in sections.items():
+        print(f"## {title}\n\n{section()}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 Run: python benchmarks/soak.py kills --times 200
      python benchmarks/soak.py events --count 10_000_000
+     python benchmarks/soak.py lengths
 
-Either prints what it found and exits with status 1 when a promise was broken.
+The first two print what they found and exit with status 1 when a promise was broken; the last prints what folding costs
+after ten thousand to ten million events.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from aggregator import by_length
 from esper.karn.aggregator import TelemetryAggregator
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -167,7 +170,11 @@ def main() -> int:
     kill.add_argument("--seed", type=int, default=random.randrange(10**6))
     soak = commands.add_parser("events", help="send many events through the hub into the aggregator")
     soak.add_argument("--count", type=int, default=10_000_000)
+    commands.add_parser("lengths", help="fold events, and compare the rates of aggregators of different ages")
     chosen = parser.parse_args()
+    if chosen.command == "lengths":
+        print(by_length((10_000, 100_000, 1_000_000, 10_000_000)))
+        return 0
     return kills(chosen.times, chosen.seed) if chosen.command == "kills" else events(chosen.count)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,12 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from esper.karn import aggregator as module
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.snapshot import GroupSnapshot, History, LifecycleTotals, RunSnapshot
+from esper.karn.snapshot import GroupSnapshot, History, LifecycleTotals, RunSnapshot, Told
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     EpochCompletedPayload,
@@ -275,19 +276,96 @@ def test_seeds_and_their_stages_are_bounded_and_keep_the_newest() -> None:
     assert [told.data for told in slot.seed.stages] == stages[module.STAGES_KEPT :]
 
 
-@given(st.integers(0, 30), st.integers(-12, 12), st.integers(-12, 12))
+def rewards_of(aggregator: TelemetryAggregator) -> History[Told[RewardComputedPayload]]:
+    return aggregator.snapshot().groups["default"].envs[0].rewards
+
+
+def test_equal_histories_are_equal_and_others_are_not() -> None:
+    events = [TelemetryEvent(data=reward(value_estimate=float(n))) for n in range(3)]
+    one, same, shorter = (fold(told).groups["default"].envs[0].rewards for told in (events, events, events[:2]))
+    assert one == same
+    assert one != shorter
+    assert one != tuple(one)
+    assert fold(events).log == fold(events).log
+    assert fold(events).log != fold(events[:2]).log
+    assert repr(one) == f"History({list(one)!r})"
+
+
+BOUND = 5
+STEPS = st.lists(st.one_of(st.integers(1, 2 * BOUND), st.sampled_from(["look", "batch", "resume"])), max_size=40)
+
+
+@given(STEPS)
+@example([BOUND, "look", BOUND - 1, "batch", 1, "resume", "look"])
+def test_every_view_of_a_history_reads_for_ever_like_the_list_that_it_was_taken_of(
+    steps: list[int | str],
+) -> None:
+    """Events are told, views are taken, and resumes take back; all views are compared at the very end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ENV_HISTORY", BOUND)
+        aggregator = TelemetryAggregator()
+        aggregator.process(TelemetryEvent(data=started()))
+        told: list[tuple[TelemetryEvent, int]] = []
+        looked: list[tuple[History[Told[RewardComputedPayload]], list[tuple[TelemetryEvent, int]]]] = []
+        episodes = 0
+        for step in steps:
+            if step == "look":
+                if 0 in aggregator.snapshot().groups["default"].envs:
+                    looked.append((rewards_of(aggregator), told[-BOUND:]))
+            elif step == "batch":
+                episodes += 2
+                aggregator.process(TelemetryEvent(data=batch(episodes)))
+            elif step == "resume":
+                if episodes:
+                    aggregator.process(TelemetryEvent(data=started(start_episode=episodes)))
+                    told = [(event, at) for event, at in told[-BOUND:] if at < episodes]
+            else:
+                for _ in range(int(step)):
+                    told.append((TelemetryEvent(data=reward()), episodes))
+                    aggregator.process(told[-1][0])
+        for view, expected in looked:
+            assert [(one.event, one.episodes) for one in view] == expected
+            assert all(one.data is one.event.data for one in view)
+        if looked:
+            assert max(len(view) for view, _ in looked) <= BOUND
+
+
+@given(st.integers(1, 30), st.integers(-12, 12), st.integers(-12, 12))
 def test_a_history_reads_like_the_tuple_it_stands_for(length: int, first: int, second: int) -> None:
-    items = list(range(100))
-    history, plain = History(items, 20, 20 + length), tuple(items[20 : 20 + length])
-    assert tuple(history) == plain
-    assert history[first:second] == plain[first:second]
-    assert history[::-1] == plain[::-1]
-    assert history.newest == (plain[-1] if plain else None)
-    if -length <= first < length:
-        assert history[first] == plain[first]
-    else:
-        with pytest.raises(IndexError):
-            history[first]
+    events = [TelemetryEvent(data=reward(value_estimate=float(n))) for n in range(length)]
+    snapshot = fold(events)
+    rewards = tuple(Told(event.data, event, 0) for event in events)
+    pairs: tuple[tuple[Sequence[object], tuple[object, ...]], ...] = (
+        (snapshot.groups["default"].envs[0].rewards, rewards),
+        (snapshot.log, tuple(events)),
+    )
+    for history, plain in pairs:
+        assert isinstance(history, History)
+        assert tuple(history) == plain
+        assert len(history) == length
+        assert history[first:second] == plain[first:second]
+        assert history[::-1] == plain[::-1]
+        assert history.newest == plain[-1]
+        if -length <= first < length:
+            assert history[first] == plain[first]
+        else:
+            with pytest.raises(IndexError):
+                history[first]
+
+
+def test_once_histories_are_full_as_many_objects_die_as_are_made() -> None:
+    """Else the garbage collector walks through everything that is kept, again and again."""
+    aggregator = TelemetryAggregator()
+
+    def tell() -> int:
+        for n in range(module.LOG_EVENTS):
+            aggregator.process(TelemetryEvent(data=reward(n % 8)))
+        return len(gc.get_objects())
+
+    tell()
+    gc.collect()
+    full = tell()
+    assert all(abs(tell() - full) < module.LOG_EVENTS // 20 for _ in range(3))
 
 
 def test_a_snapshot_refuses_to_be_changed() -> None:

@@ -20,22 +20,24 @@ unusual has an outcome all the same:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, replace
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, Generic, TypeAlias, TypeVar, assert_never
+from typing import Generic, TypeAlias, TypeVar, assert_never
 
 from esper.karn.snapshot import (
     EnvSnapshot,
+    EventHistory,
     GroupSnapshot,
-    History,
     LifecycleTotals,
     RunSnapshot,
     SeedOutcome,
     SeedRecord,
     SlotSnapshot,
     Told,
+    ToldHistory,
 )
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import (
@@ -51,6 +53,7 @@ from esper.leyline.telemetry import (
     SeedPrunedPayload,
     SeedStageChangedPayload,
     TelemetryEvent,
+    TelemetryPayload,
     TrainingStartedPayload,
 )
 
@@ -68,7 +71,7 @@ STAGES_KEPT = 32
 RESUME_REACH = 256
 """Batches that a resume can reach back with its totals."""
 
-T = TypeVar("T")
+P = TypeVar("P", bound=TelemetryPayload)
 _SeedTold: TypeAlias = Told[SeedGerminatedPayload] | Told[SeedStageChangedPayload] | SeedOutcome
 
 
@@ -81,7 +84,7 @@ class TelemetryAggregator:
     def __init__(self) -> None:
         self._lock = Lock()
         self._groups = _Groups()
-        self._log = _Tape[TelemetryEvent](LOG_EVENTS)
+        self._log = deque[TelemetryEvent](maxlen=LOG_EVENTS)
         self._counts = dict.fromkeys(EVENT_TYPES, 0)
 
     def process(self, event: TelemetryEvent) -> None:  # noqa: C901 - one branch a payload, and there are eleven
@@ -94,9 +97,9 @@ class TelemetryAggregator:
             group.told += 1
             if isinstance(data, RewardComputedPayload):
                 group.actions[data.action_name] += 1
-                group.envs[data.env_id].rewards.append(Told(data, event, group.episodes))
+                group.envs[data.env_id].rewards.append(event, group.episodes)
             elif isinstance(data, EpochCompletedPayload):
-                group.envs[data.env_id].epochs.append(Told(data, event, group.episodes))
+                group.envs[data.env_id].epochs.append(event, group.episodes)
             elif isinstance(data, CounterfactualMatrixPayload):
                 group.envs[data.env_id].counterfactuals.append(Told(data, event, group.episodes))
             elif isinstance(data, AnalyticsSnapshotPayload):
@@ -110,7 +113,7 @@ class TelemetryAggregator:
             elif isinstance(data, SeedPrunedPayload):
                 group.add_prune(Told(data, event, group.episodes))
             elif isinstance(data, PPOUpdatePayload):
-                group.ppo.append(Told(data, event, group.episodes))
+                group.ppo.append(event, group.episodes)
             elif isinstance(data, BatchEpochCompletedPayload):
                 group.add_batch(Told(data, event, group.episodes))
             elif isinstance(data, TrainingStartedPayload):
@@ -123,41 +126,50 @@ class TelemetryAggregator:
         with self._lock:
             return RunSnapshot(
                 groups=MappingProxyType({group_id: group.freeze() for group_id, group in self._groups.items()}),
-                log=self._log.view(),
+                log=EventHistory(list(self._log), 0, len(self._log)),
                 events=MappingProxyType(
                     {EVENT_TYPES[payload]: count for payload, count in self._counts.items() if count}
                 ),
             )
 
 
-class _Tape(Generic[T]):
-    """The newest items of a stream. Lists are only appended to or left behind, so that views of them keep."""
+class _Tape(Generic[P]):
+    """The newest events that carry one kind of payload.
 
-    __slots__ = ("bound", "items")
+    The oldest goes when the newest comes, so that as many objects die as are made: the garbage collector counts the
+    difference, and at a thousand environments its walks through all that is kept would cost more than all else. Once
+    a view shares the lists, they are only appended to, and left to it when they are twice as long as they need be.
+    """
+
+    __slots__ = ("bound", "episodes", "events", "shared")
 
     def __init__(self, bound: int) -> None:
         self.bound = bound
-        self.items: list[T] = []
+        self.events: list[TelemetryEvent] = []
+        self.episodes: list[int] = []
+        self.shared = False
 
-    def append(self, item: T) -> None:
-        items = self.items
-        if len(items) == 2 * self.bound:
-            self.items = items = items[-self.bound :]
-        items.append(item)
+    def append(self, event: TelemetryEvent, episodes: int) -> None:
+        if len(self.events) >= self.bound:
+            if not self.shared:
+                del self.events[0], self.episodes[0]
+            elif len(self.events) == 2 * self.bound:
+                self._keep(slice(1 - self.bound, None))
+        self.events.append(event)
+        self.episodes.append(episodes)
 
-    def view(self) -> History[T]:
-        items = self.items
-        stop = len(items)
-        return History(items, stop - self.bound if stop > self.bound else 0, stop)
+    def _keep(self, part: slice) -> None:
+        self.events, self.episodes, self.shared = self.events[part], self.episodes[part], False
 
-    def newest(self) -> T | None:
-        return self.items[-1] if self.items else None
+    def view(self) -> ToldHistory[P]:
+        self.shared = True
+        stop = len(self.events)
+        return ToldHistory(self.events, self.episodes, stop - self.bound if stop > self.bound else 0, stop)
 
-
-def _take_back(episodes: int, *tapes: _Tape[Told[Any]]) -> None:
-    """Forget what was told about the episodes from this one on."""
-    for tape in tapes:
-        tape.items = [told for told in tape.items if told.episodes < episodes]
+    def take_back(self, episodes: int) -> None:
+        """Forget what was told about the episodes from this one on. What had no room any more does not come back."""
+        start = max(len(self.events) - self.bound, 0)
+        self._keep(slice(start, bisect_left(self.episodes, episodes)))  # they only ever grow
 
 
 class _Tally(dict[str, int]):
@@ -187,10 +199,10 @@ class _Env:
 
     def __init__(self, env_id: int) -> None:
         self.env_id = env_id
-        self.epochs = _Tape[Told[EpochCompletedPayload]](ENV_HISTORY)
-        self.rewards = _Tape[Told[RewardComputedPayload]](ENV_HISTORY)
-        self.last_actions = _Tape[Told[AnalyticsSnapshotPayload]](ENV_NEWEST)
-        self.counterfactuals = _Tape[Told[CounterfactualMatrixPayload]](ENV_NEWEST)
+        self.epochs = _Tape[EpochCompletedPayload](ENV_HISTORY)
+        self.rewards = _Tape[RewardComputedPayload](ENV_HISTORY)
+        self.last_actions = deque[Told[AnalyticsSnapshotPayload]](maxlen=ENV_NEWEST)
+        self.counterfactuals = deque[Told[CounterfactualMatrixPayload]](maxlen=ENV_NEWEST)
         self.slots: MappingProxyType[str, SlotSnapshot] = MappingProxyType({})
 
     def freeze(self) -> EnvSnapshot:
@@ -198,8 +210,8 @@ class _Env:
             self.env_id,
             self.epochs.view(),
             self.rewards.view(),
-            self.last_actions.newest(),
-            self.counterfactuals.newest(),
+            self.last_actions[-1] if self.last_actions else None,
+            self.counterfactuals[-1] if self.counterfactuals else None,
             self.slots,
         )
 
@@ -228,7 +240,11 @@ class _Env:
         return ended
 
     def take_back(self, episodes: int) -> None:
-        _take_back(episodes, self.epochs, self.rewards, self.last_actions, self.counterfactuals)
+        self.epochs.take_back(episodes)
+        self.rewards.take_back(episodes)
+        for newest in (self.last_actions, self.counterfactuals):
+            while newest and newest[-1].episodes >= episodes:
+                newest.pop()
         slots = {}
         for slot in self.slots.values():
             seeds = tuple(seed for seed in (_before(episodes, seed) for seed in slot.seeds) if seed is not None)
@@ -279,10 +295,10 @@ class _Group:
         self.earlier_runs = earlier_runs
         self.ranks: dict[int, Told[TrainingStartedPayload]] = {}
         self.envs = _Envs()
-        self.ppo = _Tape[Told[PPOUpdatePayload]](RUN_HISTORY)
-        self.batches = _Tape[Told[BatchEpochCompletedPayload]](RUN_HISTORY)
-        self.distributions = _Tape[Told[AnalyticsSnapshotPayload]](RUN_HISTORY)
-        self.analytics = _Tape[Told[AnalyticsSnapshotPayload]](RUN_HISTORY)
+        self.ppo = _Tape[PPOUpdatePayload](RUN_HISTORY)
+        self.batches = _Tape[BatchEpochCompletedPayload](RUN_HISTORY)
+        self.distributions = _Tape[AnalyticsSnapshotPayload](RUN_HISTORY)
+        self.analytics = _Tape[AnalyticsSnapshotPayload](RUN_HISTORY)
         self.told = self.resumes = self.superseded = 0
         self.episodes: int
         self.counted_from: int
@@ -313,9 +329,9 @@ class _Group:
         if data.kind == "last_action" and data.env_id is not None:
             self.envs[data.env_id].last_actions.append(told)
         elif data.kind == "action_distribution":
-            self.distributions.append(told)
+            self.distributions.append(told.event, told.episodes)
         else:
-            self.analytics.append(told)
+            self.analytics.append(told.event, told.episodes)
 
     def add_germination(self, told: Told[SeedGerminatedPayload]) -> None:
         self.envs[told.data.env_id].add_germination(told)
@@ -338,7 +354,7 @@ class _Group:
         self.lifecycle[blueprint_id] = totals
 
     def add_batch(self, told: Told[BatchEpochCompletedPayload]) -> None:
-        self.batches.append(told)
+        self.batches.append(told.event, told.episodes)
         if told.data.episodes_completed > self.episodes:
             self.episodes = told.data.episodes_completed
             self.checkpoints.append(self._checkpoint())
@@ -347,7 +363,7 @@ class _Group:
         """Add a start and return the group that goes on: itself, or a fresh one for a second run."""
         data = told.data
         group = self
-        if not self.ranks and not self.batches.items:
+        if not self.ranks and not self.batches.events:
             if data.start_episode > 0:
                 self._count_from(data.start_episode)
         elif not self._is_of_this_run(data):
@@ -369,7 +385,8 @@ class _Group:
         while self.checkpoints and self.checkpoints[-1].episodes > start_episode:
             self.checkpoints.pop()
         kept = self.checkpoints[-1] if self.checkpoints else _Checkpoint(start_episode, 0, {}, {})
-        _take_back(kept.episodes, self.ppo, self.batches, self.distributions, self.analytics)
+        for tape in (self.ppo, self.batches, self.distributions, self.analytics):
+            tape.take_back(kept.episodes)
         for env in self.envs.values():
             env.take_back(kept.episodes)
         self.ranks = {}

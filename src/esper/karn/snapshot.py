@@ -7,10 +7,10 @@ Nothing here reads a clock: how old an event is, is for the view to say.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Generic, NamedTuple, TypeAlias, TypeVar, overload
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, overload
 
 from esper.leyline.payload import compile_init
 from esper.leyline.telemetry import (
@@ -32,6 +32,7 @@ from esper.leyline.telemetry import (
 
 __all__ = [
     "EnvSnapshot",
+    "EventHistory",
     "GroupSnapshot",
     "History",
     "LifecycleTotals",
@@ -40,9 +41,9 @@ __all__ = [
     "SeedRecord",
     "SlotSnapshot",
     "Told",
+    "ToldHistory",
 ]
 
-T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 P_co = TypeVar("P_co", bound=TelemetryPayload, covariant=True)
 
@@ -60,17 +61,17 @@ class Told(NamedTuple, Generic[P_co]):
 
 
 class History(Sequence[T_co]):
-    """The newest items of something that grows, oldest first; a view that costs the same however long it is.
+    """The newest items of something that grows, oldest first."""
 
-    The list underneath is shared with its writer, who only ever appends to it, behind the end of this view.
-    """
+    __slots__ = ("_events", "_start", "_stop")
 
-    __slots__ = ("_items", "_start", "_stop")
-
-    def __init__(self, items: list[T_co], start: int, stop: int) -> None:
-        self._items = items
+    def __init__(self, events: list[TelemetryEvent], start: int, stop: int) -> None:
+        self._events = events
         self._start = start
         self._stop = stop
+
+    @abstractmethod
+    def _item(self, at: int) -> T_co: ...
 
     def __len__(self) -> int:
         return self._stop - self._start
@@ -80,12 +81,11 @@ class History(Sequence[T_co]):
     @overload
     def __getitem__(self, index: slice) -> tuple[T_co, ...]: ...
     def __getitem__(self, index: int | slice) -> T_co | tuple[T_co, ...]:
-        if isinstance(index, slice):
-            return tuple(self._items[self._start : self._stop][index])
-        return self._items[range(self._start, self._stop)[index]]
+        at = range(self._start, self._stop)[index]
+        return self._item(at) if isinstance(at, int) else tuple(map(self._item, at))
 
     def __iter__(self) -> Iterator[T_co]:
-        return islice(self._items, self._start, self._stop)
+        return map(self._item, range(self._start, self._stop))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, History) and tuple(self) == tuple(other)
@@ -98,7 +98,38 @@ class History(Sequence[T_co]):
     @property
     def newest(self) -> T_co | None:
         """The last item; None before there is one."""
-        return self._items[self._stop - 1] if self._stop > self._start else None
+        return self._item(self._stop - 1) if self._stop > self._start else None
+
+
+class EventHistory(History[TelemetryEvent]):
+    """The newest events, whatever they carry."""
+
+    __slots__ = ()
+
+    def _item(self, at: int) -> TelemetryEvent:
+        return self._events[at]
+
+
+class ToldHistory(History[Told[P_co]]):
+    """The newest events that carry one kind of payload; a view that costs the same however long it is.
+
+    Each `Told` is made when it is looked at: one kept for every event would be one more object for the garbage
+    collector to walk through, again and again. The lists are shared with their writer, who only ever appends to them,
+    behind the end of this view.
+    """
+
+    __slots__ = ("_episodes",)
+
+    def __init__(self, events: list[TelemetryEvent], episodes: list[int], start: int, stop: int) -> None:
+        self._events = events
+        self._episodes = episodes
+        self._start = start
+        self._stop = stop
+
+    def _item(self, at: int) -> Told[P_co]:
+        event = self._events[at]
+        data: Any = event.data  # of the one kind, as its writer knows
+        return Told(data, event, self._episodes[at])
 
 
 SeedOutcome: TypeAlias = Told[SeedFossilizedPayload] | Told[SeedPrunedPayload]
