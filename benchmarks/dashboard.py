@@ -1,13 +1,14 @@
 """What the dashboard costs: `esper watch` in a real terminal of its own, following a log that grows.
 
-Run with ``python benchmarks/dashboard.py``. Every environment tells an epoch and a reward ten times a second; printed
-is the CPU time of the dashboard's process, as a share of one core, from its first screen on.
+Run with ``python benchmarks/dashboard.py [RUN]``. What is told are the events of a real run: that of RUN, or of a short
+training made for this, spread over as many environments and told at ten steps a second. Printed is the CPU time of
+the dashboard's process (user and system), as a share of one core, from its first screen on.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
-import math
 import os
 import pty
 import struct
@@ -16,48 +17,60 @@ import tempfile
 import termios
 import threading
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
+from uuid import uuid4
 
-from esper.leyline.telemetry import EpochCompletedPayload, RewardComputedPayload, TelemetryEvent, TrainingStartedPayload
-from esper.leyline.wire import encode_event
+from esper.leyline.telemetry import RewardComputedPayload, TelemetryEvent, TrainingStartedPayload
+from esper.leyline.wire import InvalidRecord, encode_event, read_events
+from esper.simic.training.config import TrainingConfig
 
 SECONDS = 15.0
-SLOTS = ("r0", "r1", "r2")
+RATE = 10.0
+"""Steps of every environment a second."""
+WARM_UP = 40
+"""Steps before the measurement: the first screen has long been drawn."""
+THEN = datetime(2000, 1, 1, 1, 1, 1, 1, tzinfo=UTC)
+"""Stands for the moment of telling, in lines that are ready to be told."""
 
 
-def started(n_envs: int) -> TelemetryEvent:
-    return TelemetryEvent(
-        data=TrainingStartedPayload(
-            n_envs=n_envs,
-            max_epochs=24,
-            task="digits",
-            host_params=706,
-            slot_ids=SLOTS,
-            seed=0,
-            n_episodes=160,
-            lr=3e-3,
-            clip_ratio=0.2,
-            entropy_coef=0.05,
-            param_budget=1600,
-            policy_device="cpu",
-            env_devices=("cpu",) * n_envs,
-        )
-    )
+def events_of_a_run(source: str | None) -> list[TelemetryEvent]:
+    if source is not None:
+        return [event for event in read_events(source) if not isinstance(event, InvalidRecord)]
+    from esper.simic.training.vectorized import train
+
+    events: list[TelemetryEvent] = []
+    train(TrainingConfig(envs=4, episodes=32, episode_id=uuid4().hex), events.append)
+    return events
 
 
-def tick(n_envs: int, beat: int) -> str:
-    """Return what all environments tell in one tenth of a second; every figure changes every time."""
-    epoch = beat % 24 + 1
-    events: list[EpochCompletedPayload | RewardComputedPayload] = []
-    for env in range(n_envs):
-        wave = math.sin(beat + env)
-        accuracy, chance = 0.7 + wave / 10, abs(wave)
-        seeds = {slot: {"stage": "BLENDING", "blueprint_id": "mixer", "alpha": chance} for slot in SLOTS}
-        events += [
-            EpochCompletedPayload(env, accuracy, 1 + wave / 2, epoch, seeds=seeds),
-            RewardComputedPayload(env, wave, "WAIT", 5 + wave, chance, val_acc=accuracy, decision_entropy=chance),
-        ]
-    return "".join(f"{encode_event(TelemetryEvent(data=data, epoch=epoch))}\n" for data in events)
+def steps_of(events: list[TelemetryEvent]) -> list[list[TelemetryEvent]]:
+    """Divide a run into steps: each ends with the reward of its last environment."""
+    last = max(event.data.env_id for event in events if isinstance(event.data, RewardComputedPayload))
+    steps: list[list[TelemetryEvent]] = [[]]
+    for event in events:
+        steps[-1].append(event)
+        if isinstance(event.data, RewardComputedPayload) and event.data.env_id == last:
+            steps.append([])
+    return steps[:-1]
+
+
+def spread(step: list[TelemetryEvent], n_recorded: int, n_envs: int) -> Iterator[TelemetryEvent]:
+    """Tell a step of the recorded environments as one of so many."""
+    for first in range(0, n_envs, n_recorded):
+        for event in step:
+            facts = event.data.to_dict()
+            if isinstance(event.data, TrainingStartedPayload):
+                facts |= {"n_envs": n_envs, "env_devices": ("cpu",) * n_envs}
+            env_id = facts["env_id"] if "env_id" in facts else None
+            if isinstance(env_id, int):
+                facts["env_id"] = first + env_id
+            if first + (env_id if isinstance(env_id, int) else 0) >= n_envs or (first and not isinstance(env_id, int)):
+                continue
+            data = type(event.data).from_dict(facts)
+            yield dataclasses.replace(event, data=data, timestamp=THEN, event_id=uuid4().hex)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -73,33 +86,43 @@ def drain(terminal: int) -> None:
         return
 
 
-def measure(n_envs: int, columns: int, lines: int) -> float:
+def measure(steps: list[list[TelemetryEvent]], n_envs: int, columns: int, lines: int) -> tuple[float, float]:
+    """Return the share of a core, and how many events a second it was told."""
+    n_recorded = 1 + max(event.data.env_id for event in steps[0] if isinstance(event.data, RewardComputedPayload))
+    told = cycle([[encode_event(event) for event in spread(step, n_recorded, n_envs)] for step in steps])
     with tempfile.TemporaryDirectory() as directory, Path(directory, "events.jsonl").open("w") as log:
-        log.write(encode_event(started(n_envs)) + "\n")
         pid, terminal = pty.fork()
         if pid == 0:
             watch = f"from esper.karn.dashboard import watch; watch({directory!r})"
             os.execv(sys.executable, [sys.executable, "-c", watch])
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         threading.Thread(target=drain, args=(terminal,), daemon=True).start()
-        beat, begun, spent = 0, 0.0, 0.0
-        while not begun or time.monotonic() - begun < SECONDS:
-            log.write(tick(n_envs, beat))
+        opened = time.monotonic()
+        begun = spent = 0.0
+        n_events = 0
+        for beat, step in enumerate(told):
+            now = datetime.now(UTC).isoformat()
+            log.write("".join(f"{line.replace(THEN.isoformat(), now)}\n" for line in step))
             log.flush()
-            beat += 1
-            time.sleep(0.1)
-            if not begun and beat == 40:  # the first screen has long been drawn
-                begun, spent = time.monotonic(), cpu_seconds(pid)
-        share = (cpu_seconds(pid) - spent) / (time.monotonic() - begun)
+            n_events += len(step)
+            time.sleep(max(opened + (beat + 1) / RATE - time.monotonic(), 0.0))
+            if beat == WARM_UP:
+                begun, spent, n_events = time.monotonic(), cpu_seconds(pid), 0
+            elif beat > WARM_UP and time.monotonic() - begun > SECONDS:
+                break
+        seconds = time.monotonic() - begun
+        share = (cpu_seconds(pid) - spent) / seconds
         os.write(terminal, b"q")
         os.waitpid(pid, 0)
-    return share
+    return share, n_events / seconds
 
 
 def main() -> None:
-    print("| environments | terminal | share of one core |\n|---|---|---|")
+    steps = steps_of(events_of_a_run(sys.argv[1] if len(sys.argv) > 1 else None))
+    print("| environments | terminal | events/s | share of one core |\n|---|---|---|---|")
     for n_envs, columns, lines in ((1, 80, 24), (4, 80, 24), (64, 80, 24), (64, 200, 60)):
-        print(f"| {n_envs} | {columns}×{lines} | {measure(n_envs, columns, lines):.1%} |", flush=True)
+        share, rate = measure(steps, n_envs, columns, lines)
+        print(f"| {n_envs} | {columns}×{lines} | {rate:,.0f} | {share:.1%} |", flush=True)
 
 
 if __name__ == "__main__":

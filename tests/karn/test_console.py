@@ -90,6 +90,17 @@ def test_without_rich_a_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatc
     assert stream.getvalue().startswith("2/8 episodes  accuracy 0.812")
 
 
+def test_a_hidden_console_writes_nothing_and_goes_on_with_what_came_meanwhile() -> None:
+    stream = io.StringIO()
+    console = Console(stream)
+    console.hidden = True
+    show(console, STARTED, UPDATE, BATCH)
+    assert stream.getvalue() == ""
+    console.hidden = False
+    show(console, BATCH)
+    assert "entropy 1.5" in stream.getvalue()
+
+
 def test_closing_an_idle_console_writes_nothing() -> None:
     for stream in (io.StringIO(), Terminal()):
         Console(stream).close()

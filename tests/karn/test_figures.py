@@ -1,12 +1,29 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
-from esper.karn.figures import ABSENT, age, bar, cells, fraction, number, plot, signed, tidy, value_text
+from esper.karn.figures import (
+    ABSENT,
+    age,
+    bar,
+    cells,
+    columns,
+    fraction,
+    number,
+    plot,
+    plural,
+    scale,
+    signed,
+    tidy,
+    value_text,
+)
+from esper.leyline.event_types import TelemetryEventType
 from esper.leyline.testing import FLOATS, INTEGERS, JSON, TEXT
 
 
@@ -15,7 +32,7 @@ def test_tidy_text_is_printable_and_not_longer_than_asked_but_for_escapes(text: 
     tidied = tidy(text, width)
     assert tidied.isprintable()
     assert len(tidied) <= width
-    if text.isprintable() and len(text) <= width:
+    if text.isprintable() and len(text) <= width and columns(text) <= width:
         assert tidied == text
 
 
@@ -49,11 +66,50 @@ def test_number(value: float | None, text: str) -> None:
 
 @given(FLOATS | INTEGERS)
 def test_a_number_keeps_its_sign_and_size_when_it_is_made_to_fit(value: float) -> None:
-    for text in (number(value, 6), signed(value, 6), fraction(value)):
+    for text in (number(value, 6), signed(value, 6), fraction(value), fraction(value, 5)):
         plain = text.replace(",", "")
+        if set(plain) == {"#"}:
+            assert abs(value) >= 1
+            assert len(f"{value:+.0e}") > len(plain)
+            continue
         if plain in {"NaN", "huge", "-huge"} or 1e307 < abs(value) < math.inf:
             continue  # the latter may be rounded beyond all floats
         assert math.isclose(float(plain), float(value), rel_tol=0.51, abs_tol=0.51)
+
+
+@pytest.mark.parametrize("value", [1.2e308, -1.2e308, -1e-300, 12.5, -0.3, 0.9996, -4321.0])
+@pytest.mark.parametrize("width", [3, 5, 6, 7, 9])
+def test_a_number_that_has_to_fit_is_rounded_or_marked_never_cut(value: float, width: int) -> None:
+    for text in (number(value, width), fraction(value, width), signed(value, width)):
+        assert len(text) <= width
+        assert text == "#" * width or math.isclose(float(text), value, rel_tol=0.51, abs_tol=0.51)
+
+
+def test_a_wide_letter_is_two_columns_and_an_accent_none() -> None:
+    for text in ("plain", "日本語", "🌱 seed", "é", "ﬁ —·✓█", "한글"):
+        assert columns(text) == cell_len(text)
+
+
+@given(st.text("ab日本🌱\u0301é—", max_size=30), st.integers(1, 20), st.booleans())
+@example("日本語", 4, False)
+def test_cells_are_as_wide_as_asked_whatever_the_letters(text: str, width: int, right: bool) -> None:
+    assert columns(cells(text, width, right=right)) == width
+    assert columns(tidy(text, width)) <= width
+
+
+def test_one_is_singular() -> None:
+    assert (plural(0, "event"), plural(1, "event"), plural(1200, "event")) == ("0 events", "1 event", "1,200 events")
+
+
+def test_a_plot_says_what_it_spans() -> None:
+    assert scale([0.25, None, math.nan, -2]) == "-2 to 0.25"
+    assert scale([3, 3]) == "3"
+    assert scale([None, math.inf]) == ""
+
+
+def test_a_moment_and_a_name_are_shown_as_such() -> None:
+    assert value_text(datetime(2026, 3, 1, 12, tzinfo=UTC)) == "2026-03-01T12:00:00+00:00"
+    assert value_text(TelemetryEventType.PPO_UPDATE_COMPLETED) == "PPO_UPDATE_COMPLETED"
 
 
 @given(FLOATS | INTEGERS | st.none())

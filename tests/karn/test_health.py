@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esper.karn.health import AT_A_GLANCE, RULES, Rule, Status, Verdict, judge, worst
-from esper.leyline.telemetry import PPOUpdatePayload
+from esper.karn.health import RULES, Rule, Status, Verdict, gravest_first, health, judge, tally, worst
+from esper.karn.snapshot import Told
+from esper.leyline.telemetry import PPOUpdatePayload, TelemetryEvent
 from esper.leyline.testing import payloads
 
 WELL: dict[str, Any] = {
@@ -26,6 +27,7 @@ WELL: dict[str, Any] = {
     "ratio_max": 1.8,
     "dead_layers": 0,
     "exploding_layers": 0,
+    "skipped": False,
 }
 
 
@@ -38,8 +40,8 @@ def test_a_good_update_is_ok_by_every_rule() -> None:
     assert {verdict.status for verdict in judge(PPOUpdatePayload(**WELL))} == {Status.OK}
 
 
-def test_the_main_screen_shows_what_it_must() -> None:
-    assert {rule.field for rule in RULES[:AT_A_GLANCE]} == {
+def test_where_nothing_is_wrong_the_first_rules_are_those_that_the_main_screen_must_show() -> None:
+    assert {found.rule.field for found in gravest_first(judge(PPOUpdatePayload(**WELL)), 7)[:7]} == {
         "entropy",
         "kl_divergence",
         "clip_fraction",
@@ -48,6 +50,49 @@ def test_the_main_screen_shows_what_it_must() -> None:
         "nan_grad_count",
         "inf_grad_count",
     }
+
+
+def test_the_gravest_verdicts_are_above_however_little_room_there_is() -> None:
+    sick = judge(PPOUpdatePayload(**WELL | {"policy_loss": math.nan, "exploding_layers": 3, "dead_layers": 1}))
+    assert [found.status for found in gravest_first(sick, 2)[:2]] == [Status.BAD, Status.BAD]
+    assert {found.rule.field for found in gravest_first(sick, 3)[:3]} == {
+        "policy_loss",
+        "dead_layers",
+        "exploding_layers",
+    }
+    assert sorted(found.rule.field for found in gravest_first(sick, 3)) == sorted(rule.field for rule in RULES)
+    assert tally(sick) == f"2 BAD, 1 WATCH, {len(RULES) - 3} OK"
+
+
+def run_of(*updates: dict[str, Any]) -> dict[str, Verdict]:
+    """The health of a run of these updates, by field."""
+    told = [PPOUpdatePayload(**update) for update in updates]
+    found = health([Told(update, TelemetryEvent(data=update), 0) for update in told])
+    return {verdict.rule.field: verdict for verdict in found}
+
+
+def test_what_was_bad_when_last_supplied_stays_bad_until_it_is_supplied_again() -> None:
+    dead: dict[str, Any] = WELL | {"kl_divergence": math.nan, "inf_grad_count": 3}
+    skipped: dict[str, Any] = WELL | {"skipped": True}
+    found = run_of(WELL, dead, *[skipped] * 11)
+    assert found["kl_divergence"].status is found["inf_grad_count"].status is Status.BAD
+    assert found["kl_divergence"].evidence == "11 updates ago: NaN is not finite"
+    assert run_of(dead, skipped)["kl_divergence"].evidence == "1 update ago: NaN is not finite"
+    assert run_of(dead, skipped, WELL)["kl_divergence"].status is Status.OK
+
+
+def test_what_was_ok_when_last_supplied_is_unknown_now() -> None:
+    skipped: dict[str, Any] = WELL | {"skipped": True}
+    dead: dict[str, Any] = WELL | {"kl_divergence": math.nan}
+    assert run_of(WELL, skipped)["kl_divergence"].status is Status.UNKNOWN
+    assert run_of(dead, WELL, skipped)["kl_divergence"].status is Status.UNKNOWN
+
+
+def test_an_update_that_was_skipped_is_bad_itself_and_a_skipped_step_a_warning() -> None:
+    assert verdict("skipped", skipped=True).status is Status.BAD
+    assert verdict("skipped", update_skipped=True).status is Status.WATCH
+    untold = PPOUpdatePayload(**{name: value for name, value in WELL.items() if name != "skipped"})
+    assert worst(judge(untold)) is Status.UNKNOWN
 
 
 def test_before_the_first_update_everything_is_unknown() -> None:
@@ -63,9 +108,11 @@ def test_nothing_is_ok_that_was_not_supplied_or_is_not_finite(update: PPOUpdateP
             assert found.value is not None
             assert math.isfinite(found.value)
             assert "skipped" not in update.supplied or not update.skipped
+        if found.status is not Status.UNKNOWN and "skipped" in update.supplied and update.skipped:
+            assert found.rule.field == "skipped"
 
 
-COUNTS = {"nan_grad_count", "inf_grad_count", "dead_layers", "exploding_layers"}
+COUNTS = {"nan_grad_count", "inf_grad_count", "dead_layers", "exploding_layers", "skipped"}
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.field not in COUNTS], ids=lambda rule: rule.field)
@@ -96,6 +143,10 @@ def test_what_is_not_finite_is_never_ok(rule: Rule, value: float) -> None:
         ("ratio_max", 5.1, Status.WATCH),
         ("ratio_max", 20.1, Status.BAD),
         ("dead_layers", 1, Status.WATCH),
+        ("dead_layers", -1, Status.BAD),
+        ("explained_variance", 1.0, Status.OK),
+        ("explained_variance", 1.01, Status.BAD),
+        ("value_loss", -0.01, Status.BAD),
         ("exploding_layers", 1, Status.BAD),
     ],
 )
@@ -115,7 +166,8 @@ def test_an_overflow_of_mixed_precision_excuses_its_gradients(field: str, value:
 
 
 def test_the_figures_of_a_skipped_update_mean_nothing() -> None:
-    assert {found.status for found in judge(PPOUpdatePayload(**WELL, skipped=True))} == {Status.UNKNOWN}
+    found = judge(PPOUpdatePayload(**WELL | {"skipped": True}))
+    assert {(one.status, one.value) for one in found if one.rule.field != "skipped"} == {(Status.UNKNOWN, None)}
 
 
 @given(st.lists(st.sampled_from(Status), min_size=1))

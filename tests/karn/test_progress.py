@@ -68,6 +68,18 @@ def test_eta_after_a_resume_counts_what_was_done_since() -> None:
     assert eta_seconds(run, after(10)) == pytest.approx(56 / 4 * 10)
 
 
+def test_the_pause_before_a_resume_is_nobodys_pace() -> None:
+    day = 86_400.0
+    before = [(10.0 * index, batch(4 * index)) for index in range(1, 11)]
+    resumed = (day, TrainingStartedPayload(**STARTED, start_episode=40))
+    run = group((0, TrainingStartedPayload(**STARTED)), *before, resumed)
+    assert eta_seconds(run, after(day + 1)) is None
+    assert stale_after(run) == 10
+    run = group((0, TrainingStartedPayload(**STARTED)), *before, resumed, (day + 20, batch(44)))
+    assert eta_seconds(run, after(day + 20)) == pytest.approx(56 / 4 * 20)
+    assert stale_after(run) == pytest.approx(60)
+
+
 def test_eta_is_unknown_before_there_is_a_pace() -> None:
     assert eta_seconds(group((0, TrainingStartedPayload(**STARTED))), after(5)) is None
     assert eta_seconds(group((0, batch(4))), after(5)) is None
@@ -93,3 +105,8 @@ def test_the_trend_compares_both_ends() -> None:
 def test_there_is_no_trend_of_one_value_or_of_nan() -> None:
     assert trend_of((1.0,)) is None
     assert trend_of((1.0, math.nan)) is None
+
+
+def test_the_trend_of_huge_values_is_their_trend_and_one_beyond_floats_is_none() -> None:
+    assert trend_of((1.7e308,) * 40) == Trend(0.0, 10)
+    assert trend_of((-1.7e308,) * 20 + (1.7e308,) * 20) is None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.figures import number
 from esper.karn.summary import snapshot_json, summary
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats
 from esper.leyline.telemetry import (
@@ -97,7 +98,24 @@ def test_both_ends_of_the_run_are_compared() -> None:
 def test_rewards_that_are_not_finite_or_zero_are_shown(rewards: tuple[float, float]) -> None:
     text = told(STARTED, *(batch(n, reward, 0.5) for n, reward in enumerate(rewards)))
     shown = line_of(text, "reward")
-    assert shown[0] == ("0" if rewards == (0.0, 0.0) else "NaN")
+    assert shown[:2] == [number(reward) for reward in rewards]
+
+
+def test_a_short_run_is_never_compared_with_itself() -> None:
+    six = told(STARTED, *(batch(n, float(n), n / 100) for n in range(6)))
+    assert line_of(six, "reward") == ["1", "4", "5"]
+    assert "first 3" in six
+    assert "newest 3" in six
+    one = told(STARTED, batch(0, 1.5, 0.25))
+    assert line_of(one, "reward") == ["1.5"]
+    assert "the only batch" in one
+
+
+def test_the_verdict_on_ppo_counts_every_rule() -> None:
+    text = told(update(policy_loss=math.nan, exploding_layers=3, entropy_collapsed=False))
+    assert "✗ BAD (2 BAD, " in text
+    assert line_of(text, "policy loss")[-5:] == ["✗", "NaN", "is", "not", "finite"]
+    assert line_of(text, "exploding layers")[3] == "✗"
 
 
 def test_seeds_are_told_by_blueprint_and_in_all() -> None:
@@ -141,7 +159,7 @@ def test_the_books_of_every_sink_are_told_with_their_trouble() -> None:
     text = told(STARTED, about=info())
     assert line_of(text, "jsonl  ") == ["5", "1", "1", "0"]
     assert "jsonl: disk full" in text
-    assert "Telemetry: 1 events" in text
+    assert "Telemetry: 1 event\n" in text
 
 
 def test_it_says_how_the_run_ended_and_what_to_do_next() -> None:
@@ -172,7 +190,7 @@ def test_groups_stand_apart() -> None:
 def test_a_resume_and_an_earlier_run_are_told() -> None:
     resumed = TrainingStartedPayload.from_dict({**STARTED.to_dict(), "start_episode": 4})
     text = told(STARTED, STARTED, batch(0, 1.0, 0.5), update(), resumed)
-    assert "Resumed 1 times (1 events superseded)." in text
+    assert "Resumed once (1 event superseded)." in text
     assert "Runs told in this log before: 1." in text
 
 
@@ -207,7 +225,13 @@ def test_the_snapshot_as_json_keeps_what_was_supplied_and_nothing_else() -> None
 
 def test_a_number_beyond_every_float_is_told_as_huge_and_ends_nothing() -> None:
     huge = 10**400
-    text = told(STARTED, batch(0, huge, huge), update(kl_divergence=huge, nan_grad_count=huge))
+    text = told(STARTED, batch(0, huge, huge), batch(1, huge, huge), update(kl_divergence=huge, nan_grad_count=huge))
     assert line_of(text, "KL")[0] == "huge"
     assert line_of(text, "NaN gradients")[0] == "huge"
     assert line_of(text, "reward") == ["inf", "inf", "inf"]
+
+
+def test_nothing_is_advised_about_a_stream_that_is_gone() -> None:
+    text = summary(TelemetryAggregator().snapshot(), None, Path("-"))
+    assert "esper report" not in text
+    assert text.endswith("Log: standard input\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import platform
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 import warnings
 from contextlib import contextmanager, suppress
@@ -109,7 +111,7 @@ class _Training:
         self._options = options
         self._run = run
         self._aggregator = TelemetryAggregator()
-        self._console = None if options.quiet or options.dashboard else Console(sys.stderr)
+        self._console = None if options.quiet else Console(sys.stderr)
         self._hub = TelemetryHub(self._sinks())
         self._info = RunInfo(
             status="running",
@@ -161,7 +163,7 @@ class _Training:
         trained.save(self._run.policy)
         episodes = self._options.evaluate_episodes
         if episodes:
-            if self._console is not None:
+            if self._console is not None and not self._console.hidden:
                 sys.stderr.write(f"evaluating on {episodes} fresh episodes …\n")
             self._info = replace(self._info, evaluation=evaluate(trained, episodes=episodes))
         self._end("completed")
@@ -179,17 +181,16 @@ class _Training:
 
     @contextmanager
     def _dashboard(self) -> Iterator[None]:
-        """Show the run in a process of its own, which keeps the terminal until its user leaves it."""
+        """Show the run in the dashboard, if asked to, until the run is over and its user leaves it."""
         if not self._options.dashboard:
             yield
             return
-        watch = subprocess.Popen([sys.executable, "-m", "esper", "watch", str(self._run.path)])  # noqa: S603 - ourselves
+        dashboard = _Dashboard(self._run, self._console)
         try:
             yield
-            watch.wait()
+            dashboard.wait()
         finally:
-            watch.terminate()
-            watch.wait()
+            dashboard.end()
 
     def _end(self, status: RunStatus, error: BaseException | None = None) -> None:
         self._close_telemetry()
@@ -207,6 +208,44 @@ class _Training:
 
     def _lost(self) -> bool:
         return any(sink.durable and sink.dropped + sink.queued for sink in self._info.sinks)
+
+
+class _Dashboard:
+    """The dashboard in a process of its own, which has the terminal until its user leaves it.
+
+    Until then nothing else may be written there: progress is not shown, warnings are held back.
+    """
+
+    def __init__(self, run: RunDirectory, console: Console | None) -> None:
+        self._process = subprocess.Popen([sys.executable, "-m", "esper", "watch", str(run.path)])  # noqa: S603 - ourselves
+        self._over = False
+        self._console = console
+        if console is not None:
+            console.hidden = True
+        self._stderr, self._held = sys.stderr, io.StringIO()
+        sys.stderr = self._held
+        self._waiting = threading.Thread(target=self._give_back, name="esper-dashboard", daemon=True)
+        self._waiting.start()
+
+    def _give_back(self) -> None:
+        self._process.wait()
+        sys.stderr = self._stderr
+        self._stderr.write(self._held.getvalue())
+        if not self._over:
+            self._stderr.write("dashboard closed; training goes on (Ctrl-C ends it)\n")
+            if self._console is not None:
+                self._console.hidden = False
+
+    def wait(self) -> None:
+        """Wait until the user leaves it: the run is over."""
+        self._over = True
+        self._waiting.join()
+
+    def end(self) -> None:
+        """End it, and wait until it has left the terminal as it was."""
+        self._over = True
+        self._process.terminate()
+        self._waiting.join()
 
 
 def _versions() -> dict[str, str]:

@@ -26,6 +26,8 @@ class Console:
     """
 
     def __init__(self, stream: TextIO) -> None:
+        self.hidden = False
+        """Whether to write nothing for now, because another has the terminal; what comes meanwhile still counts."""
         self._stream = stream
         self._aggregator = TelemetryAggregator()
         self._bar = _bar(stream)
@@ -33,6 +35,8 @@ class Console:
     def show(self, event: TelemetryEvent) -> None:
         """Take one event and show what it changes."""
         self._aggregator.process(event)
+        if self.hidden:
+            return
         data = event.data
         if isinstance(data, TrainingStartedPayload | BatchEpochCompletedPayload):
             group = self._aggregator.snapshot().groups[event.group_id]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import islice, pairwise
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from functools import cache
+from itertools import accumulate, islice, pairwise
 
 __all__ = [
     "ABSENT",
     "age",
     "bar",
     "cells",
+    "columns",
     "fraction",
     "is_finite",
     "number",
     "plot",
+    "plural",
     "real",
+    "scale",
     "signed",
     "tidy",
     "value_text",
@@ -30,12 +37,32 @@ _DEEPEST = 8
 _MOST = 100
 
 
+@cache
+def _column_count(letter: str) -> int:
+    if unicodedata.category(letter) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal printable text takes: two for a wide letter, none for an accent."""
+    return len(text) if text.isascii() else sum(map(_column_count, text))
+
+
 def tidy(text: str, width: int = _LONGEST) -> str:
-    """Return text that is safe on a terminal: what is not printable as an escape, what is too long cut with ``…``."""
+    """Return text that is safe on a terminal: what is not printable as an escape, what is too wide cut with ``…``.
+
+    Args:
+        text: any.
+        width: columns, and letters, that the result has at most.
+    """
     text = text[: width + 1]
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+    if len(text) <= width and columns(text) <= width:
+        return text
+    ends = accumulate(map(_column_count, text[: max(width - 1, 0)]))
+    return text[: sum(end < width for end in ends)] + "…"
 
 
 def is_finite(value: float) -> bool:
@@ -55,7 +82,10 @@ def real(value: float) -> float:
 
 
 def number(value: float | None, width: int = 12) -> str:
-    """Return up to four significant digits, fewer where they would not fit, or ``—`` for what was not supplied."""
+    """Return up to four significant digits, fewer where they would not fit, or ``—`` for what was not supplied.
+
+    Digits are rounded, never cut: a number of which none would fit is ``#``, as often as there is room.
+    """
     if value is None:
         return ABSENT
     if isinstance(value, int) and len(text := f"{value:,}") <= width:
@@ -65,20 +95,30 @@ def number(value: float | None, width: int = 12) -> str:
             return "huge" if value > 0 else "-huge"
         return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
     texts = [f"{value:.{digits}g}" for digits in (4, 3, 2, 1)]
-    return next((text for text in texts if len(text) <= width), texts[-1])
+    return _first_that_fits([*texts, f"{value:.1f}"] if abs(value) < 1 else texts, width)
 
 
-def fraction(value: float | None) -> str:
-    """Return a figure between 0 and 1 with three decimals."""
-    return f"{value:.3f}" if value is not None and is_finite(value) and abs(value) < 10 else number(value)  # noqa: PLR2004
+def _first_that_fits(texts: Iterable[str], width: int) -> str:
+    return next((text for text in texts if len(text) <= width), "#" * width)
+
+
+def plural(count: int, thing: str) -> str:
+    """Return how many there are of something: ``1 event``, ``2 events``."""
+    return f"{number(count)} {thing}" if count == 1 else f"{number(count)} {thing}s"
+
+
+def fraction(value: float | None, width: int = 7) -> str:
+    """Return a figure between 0 and 1 with three decimals, or fewer where they would not fit."""
+    if value is None or not is_finite(value) or abs(value) >= 10:  # noqa: PLR2004
+        return number(value, width)
+    return _first_that_fits((f"{value:.{digits}f}" for digits in (3, 2, 1, 0)), width)
 
 
 def signed(value: float | None, width: int = 7) -> str:
     """Return a figure with its sign and three decimals, or fewer where they would not fit."""
     if value is None or not is_finite(value):
         return number(value)
-    texts = [f"{value:+.{digits}f}" for digits in (3, 2, 1, 0)] + [f"{value:+.0e}"]
-    return next((text for text in texts if len(text) <= width), texts[-1])
+    return _first_that_fits((*(f"{value:+.{digits}f}" for digits in (3, 2, 1, 0)), f"{value:+.0e}"), width)
 
 
 def value_text(value: object, depth: int = 0) -> str:
@@ -93,7 +133,9 @@ def value_text(value: object, depth: int = 0) -> str:
         return tidy(value) if value else "(empty)"
     if isinstance(value, Mapping | list | tuple):
         return _container_text(value, depth + 1)
-    return tidy(repr(value))
+    if isinstance(value, Enum):
+        return value.name
+    return tidy(value.isoformat() if isinstance(value, datetime) else repr(value))
 
 
 def _container_text(value: Mapping[object, object] | Sequence[object], depth: int) -> str:
@@ -122,9 +164,10 @@ def age(seconds: float) -> str:
 
 
 def cells(text: str, width: int, *, right: bool = False) -> str:
-    """Cut or pad text to exactly a width."""
+    """Cut or pad text to exactly a width, in columns of a terminal."""
     text = tidy(text, width)
-    return text.rjust(width) if right else text.ljust(width)
+    padding = " " * (width - columns(text))
+    return padding + text if right else text + padding
 
 
 def bar(share: float, width: int) -> str:
@@ -161,6 +204,13 @@ def plot(values: Sequence[float | None], width: int, height: int = 1) -> list[st
         drawn = [block if level else _NOT_SUPPLIED if value is None else _NOT_FINITE for block, level, value in marks]
         rows[-1] = "".join(drawn).ljust(width)
     return rows
+
+
+def scale(values: Sequence[float | None]) -> str:
+    """Return the lowest and the highest of what a plot can draw; nothing where it draws nothing."""
+    finite = [value for value in values if value is not None and is_finite(value)]
+    ends = [number(min(finite), 9), number(max(finite), 9)] if finite else []
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _means(values: Sequence[float | None], width: int) -> list[float | None]:

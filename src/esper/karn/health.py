@@ -1,20 +1,24 @@
-"""Is the policy's learning healthy? Rules over one PPO update, each with its evidence.
+"""Is the policy's learning healthy? Rules over PPO updates, each with its evidence.
 
-Finiteness comes first, since NaN slides through every comparison. What was not supplied is *unknown*, never OK.
+Finiteness comes first, since NaN slides through every comparison. What was not supplied is *unknown*, never OK; and
+what was worse than unknown when it was last supplied stays so until it is supplied again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from esper.karn.absence import figure, supplied
 from esper.karn.figures import is_finite, number
 from esper.leyline.telemetry import PPOUpdatePayload
 
-__all__ = ["AT_A_GLANCE", "RULES", "Rule", "Status", "Verdict", "judge", "worst"]
+if TYPE_CHECKING:
+    from esper.karn.snapshot import Told
+
+__all__ = ["RULES", "Rule", "Status", "Verdict", "gravest_first", "health", "judge", "tally", "value_of", "worst"]
 
 
 class Status(Enum):
@@ -50,7 +54,7 @@ class Verdict:
 
     rule: Rule
     value: float | None
-    """None when it was not supplied."""
+    """None when it was not supplied. Of a flag 1 or 0."""
     status: Status
     evidence: str
     """The comparison that decided."""
@@ -61,19 +65,63 @@ def worst(verdicts: tuple[Verdict, ...]) -> Status:
     return max((verdict.status for verdict in verdicts), key=_GRAVITY.index, default=Status.UNKNOWN)
 
 
+def tally(verdicts: tuple[Verdict, ...]) -> str:
+    """Return how many rules say what, the gravest first: ``2 BAD, 11 OK``."""
+    counts = [(sum(verdict.status is status for verdict in verdicts), status.name) for status in reversed(Status)]
+    return ", ".join(f"{count} {name}" for count, name in counts if count)
+
+
+def gravest_first(verdicts: tuple[Verdict, ...], room: int) -> tuple[Verdict, ...]:
+    """Return verdicts so that the gravest are among the first few; apart from that in the order of the rules."""
+    above = sorted(verdicts, key=lambda verdict: -_GRAVITY.index(verdict.status))[:room]
+    return tuple(sorted(verdicts, key=lambda verdict: verdict not in above))
+
+
+def health(updates: Sequence[Told[PPOUpdatePayload]]) -> tuple[Verdict, ...]:
+    """Judge a run by all rules: each by the newest update, and where that leaves it unknown by what was last known.
+
+    A rule that was last known to be OK is unknown now; one that was not stays what it was, and says since when.
+
+    Args:
+        updates: of the run, oldest first.
+    """
+    newest = updates[-1].data if updates else None
+    return tuple(
+        _last_known(verdict, updates) if verdict.status is Status.UNKNOWN else verdict for verdict in judge(newest)
+    )
+
+
+def _last_known(unknown: Verdict, updates: Sequence[Told[PPOUpdatePayload]]) -> Verdict:
+    for ago in range(1, min(len(updates), _REACH)):
+        known = _judge(unknown.rule, updates[-1 - ago].data)
+        if known.status is Status.OK:
+            break
+        if known.status is not Status.UNKNOWN:
+            when = "1 update ago" if ago == 1 else f"{ago:,} updates ago"
+            return Verdict(known.rule, known.value, known.status, f"{when}: {known.evidence}")
+    return unknown
+
+
 def judge(update: PPOUpdatePayload | None) -> tuple[Verdict, ...]:
-    """Judge the newest update by all rules; without one everything is unknown."""
+    """Judge one update by all rules; without one everything is unknown."""
     return tuple(_judge(rule, update) for rule in RULES)
+
+
+def value_of(update: PPOUpdatePayload, rule: Rule) -> float | None:
+    """Return the figure that a rule judges, a flag as 1 or 0; None when it was not supplied, or means nothing."""
+    if rule.field != "skipped" and supplied(update, "skipped") is True:
+        return None
+    told = supplied(update, rule.field)
+    return int(told) if isinstance(told, bool) else figure(update, rule.field)
 
 
 def _judge(rule: Rule, update: PPOUpdatePayload | None) -> Verdict:
     if update is None:
         return Verdict(rule, None, Status.UNKNOWN, "no update yet")
-    value = figure(update, rule.field)
-    if supplied(update, "skipped") is True:
-        return Verdict(rule, value, Status.UNKNOWN, "skipped: no update was attempted")
+    value = value_of(update, rule)
     if value is None:
-        return Verdict(rule, None, Status.UNKNOWN, "not supplied")
+        why = "skipped" if supplied(update, "skipped") is True else "not supplied"
+        return Verdict(rule, None, Status.UNKNOWN, why)
     if not is_finite(value):
         return Verdict(rule, value, *_not_finite(rule, update, value))
     return Verdict(rule, value, *rule.test(update, value))
@@ -107,7 +155,7 @@ def _at_most(watch: float, bad: float, *, above: float) -> _Test:
 def _entropy(update: PPOUpdatePayload, value: float) -> _Finding:
     collapsed = supplied(update, "entropy_collapsed")
     if collapsed is True:
-        return Status.BAD, "collapsed: < 1 % of maximum"
+        return Status.BAD, "below 1 % of max"
     if value <= 0:
         return Status.BAD, f"{number(value)} ≤ 0"
     if collapsed is None:
@@ -118,6 +166,8 @@ def _entropy(update: PPOUpdatePayload, value: float) -> _Finding:
 def _explained_variance(_update: PPOUpdatePayload, value: float) -> _Finding:
     if value < -1:
         return Status.BAD, f"{number(value)} < -1"
+    if value > 1:
+        return Status.BAD, f"{number(value)} > 1 cannot be"
     if value < 0:
         return Status.WATCH, f"{number(value)} < 0"
     return Status.OK, f"{number(value)} ≥ 0"
@@ -136,26 +186,41 @@ def _none_of(update: PPOUpdatePayload, value: float) -> _Finding:
 
 
 def _few(_update: PPOUpdatePayload, value: float) -> _Finding:
+    if value < 0:
+        return Status.BAD, f"{number(value)} < 0 cannot be"
     return (Status.WATCH, "more than 0") if value > 0 else (Status.OK, "none")
+
+
+def _attempted(update: PPOUpdatePayload, value: float) -> _Finding:
+    if value:
+        return Status.BAD, "no update was attempted"
+    if supplied(update, "update_skipped") is True:
+        return Status.WATCH, "a step was skipped: overflow"
+    return Status.OK, "attempted"
 
 
 def _finite(_update: PPOUpdatePayload, _value: float) -> _Finding:
     return Status.OK, "finite"
 
 
+def _squared(_update: PPOUpdatePayload, value: float) -> _Finding:
+    return (Status.BAD, f"{number(value)} < 0 cannot be") if value < 0 else (Status.OK, "finite")
+
+
+_REACH = 240
+"""Updates that are looked back over for what was last known: a screen asks several times a second."""
 _OVERFLOW = "(WATCH when mixed precision overflowed)."
-AT_A_GLANCE = 7
-"""The first rules: those that the main screen shows."""
 RULES = (
     Rule("entropy", "entropy", "BAD when collapsed (entropy_collapsed) or not above 0.", _entropy),
     Rule("kl_divergence", "KL", "WATCH above 0.05, BAD above 0.15.", _at_most(0.05, 0.15, above=-1e-6)),
     Rule("clip_fraction", "clip fraction", "WATCH above 0.3, BAD above 0.5.", _at_most(0.3, 0.5, above=0.0)),
-    Rule("explained_variance", "expl. variance", "WATCH below 0 or NaN, BAD below -1.", _explained_variance),
+    Rule("explained_variance", "expl. variance", "WATCH below 0 or NaN, BAD below -1 or above 1.", _explained_variance),
     Rule("grad_norm", "gradient norm", f"WATCH above 100 or at 0, BAD above 1,000 {_OVERFLOW}", _grad_norm),
     Rule("nan_grad_count", "NaN gradients", f"BAD above 0 {_OVERFLOW}", _none_of),
     Rule("inf_grad_count", "inf gradients", f"BAD above 0 {_OVERFLOW}", _none_of),
+    Rule("skipped", "skipped", "BAD when no update was attempted, WATCH when a step was skipped.", _attempted),
     Rule("policy_loss", "policy loss", "BAD when not finite.", _finite),
-    Rule("value_loss", "value loss", "BAD when not finite.", _finite),
+    Rule("value_loss", "value loss", "BAD when not finite or below 0.", _squared),
     Rule("ratio_max", "largest ratio", "WATCH above 5, BAD above 20.", _at_most(5.0, 20.0, above=0.0)),
     Rule("dead_layers", "dead layers", "WATCH above 0.", _few),
     Rule("exploding_layers", "exploding layers", "BAD above 0.", _none_of),

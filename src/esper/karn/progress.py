@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from esper.karn.figures import is_finite
@@ -49,24 +49,34 @@ class Trend:
 
 
 def trend_of(values: tuple[float, ...]) -> Trend | None:
-    """Compare both ends of a series, each at most half of it; None before there are two values, or with NaN in them."""
+    """Compare both ends of a series, each at most half of it.
+
+    None before there are two values, with NaN in them, and for a change beyond all floats.
+    """
     n = min(_NEWEST, len(values) // 2)
     if not n:
         return None
     if not all(map(is_finite, (*values[-n:], *values[:n]))):
         return None
-    return Trend(fmean(values[-n:]) - fmean(values[:n]), n)
+    change = _mean(values[-n:]) - _mean(values[:n])
+    return Trend(change, n) if is_finite(change) else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(value / len(values) for value in values)  # the sum of huge values would be beyond floats
 
 
 def _pace(group: GroupSnapshot) -> tuple[float, int] | None:
-    """Return the seconds and episodes that the newest batches took; None before that can be told."""
-    batches = group.batches[-_NEWEST - 1 :]
+    """Return the seconds and episodes that the newest batches took, since a resume; None before that can be told."""
+    start, batches = group.started, group.batches[-_NEWEST - 1 :]
+    if start is not None:  # the pause before a resume is nobody's pace
+        batches = tuple(told for told in batches if told.data.episodes_completed > start.data.start_episode)
     if not batches:
         return None
     newest, oldest = batches[-1], batches[0]
     since, before = oldest.event.timestamp, oldest.data.episodes_completed
-    if len(batches) <= _NEWEST and group.started is not None:
-        since, before = group.started.event.timestamp, group.started.data.start_episode
+    if len(batches) <= _NEWEST and start is not None:
+        since, before = start.event.timestamp, start.data.start_episode
     seconds = (newest.event.timestamp - since).total_seconds()
     episodes = newest.data.episodes_completed - before
     return (seconds, episodes) if seconds > 0 and episodes > 0 and is_finite(episodes) else None

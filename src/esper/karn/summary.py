@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esper.karn.absence import figure
-from esper.karn.figures import ABSENT, age, number, real, tidy
-from esper.karn.health import AT_A_GLANCE, Verdict, judge
+from esper.karn.figures import ABSENT, age, cells, columns, number, plural, real, tidy
+from esper.karn.health import Verdict, health, tally, value_of, worst
 from esper.karn.snapshot import GroupSnapshot, History, LifecycleTotals, RunSnapshot, Told
 from esper.leyline.strict_json import JsonValue, plain, strict_json
 
@@ -25,7 +26,7 @@ __all__ = ["evaluation_text", "snapshot_json", "summary"]
 
 WIDTH = 80
 _ENDS = 10
-"""Batches averaged at either end of a run."""
+"""Batches averaged at either end of a run, at most: both ends are never the same."""
 
 
 def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path) -> str:
@@ -91,7 +92,7 @@ def _run(group: GroupSnapshot) -> list[str]:
         told = start.data
         lines.append(
             f"  Task {tidy(told.task, 30)}, seed {told.seed}, "
-            f"{number(told.n_envs)} environments, {len(told.slot_ids)} slots."
+            f"{plural(told.n_envs, 'environment')}, {plural(len(told.slot_ids), 'slot')}."
         )
         if told.world_size > 1:
             lines.append(f"  {len(group.ranks)} of {told.world_size} processes told their start.")
@@ -100,15 +101,19 @@ def _run(group: GroupSnapshot) -> list[str]:
     lines.append(
         f"  {number(batch.data.episodes_completed)} of {number(batch.data.total_episodes)} episodes were played."
     )
-    n = min(_ENDS, len(group.batches))
     figures = {
         "reward": [real(told.data.avg_reward) for told in group.batches],
         "validation accuracy": [real(told.data.avg_accuracy) for told in group.batches],
     }
-    rows = [(name, *map(number, (_mean(v[:n]), _mean(v[-n:]), _best(v)))) for name, v in figures.items()]
-    lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
+    n = min(_ENDS, len(group.batches) // 2)
+    if n:
+        rows = [(name, *map(number, (_mean(v[:n]), _mean(v[-n:]), _best(v)))) for name, v in figures.items()]
+        lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
+    else:
+        lines += _table(("", "the only batch"), [(name, number(v[0])) for name, v in figures.items()])
     if group.resumes or group.earlier_runs:
-        lines.append(f"  Resumed {group.resumes} times ({group.superseded:,} events superseded).")
+        times = "once" if group.resumes == 1 else f"{group.resumes:,} times"
+        lines.append(f"  Resumed {times} ({plural(group.superseded, 'event')} superseded).")
         lines.append(f"  Runs told in this log before: {group.earlier_runs}.")
     return lines
 
@@ -136,21 +141,26 @@ def _seeds(group: GroupSnapshot) -> list[str]:
 
 
 def _health(group: GroupSnapshot) -> list[str]:
-    update = group.update
-    verdicts = judge(None if update is None else update.data)[:AT_A_GLANCE]
+    verdicts = health(group.ppo)
     rows = [(verdict.rule.label, number(verdict.value), *_range(verdict, group.ppo)) for verdict in verdicts]
     lines = _table(("PPO", "newest", "lowest", "highest"), rows)
-    found = ["health", *(f"{verdict.status.value} {verdict.evidence}" for verdict in verdicts)]
-    width = max(map(len, lines))
-    over = f" over the newest {len(group.ppo):,} updates" if group.ppo else ""
+    width = max(map(columns, lines))
+    room = max(WIDTH - width - 3, 12)
+    found = [["health"], *(textwrap.wrap(f"{one.status.value} {one.evidence}", room) for one in verdicts)]
+    status, n = worst(verdicts), len(group.ppo)
+    over = f" over the newest {n:,} updates" if n > 1 else " after one update" if n else ""
     return [
-        f"PPO health{over}",
-        *(tidy(f"{line:<{width}}   {text}", WIDTH) for line, text in zip(lines, found, strict=True)),
+        f"PPO health{over}: {status.value} {status.name} ({tally(verdicts)})",
+        *(
+            f"{cells(beginning, width)}   {part}"
+            for line, parts in zip(lines, found, strict=True)
+            for beginning, part in zip_longest([line], parts, fillvalue="")
+        ),
     ]
 
 
 def _range(verdict: Verdict, updates: History[Told[PPOUpdatePayload]]) -> tuple[str, str]:
-    values = (figure(update.data, verdict.rule.field) for update in updates)
+    values = (value_of(update.data, verdict.rule) for update in updates)
     told = [value for value in values if value is not None]
     if not told:
         return ABSENT, ABSENT
@@ -160,7 +170,7 @@ def _range(verdict: Verdict, updates: History[Told[PPOUpdatePayload]]) -> tuple[
 
 
 def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
-    lines = [f"Telemetry: {snapshot.n_events:,} events"]
+    lines = [f"Telemetry: {plural(snapshot.n_events, 'event')}"]
     if info is None or not info.sinks:
         return lines
     rows = [
@@ -175,6 +185,8 @@ def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
 
 
 def _next(info: RunInfo | None, where: Path) -> list[str]:
+    if where == Path("-"):
+        return ["Log: standard input"]  # it is gone: nothing can be advised
     log = where / "events.jsonl" if where.is_dir() else where
     lines = [f"Log: {log}", "Next:", f"  esper report {where} -o report.html", f"  esper watch {where} --speed 10"]
     return [*lines, f"  esper evaluate {where}"] if info is not None and info.status == "completed" else lines
@@ -183,9 +195,10 @@ def _next(info: RunInfo | None, where: Path) -> list[str]:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Align columns: the first to the left, the others to the right."""
     table = [head, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths = [max(map(columns, column)) for column in zip(*table, strict=True)]
     return [
-        "  " + "   ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]).rstrip() for row in table
+        "  " + "   ".join(cells(text, widths[at], right=at > 0) for at, text in enumerate(row)).rstrip()
+        for row in table
     ]
 
 

@@ -213,7 +213,7 @@ def _parse(text: str) -> Any:
         else:
             value, end = _flat.raw_decode(text)
             data = value.get("data") if value.__class__ is dict else None
-            keys = len(value) + len(data) if data.__class__ is dict else 0
+            keys = len(value) + len(data) if isinstance(data, dict) else 0
         if end != len(text):
             raise WireError("json", f"not JSON: more text after the object, at column {end + 1}")
         # Every key has a colon. When there are more, they stand in texts, or a key came twice and one value is lost.
@@ -235,7 +235,7 @@ def _colons_of_texts(record: Any, text: str) -> int:
     colons = 0
     for name in ("timestamp", "message") if isinstance(record, dict) else ():
         value = record.get(name)
-        if value.__class__ is str and ":" in value and f'"{name}":{encode_basestring_ascii(value)}' in text:
+        if isinstance(value, str) and ":" in value and f'"{name}":{encode_basestring_ascii(value)}' in text:
             colons += value.count(":")
     return colons
 

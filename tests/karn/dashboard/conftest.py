@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -322,6 +323,8 @@ class Story:
             head_blueprint_grad_norm={"norm": 0.05, "mlp": 0.1, "mixer": 0.2, "attention": 0.04},
             inner_epoch=8,
             batch=batch,
+            skipped=False,
+            update_skipped=False,
         )
         # A sick update's maker did not measure these two.
         measured = told.to_dict() | ({} if sick else {"inf_grad_count": 0, "entropy_collapsed": False})
@@ -358,6 +361,16 @@ def retell(**numbers: Any) -> tuple[tuple[TelemetryEvent, ...], datetime]:
     """Return the events of a story, and the moment of the newest; the same story is told but once."""
     story = Story(**numbers)
     return tuple(story.events()), story.now
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _zone() -> Iterator[None]:
+    """Local time is the same everywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture(name="retell")

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable, Coroutine
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from textual.pilot import Pilot
 
-from esper.karn.dashboard import watch
 from esper.karn.dashboard.app import Dashboard, Overview
-from esper.karn.dashboard.feed import LogTail
+from esper.karn.dashboard.feed import LogTail, Taken
 from esper.karn.dashboard.rows import Rows
 from esper.karn.dashboard.screens import Detail, EnvDetail, FilterDialog, Inspector, Reading
-from esper.karn.dashboard.watching import Watching
-from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent, TelemetryEventType
+from esper.karn.dashboard.watching import Filter, Watching
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    EpochCompletedPayload,
+    TelemetryEvent,
+    TelemetryEventType,
+    TrainingStartedPayload,
+)
 
 if TYPE_CHECKING:
     from tests.karn.dashboard.conftest import Story
@@ -199,6 +206,123 @@ def test_a_filter_of_no_numbers_is_refused(app: Dashboard) -> None:
     drive(app, steps)
 
 
+def test_escape_leaves_the_filter_whatever_was_typed(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("f", "down", "enter", "tab", *"all", "escape")
+        assert isinstance(app.screen, Overview)
+        assert app.watching.log.chosen.envs is None
+        assert app.watching.log.chosen.types != Filter().types
+
+    drive(app, steps)
+
+
+def test_one_detail_takes_the_place_of_another(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("u", "u", "r", "r", "u", "r")
+        await settled(pilot)
+        assert "TELEMETRY" in shown(app)
+        await pilot.press("escape")
+        assert isinstance(app.screen, Overview)
+
+    drive(app, steps)
+
+
+def test_arrows_in_the_inspector_also_go_from_an_event_that_the_log_hides(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press("down", "down", "enter")
+        screen = app.screen
+        assert isinstance(screen, Inspector)
+        hidden = screen.record
+        assert hidden not in app.view.log
+        await pilot.press("left")
+        assert screen.record is not hidden
+        await pilot.press("right")
+        assert screen.record is hidden
+
+    drive(app, steps)
+
+
+def test_enter_on_ppo_opens_it_without_looking_for_the_right_row(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("shift+tab", "enter")
+        assert isinstance(app.screen, Detail)
+
+    drive(app, steps)
+
+
+def test_a_page_down_turns_the_page_at_once(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert "KEYS" in shown(app)
+        await pilot.press("pagedown")
+        await pilot.pause()
+        assert "KEYS" not in shown(app)
+        await pilot.press("pageup")
+        await pilot.pause()
+        assert "KEYS" in shown(app)
+
+    drive(app, steps)
+
+
+def test_which_group_is_looked_at_and_how_to_see_another_is_said_when_there_are_several(look: Look) -> None:
+    def told(group_id: str) -> TelemetryEvent:
+        return TelemetryEvent(data=EpochCompletedPayload(0, 0.5, 1.0, 1), group_id=group_id)
+
+    app = Dashboard(look([told("treated"), told("control")], datetime.now(UTC)))
+    app.watching.source = "a/very/long/path/" * 10
+
+    async def steps(pilot: Pilot[None]) -> None:
+        assert "group treated" in shown(app)
+        assert "g Group" in shown(app)
+        await pilot.press("g")
+        await settled(pilot)
+        assert "group control" in shown(app)
+
+    drive(app, steps)
+    alone = Dashboard(look([told("default")], datetime.now(UTC)))
+
+    async def none(pilot: Pilot[None]) -> None:
+        assert "roup" not in shown(alone)
+        await pilot.press("g")
+
+    drive(alone, none)
+
+
+def test_a_run_that_was_resumed_took_what_it_took_since(tell: type[Story], look: Look) -> None:
+    story = tell(n_episodes=8, episodes=8, extra_epochs=0)
+    first, *rest = story.events()
+    assert isinstance(first.data, TrainingStartedPayload)
+    end = next(at for at, event in enumerate(rest) if isinstance(event.data, BatchEpochCompletedPayload)) + 1
+    again = TrainingStartedPayload.from_dict(first.data.to_dict() | {"start_episode": 4})
+    resumed = replace(first, data=again, timestamp=rest[end].timestamp)
+    day = timedelta(days=1)
+    before = [replace(event, timestamp=event.timestamp - day) for event in (first, *rest[:end])]
+    app = Dashboard(look([*before, resumed, *rest[end:]], story.now))
+
+    async def steps(_pilot: Pilot[None]) -> None:
+        assert re.search(r"took \d\.\d s since the resume", shown(app))
+
+    drive(app, steps)
+
+
+def test_nothing_is_promised_of_an_input_that_ended(look: Look) -> None:
+    watching = look([], datetime.now(UTC))
+    app = Dashboard(watching)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        assert "fills itself" in shown(app)
+        watching.ended = True
+        await settled(pilot)
+        assert "fills itself" not in shown(app)
+        assert "ended without a single event" in shown(app)
+
+    app.watching.feed.take = lambda: Taken(ended=watching.ended)  # type: ignore[method-assign]  # a pipe
+    drive(app, steps)
+
+
 def test_pause_holds_the_screen(app: Dashboard) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("space")
@@ -324,26 +448,3 @@ def test_a_resized_terminal_is_filled_again(app: Dashboard) -> None:
         assert "LEARNING" in shown(app)
 
     drive(app, steps)
-
-
-# ── how it is opened ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("speed", [0.0, -1.0, math.nan, math.inf])
-def test_a_speed_that_makes_no_sense_is_refused(speed: float, capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch("run", speed=speed) == 2
-    assert "speed must be" in capsys.readouterr().err
-
-
-def test_without_a_terminal_it_says_what_to_do_instead(capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch("run") == 2
-    assert "esper replay" in capsys.readouterr().err
-
-
-def test_without_textual_it_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "textual", None)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert watch("run") == 2
-    assert "pip install 'esper-telemetry[dashboard]'" in capsys.readouterr().err

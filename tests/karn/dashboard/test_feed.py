@@ -116,13 +116,13 @@ def test_a_log_that_is_replaced_is_read_from_its_beginning(tmp_path: Path, repla
     assert ids(taken.records)[-1] == "0-9"
 
 
-def test_a_run_that_is_removed_stays_on_the_screen_until_another_takes_its_place(tmp_path: Path) -> None:
+def test_a_run_that_is_removed_is_said_to_be_gone_until_another_takes_its_place(tmp_path: Path) -> None:
     log = tmp_path / "events.jsonl"
     log.write_text(lines(0))
     tail = LogTail(tmp_path)
     tail.take()
     log.unlink()
-    assert tail.take() == Taken()
+    assert tail.take() == Taken(problem=f"gone: {tmp_path}")
     (tmp_path / "events-rank0.jsonl").write_text(lines(5))
     taken = tail.take()
     assert (ids(taken.records), taken.restarted) == (["0-5"], True)
@@ -244,3 +244,21 @@ def test_long_silence_is_cut_short(wall: Wall) -> None:
     assert playback.take().records == ()
     wall.pass_(3.1)
     assert ids(playback.take().records) == ["0-100000"]
+
+
+def test_the_clock_of_the_run_stands_still_when_all_of_it_was_played(wall: Wall) -> None:
+    playback = played(wall, 0, 2, speed=10.0)
+    playback.take()
+    wall.pass_(1)
+    assert ids(playback.take().records) == ["0-2"]
+    end = playback.now()
+    wall.pass_(60)
+    assert playback.now() == end == event(2).timestamp
+
+
+def test_a_stream_that_was_closed_is_said_to_have_ended() -> None:
+    tap = Tap(io.BytesIO(lines(0, 1).encode()), "<stdin>")
+    found: list[str] = []
+    while not (taken := tap.take()).ended:
+        found += ids(taken.records)
+    assert found + ids(taken.records) == ["0-0", "0-1"]

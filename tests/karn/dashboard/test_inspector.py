@@ -6,12 +6,19 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from rich.cells import cell_len
 
 from esper.karn.dashboard.inspector import inspect_record
 from esper.leyline.glossary import meanings
 from esper.leyline.payload import is_optional
 from esper.leyline.shapes import Shape, shapes_of
-from esper.leyline.telemetry import EVENT_TYPES, BatchEpochCompletedPayload, PPOUpdatePayload, TelemetryEvent
+from esper.leyline.telemetry import (
+    EVENT_TYPES,
+    BatchEpochCompletedPayload,
+    PPOUpdatePayload,
+    RewardComputedPayload,
+    TelemetryEvent,
+)
 from esper.leyline.testing import events
 from esper.leyline.wire import InvalidRecord
 
@@ -76,6 +83,22 @@ def test_whatever_an_event_holds_can_be_looked_at(event: TelemetryEvent) -> None
         for row in inspect_record(event, width):
             for span, _ in row.spans:
                 assert span.isprintable()
+
+
+def test_moments_and_names_are_shown_as_such_not_as_python() -> None:
+    told = shown(BatchEpochCompletedPayload(4, 0, 0.5, 1.5, 8, 4))
+    assert " 2026-03-01T12:00:00+00:00 " in told
+    assert "BATCH_EPOCH_COMPLETED" in told
+    assert "datetime" not in told
+    assert "<" not in told
+
+
+@pytest.mark.parametrize("letter", ["Q", "字"])
+def test_a_long_value_is_shown_in_full_and_fits_inside_a_container_too(letter: str) -> None:
+    payload = RewardComputedPayload(0, 1.0, "WAIT", 5.0, 0.5, alternatives=[{"action": letter * 300}])
+    told = text(TelemetryEvent(data=payload, timestamp=NOON, message=letter * 200), 60)
+    assert told.count(letter) == 500
+    assert all(cell_len(line) <= 60 for line in told.splitlines() if letter in line)
 
 
 def test_large_containers_say_what_they_leave_out() -> None:

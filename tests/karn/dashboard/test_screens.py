@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,18 +19,20 @@ from textual.binding import Binding
 from esper.karn.dashboard.env_detail import COMPONENTS, env_detail
 from esper.karn.dashboard.env_rows import LARGE, MEDIUM, TINY, EnvRows, chip, env_heading
 from esper.karn.dashboard.help_text import help_rows
-from esper.karn.dashboard.overview import brief, event_heading, learning_rows, ppo_rows, status_line
+from esper.karn.dashboard.overview import EventRows, brief, event_heading, learning_rows, ppo_rows, status_line
 from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
 from esper.karn.dashboard.watching import View, Watching
+from esper.karn.summary import summary
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats
 from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
     CounterfactualMatrixPayload,
     EpochCompletedPayload,
     PPOUpdatePayload,
     RewardComputedPayload,
-    SeedGerminatedPayload,
+    SeedStageChangedPayload,
     TelemetryEvent,
     TelemetryPayload,
 )
@@ -57,7 +62,7 @@ def every_screen(view: View, width: int) -> Iterator[list[Row]]:
         yield [EnvRows().row(env)]
         for slot_id in env.slots:
             for size in (TINY, MEDIUM, LARGE):
-                yield [Row(tuple(chip(env, slot_id, None, size)))]
+                yield [Row(tuple(chip(env, slot_id, size)))]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -87,8 +92,44 @@ def test_learning_is_told_with_best_trend_progress_and_eta(tell: type[Story], lo
     assert f"{batches[-1].avg_reward:+.3f}" in shown
     assert f"best {best.avg_reward:+.3f} (batch {best.batch_idx})" in shown
     assert "80/160 episodes" in shown
-    assert "epoch 13/24" in shown
+    assert "batch 19 complete · next one in epoch 13/24" in shown
     assert "ETA" in shown
+
+
+def test_epochs_stand_with_the_batch_that_they_belong_to(tell: type[Story], look: Callable[..., Watching]) -> None:
+    def heading_of(**story: Any) -> str:
+        return text(learning_rows(look(tell(**story).events(), NOON).view(), 120, 4)[:1])
+
+    assert "batch 1 complete · next one in epoch 5/24" in heading_of(episodes=8, extra_epochs=5)
+    over = heading_of(episodes=8, extra_epochs=0)
+    assert "batch 1 complete" in over
+    assert "epoch" not in over
+    first = heading_of(episodes=0, extra_epochs=5)
+    assert "epoch 5/24" in first
+    assert "batch" not in first
+
+
+def test_facts_that_do_not_fit_are_left_out_whole(look: Callable[..., Watching]) -> None:
+    batches = [BatchEpochCompletedPayload(4 * n, n, 0.5, 1e4 + n, 8000, 4) for n in range(1001, 1005)]
+    for width in (80, 120):
+        for shown in text(learning_rows(seen(look, *batches), width, 4)).splitlines()[1:3]:
+            assert len(shown) <= width
+            assert ("trend" in shown) == ("trend +" in shown)
+            assert "best since batch 1001" in shown
+
+
+def test_events_have_the_local_time_and_the_heading_names_its_zone(
+    look: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "XYZ-3")
+    time.tzset()
+    try:
+        view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1))
+        assert "· XYZ ·" in text(event_heading(view, 120, 1))
+        assert "15:00:00" in text([EventRows().row(view.snapshot.log[0])])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_stale_run_has_no_eta(tell: type[Story], look: Callable[..., Watching]) -> None:
@@ -101,6 +142,38 @@ def test_before_the_first_batch_nothing_is_made_up(look: Callable[..., Watching]
     assert "No batch is complete yet" in shown
     assert "OK" not in shown
     assert "0.000" not in shown
+
+
+def sick_where_it_is_easily_overlooked(update: TelemetryEvent) -> TelemetryEvent:
+    told = update.data.to_dict() | {"policy_loss": math.nan, "ratio_max": 50.0, "exploding_layers": 3}
+    return dataclasses.replace(update, data=PPOUpdatePayload.from_dict(told))
+
+
+@pytest.mark.parametrize("width", [20, 80, 200])
+@pytest.mark.parametrize("height", [2, 8, 30])
+def test_the_headline_is_that_of_all_rules_whatever_fits(
+    tell: type[Story], look: Callable[..., Watching], width: int, height: int
+) -> None:
+    story = [
+        sick_where_it_is_easily_overlooked(event) if isinstance(event.data, PPOUpdatePayload) else event
+        for event in tell(episodes=12).events()
+    ]
+    view = look(story, NOON).view()
+    title, *rows = (text([row]) for row in ppo_rows(view, width, height))
+    assert "✗ BAD  3 BAD, 10 OK" in title
+    assert "✗ BAD  3 BAD, 10 OK" in text(ppo_detail(view, width)[0])
+    assert "✗ BAD (3 BAD, 10 OK)" in summary(view.snapshot, None, Path("run"))
+    assert sum("✗ BAD" in row for row in rows[: height - 1]) == min(3, height - 1)
+    assert ("below" in title) is (height < 14)
+
+
+def test_in_the_detail_of_ppo_heads_and_layers_come_before_the_updates(
+    tell: type[Story], look: Callable[..., Watching]
+) -> None:
+    view = look(tell(episodes=12).events(), NOON).view()
+    left, right = ppo_detail(view, 80)
+    shown = text([*left, *right])
+    assert shown.index("ENTROPY OF EACH HEAD") < shown.index("LAYERS:") < shown.index("UPDATES")
 
 
 def reward(**parts: float) -> RewardComputedPayload:
@@ -153,36 +226,14 @@ def test_alternatives_stand_beside_the_choice(look: Callable[..., Watching]) -> 
     assert "▶ WAIT                0.250" in shown
 
 
-def test_a_slot_is_shown_as_the_newest_epoch_tells_it(look: Callable[..., Watching]) -> None:
-    told = {"stage": "BLENDING", "blueprint_id": "mixer", "alpha": 0.4}
-    view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1, seeds={"r0": told}))
-    assert view.group is not None
-    env = view.group.envs[0]
-    assert text([Row(tuple(chip(env, "r0", told, MEDIUM)))]) == "B mixer .40 "
-    assert text([Row(tuple(chip(env, "r1", {}, MEDIUM)))]).strip() == "·"
-
-
-def test_a_chip_is_as_wide_as_there_is_room(look: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch) -> None:
-    slots = {f"r{n}": {"stage": "HOLDING", "blueprint_id": "mixer", "alpha": 1.0} for n in range(6)}
-    view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1, seeds=slots))
-    rows = EnvRows()
-    rows.slot_ids = tuple(slots)
-    assert view.group is not None
-    for columns, chips in (
-        (80, "H H H H H H"),
-        (120, "H mixer 1   H mixer 1"),
-        (260, "HOLDING    mixer     1    HOLDING"),
-    ):
-        monkeypatch.setattr(EnvRows, "columns", columns)
-        drawn = text([rows.row(view.group.envs[0])])
-        assert chips in drawn
-        assert len(drawn) <= columns
-
-
-def test_where_epochs_tell_no_seeds_the_seed_events_do(look: Callable[..., Watching]) -> None:
-    view = seen(look, SeedGerminatedPayload("r0", 0, "norm", 24))
-    assert view.group is not None
-    assert "·" in text([Row(tuple(chip(view.group.envs[0], "r0", None, LARGE)))])
+def test_a_seeds_stage_history_is_wrapped_not_cut(look: Callable[..., Watching]) -> None:
+    names = [f"STAGE{n}" for n in range(24)]
+    told = [SeedStageChangedPayload("r0", 0, left, entered) for left, entered in pairwise(names)]
+    for width in (40, 80):
+        shown = text(env_detail(seen(look, *told), 0, width)[1])
+        for name in names[1:]:
+            assert name in shown
+        assert max(len(row) for row in shown.splitlines() if "→" in row) <= width
 
 
 def test_every_head_that_was_told_is_shown(look: Callable[..., Watching]) -> None:

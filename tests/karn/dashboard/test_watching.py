@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esper.karn.dashboard.feed import LogTail, Playback, Record
+from esper.karn.dashboard.feed import LogTail, Playback, Record, Taken
 from esper.karn.dashboard.watching import EventLog, Filter, Phase, Watching, env_of
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunStatus
@@ -98,7 +98,8 @@ def test_every_event_is_of_its_environment_or_of_none(tell: type[Story]) -> None
 
 def test_a_view_joins_the_moment_to_what_was_told(tell: type[Story], look: Callable[..., Watching]) -> None:
     story = tell(episodes=8)
-    watching = look(story.events(), NOON)
+    told = [*story.events()]
+    watching = look(told, story.now)
     watching.clock = lambda: story.now + timedelta(seconds=7)
     view = watching.view()
     assert view.silence == pytest.approx(7)
@@ -190,3 +191,44 @@ def test_groups_are_looked_at_in_turn(look: Callable[..., Watching]) -> None:
         seen.append(group.group_id)
         watching.next_group()
     assert seen == ["a", "b", "a"]
+
+
+def test_a_silent_group_is_stale_however_much_another_tells(look: Callable[..., Watching]) -> None:
+    silent = dataclasses.replace(epoch(), group_id="a", timestamp=NOON - timedelta(minutes=5))
+    loud = dataclasses.replace(epoch(), group_id="b", timestamp=NOON)
+    watching = look([silent, loud], NOON)
+    assert (watching.view().phase, watching.view().silence) == (Phase.STALE, 300)
+    watching.next_group()
+    assert (watching.view().phase, watching.view().silence) == (Phase.LIVE, 0)
+
+
+def test_a_clock_that_is_ahead_is_named_and_silence_counts_from_when_the_event_came(
+    look: Callable[..., Watching],
+) -> None:
+    watching = look([dataclasses.replace(epoch(), timestamp=NOON + timedelta(minutes=5))], NOON)
+    view = watching.view()
+    assert (view.phase, view.silence, view.problem) == (Phase.LIVE, 0, "the run's clock is ahead by 5 min 0 s")
+    watching.clock = lambda: NOON + timedelta(seconds=11)
+    assert (watching.view().phase, watching.view().silence) == (Phase.STALE, 11)
+
+
+def test_an_input_that_ended_is_not_waited_for(look: Callable[..., Watching]) -> None:
+    class Closed:
+        def take(self) -> Taken:
+            return Taken(ended=True)
+
+    assert Watching("<stdin>", Closed(), lambda: NOON).view().phase is Phase.WAITING
+    for records in ([], [epoch()]):
+        watching = look(records, NOON)
+        watching.feed = Closed()
+        watching.advance()
+        assert watching.view().phase is Phase.ENDED
+
+
+def test_a_log_of_any_name_may_stand_alone(tmp_path: Path, tell: type[Story]) -> None:
+    log = tmp_path / "night.log"
+    tell(episodes=4).write(log)
+    watching = Watching(str(log), LogTail(log), lambda: NOON, RunDirectory(log))
+    watching.advance()
+    assert watching.problem is None
+    assert watching.view().snapshot.n_events

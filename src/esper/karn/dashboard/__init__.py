@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from esper.karn.dashboard.app import Dashboard
 
 __all__ = ["watch"]
 
 _FASTEST = 1_000_000
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def watch(source: str, *, speed: float | None = None) -> int:
@@ -22,7 +29,8 @@ def watch(source: str, *, speed: float | None = None) -> int:
             above 0, at most 1,000,000.
 
     Returns:
-        The exit status: 0, or 2 with a line on standard error when it cannot be opened.
+        The exit status: 0; 1 after an error of its own; 2 with a line on standard error when it cannot be opened;
+        128 and the number of the signal that ended it.
     """
     if speed is not None and not 0 < speed <= _FASTEST:
         return _refuse(f"speed must be above 0 and at most {_FASTEST:,}, got {speed}")
@@ -40,6 +48,8 @@ def watch(source: str, *, speed: float | None = None) -> int:
     feed: Feed
     directory = None
     if source == "-":
+        if sys.stdin.isatty():
+            return _refuse("- reads events from a pipe, and standard input is the terminal")
         try:
             feed = Tap(_take_stdin(), "<stdin>")
         except OSError:
@@ -47,12 +57,21 @@ def watch(source: str, *, speed: float | None = None) -> int:
     else:
         path = Path(source)
         feed = LogTail(path)
-        directory = RunDirectory(path.parent if path.suffix == ".jsonl" else path)
+        directory = RunDirectory(path.parent if path.suffix == ".jsonl" or path.is_file() else path)
     if speed is not None:
         feed = Playback(feed, speed, _now)
     app = Dashboard(Watching("<stdin>" if source == "-" else source, feed, _now, directory))
-    app.run()
+    asyncio.run(_run(app))
     return app.return_code or 0
+
+
+async def _run(app: Dashboard) -> None:
+    """Run until the user leaves or a signal asks for the end; either way the terminal is left as it was found."""
+    gc.set_threshold(100_000, 10, 10)  # to walk through all the events that are kept, often, took a third of the time
+    loop = asyncio.get_running_loop()
+    for number in _ENDINGS:
+        loop.add_signal_handler(number, app.exit, None, 128 + number)
+    await app.run_async()
 
 
 def _now() -> datetime:

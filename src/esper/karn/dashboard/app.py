@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
+from rich.text import Text
 from textual import on, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -26,8 +28,9 @@ from esper.karn.dashboard.overview import (
 from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Facts, Rows
 from esper.karn.dashboard.run_detail import run_detail
-from esper.karn.dashboard.screens import Detail, EnvDetail, FilterDialog, Inspector, Reading, Shown
+from esper.karn.dashboard.screens import Columns, Detail, EnvDetail, FilterDialog, Inspector, Reading, Shown
 from esper.karn.dashboard.watching import Filter, Watching
+from esper.karn.figures import tidy
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord
 
@@ -67,14 +70,14 @@ class Overview(Shown):
 
 
 class Dashboard(App[None]):
-    """Shows what a feed tells, ten times a second."""
+    """Shows what a feed tells, four times a second."""
 
     CSS_PATH = "dashboard.tcss"
     ENABLE_COMMAND_PALETTE = False
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012 - Textual declares it so
     TITLE = "esper"
-    PERIOD = 0.1
-    """Seconds between two looks at the feed."""
+    PERIOD = 0.25
+    """Seconds between two looks at the feed: half of what may pass until something that was told is seen."""
     SLICE = 0.05
     """Seconds that reading may take before the screen has its turn."""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -82,7 +85,7 @@ class Dashboard(App[None]):
         Binding("u", "ppo", "PPO"),
         Binding("r", "run", "Run"),
         Binding("space", "hold", "Pause"),
-        Binding("g", "group", "Group", show=False),
+        Binding("g", "group", "Group"),
         Binding("d", "dark", "Theme"),
         Binding("s", "shot", "Shot"),
         Binding("q", "quit", "Quit"),
@@ -115,7 +118,9 @@ class Dashboard(App[None]):
 
     def refresh_shown(self) -> None:
         """Show what is to be seen now, on the foremost screen that shows it."""
-        self.view = self.watching.view()
+        before, self.view = self.view, self.watching.view()
+        if len(before.snapshot.groups) != len(self.view.snapshot.groups):
+            self.refresh_bindings()
         for screen in reversed(self.screen_stack):  # empty while the program ends
             if isinstance(screen, Shown):
                 screen.refresh_view(self.view)
@@ -127,7 +132,8 @@ class Dashboard(App[None]):
         if isinstance(chosen.opens, int):
             self.show_over(EnvDetail(chosen.opens))
         elif isinstance(chosen.opens, TelemetryEvent | InvalidRecord):
-            self.push_screen(Inspector(chosen.opens, self.view.log))
+            shown = any(record is chosen.opens for record in self.view.log)
+            self.push_screen(Inspector(chosen.opens, self.view.log if shown else self.watching.log.everything()))
         else:
             self.action_ppo()
 
@@ -138,11 +144,19 @@ class Dashboard(App[None]):
 
     def action_ppo(self) -> None:
         """Open PPO up close."""
-        self.show_over(Detail(ppo_detail))
+        self.show_detail(ppo_detail)
 
     def action_run(self) -> None:
         """Open the run."""
-        self.show_over(Detail(run_detail))
+        self.show_detail(run_detail)
+
+    def show_detail(self, build: Columns) -> None:
+        """Open a detail, in the place of another one that is open."""
+        if type(self.screen) is not Detail:
+            self.show_over(Detail(build))
+        elif self.screen.build is not build:
+            self.switch_screen(Detail(build))
+            self.call_after_refresh(self.refresh_shown)
 
     def action_help(self) -> None:
         """Open the help."""
@@ -162,6 +176,10 @@ class Dashboard(App[None]):
         """Hold the screen still, or let it go on."""
         self.watching.pause()
         self.refresh_shown()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer other groups where there are any."""
+        return len(self.view.snapshot.groups) > 1 if action == "group" else super().check_action(action, parameters)
 
     def action_group(self) -> None:
         """Look at the next arm of an A/B comparison."""
@@ -185,3 +203,8 @@ class Dashboard(App[None]):
     async def action_quit(self) -> None:
         """Leave."""
         self.exit()
+
+    def _fatal_error(self) -> None:
+        """End at once, with a short traceback: Textual's own draws every local, and one of them is the whole run."""
+        told = traceback.format_exc(limit=-6).splitlines()
+        self.panic(Text("\n".join(tidy(row, 200) for row in told)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from esper.karn.absence import figure, supplied
 from esper.karn.dashboard.env_rows import LARGE, chip
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
-from esper.karn.figures import ABSENT, bar, cells, fraction, is_finite, number, plot, signed, tidy, value_text
+from esper.karn.figures import ABSENT, bar, cells, fraction, is_finite, number, plot, scale, signed, tidy, value_text
 from esper.leyline.telemetry import SeedFossilizedPayload
 
 if TYPE_CHECKING:
@@ -62,16 +63,14 @@ def _summary(view: View, env: EnvSnapshot, width: int) -> list[Row]:
         line(
             (f" {'accuracy':<10}", "dim"),
             f"{fraction(epoch.val_accuracy):<8}",
-            (plot(history, min(width - 20, 72))[0], "plot"),
+            (plot(history, max(min(width - 48, 72), 8))[0], "plot"),
+            (f" range {scale(history)}", "dim"),
         ),
         line((f" {'loss':<10}", "dim"), (number(epoch.val_loss), loss_tone)),
     ]
-    seeds = supplied(epoch, "seeds")
     slots = view.group.started.data.slot_ids if view.group is not None and view.group.started is not None else env.slots
-    for slot_id in slots:
-        told = None if not isinstance(seeds, Mapping) else seeds[slot_id] if slot_id in seeds else {}
-        rows.append(line((f" {cells(slot_id, 9)} ", "dim"), *chip(env, slot_id, told, LARGE)))
-    return [*rows, line()]
+    chips = [line((f" {cells(slot_id, 9)} ", "dim"), *chip(env, slot_id, LARGE)) for slot_id in slots]
+    return [*rows, *chips, line()]
 
 
 def _reward(env: EnvSnapshot, width: int) -> list[Row]:
@@ -164,10 +163,9 @@ def _counterfactual(env: EnvSnapshot, width: int) -> list[Row]:
     configs = [(_mask(config), _accuracy(config)) for config in data.configs]
     n = len(data.slot_ids)
     full = next((accuracy for mask, accuracy in configs if mask == (True,) * n), None)
-    slots = [tidy(slot_id, 6) for slot_id in data.slot_ids]
     rows = [
         heading("COUNTERFACTUAL", note, told.event),
-        line((" " + "".join(f"{slot:<7}" for slot in slots) + "accuracy  without them", "dim")),
+        line((" " + "".join(f"{cells(slot_id, 6)} " for slot_id in data.slot_ids) + "accuracy  without them", "dim")),
     ]
     room = max(min(width - 7 * n - 26, 40), 8)
     for mask, accuracy in configs:
@@ -218,7 +216,8 @@ def _seed(slot_id: str, seed: SeedRecord, width: int) -> list[Row]:
         + ("" if (alpha := figure(told.data, "alpha")) is None else f" α{number(alpha, 4)}")
         for told in seed.stages
     )
-    return [Row(tuple(head), opens), Row(((cells(f"       {path}", max(width - 1, 20)), "dim"),), opens)]
+    stages = textwrap.wrap(path, max(width - 9, 20)) or [ABSENT]
+    return [Row(tuple(head), opens), *(line((f"       {part}", "dim"), opens=opens) for part in stages)]
 
 
 def _outcome(seed: SeedRecord) -> list[Span]:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from esper.karn.absence import figure, supplied
 from esper.karn.dashboard.overview import WIDE
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, line
-from esper.karn.figures import ABSENT, cells, fraction, is_finite, number, plot, signed, tidy
+from esper.karn.figures import ABSENT, cells, columns, fraction, is_finite, number, plot, plural, signed, tidy
+from esper.leyline.telemetry import SeedFossilizedPayload
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.watching import View
-    from esper.karn.snapshot import EnvSnapshot
+    from esper.karn.snapshot import EnvSnapshot, SeedRecord
 
 __all__ = ["LARGE", "MEDIUM", "TINY", "EnvRows", "chip", "env_heading"]
 
 LARGE, MEDIUM, TINY = 26, 12, 2
 """Columns of a slot's chip: all of it; the stage by its letter; that letter alone."""
 
-
+_MORE = 4
+"""Columns that say how many chips there is no room for."""
 _UNTOLD: Span = (ABSENT, "dim")
+
+
+_ID = 3
+"""Columns of an environment's number, where none is longer."""
 
 
 class _Column(NamedTuple):
@@ -32,7 +38,7 @@ class _Column(NamedTuple):
 
 
 _COLUMNS = (
-    _Column("env", 3),
+    _Column("env", _ID),
     _Column("epoch", 5, wide=True),
     _Column("acc", 5),
     _Column("accuracy by epoch", 24, wide=True, left=True),
@@ -47,64 +53,80 @@ _COLUMNS = (
 
 def env_heading(view: View, width: int, _height: int) -> list[Row]:
     """Return the column titles of the environments."""
+    env_ids = () if view.group is None else tuple(view.group.envs)
     titles = [
-        column.title.ljust(column.width) if column.left else column.title.rjust(column.width)
-        for column in _COLUMNS
-        if width >= WIDE or not column.wide
+        cells(column.title, column.width, right=not column.left)
+        for column in _columns(_id_width(env_ids), wide=width >= WIDE)
     ]
-    n = 0 if view.group is None else len(view.group.envs)
-    return [
-        line((cells(" ".join(titles) + f" slots  ({n} {'environment' if n == 1 else 'environments'})", width), "title"))
-    ]
+    return [line((cells(" ".join(titles) + f" slots  ({plural(len(env_ids), 'environment')})", width), "title"))]
+
+
+def _columns(id_width: int, *, wide: bool) -> list[_Column]:
+    first, *others = _COLUMNS
+    return [first._replace(width=id_width), *(column for column in others if wide or not column.wide)]
+
+
+def _id_width(env_ids: Iterable[int]) -> int:
+    return min(max((_ID, *(len(str(env_id)) for env_id in env_ids))), 9)
+
+
+def _id_text(env_id: int, width: int) -> str:
+    """Return an environment's number; of one that is too long its end, which tells it from its neighbours."""
+    text = str(env_id)
+    return text if len(text) <= width else "…" + text[1 - width :]
 
 
 class EnvRows(Viewing):
     """The environments, a line each."""
 
     slot_ids: tuple[str, ...] = ()
+    id_width = _ID
 
     def refresh_view(self, view: View) -> None:
         """Show what is to be seen now."""
         if view.group is not None:
             self.slot_ids = () if view.group.started is None else view.group.started.data.slot_ids
+            self.id_width = _id_width(view.group.envs)
         self.show([] if view.group is None else list(view.group.envs.values()))
 
     def row(self, item: object) -> Row:
         """Return what an environment is doing."""
         env: EnvSnapshot = item  # type: ignore[assignment]  # `show` is given these
         wide = self.columns >= WIDE
-        told = {**_learning(env, wide=wide), **_decision(env)}
+        told = {
+            "env": (_id_text(env.env_id, self.id_width), "dim"),
+            **_learning(env, wide=wide),
+            **_decision(env),
+        }
         spans: list[Span] = []
-        for column in _COLUMNS:
-            if wide or not column.wide:
-                text, tone = told[column.title]
-                spans.append((f"{cells(text, column.width, right=not column.left)} ", tone))
-        occupied = None if env.epoch is None else supplied(env.epoch.data, "seeds")
+        for column in _columns(self.id_width, wide=wide):
+            text, tone = told[column.title]
+            spans.append((f"{cells(text, column.width, right=not column.left)} ", tone))
         slot_ids = self.slot_ids or tuple(env.slots)
-        room = self.columns - sum(len(text) for text, _ in spans)
+        room = self.columns - sum(columns(text) for text, _ in spans)
         size = next((size for size in (LARGE, MEDIUM) if size * len(slot_ids) <= room), TINY)
-        for slot_id in slot_ids:
-            slot = None if not isinstance(occupied, Mapping) else occupied[slot_id] if slot_id in occupied else {}
-            spans += chip(env, slot_id, slot, size)
+        fit = len(slot_ids) if size * len(slot_ids) <= room else max((room - _MORE) // size, 0)
+        for slot_id in slot_ids[:fit]:
+            spans += chip(env, slot_id, size)
+        if fit < len(slot_ids):
+            spans.append((f"+{len(slot_ids) - fit}", "dim"))
         return Row(tuple(spans), env.env_id)
 
 
 def _learning(env: EnvSnapshot, *, wide: bool) -> dict[str, Span]:
-    told: dict[str, Span] = {"env": (str(env.env_id), "dim")}
     if env.epoch is None:
-        return told | dict.fromkeys(("epoch", "acc", "accuracy by epoch", "loss"), _UNTOLD)
+        return dict.fromkeys(("epoch", "acc", "accuracy by epoch", "loss"), _UNTOLD)
     epoch = env.epoch.data
     sound = is_finite(epoch.val_loss)
-    told |= {
-        "epoch": (str(epoch.inner_epoch), "plain"),
-        "acc": (fraction(epoch.val_accuracy), "plain"),
+    return {
+        "epoch": (number(epoch.inner_epoch, 5), "plain"),
+        "acc": (fraction(epoch.val_accuracy, 5), "plain"),
         "accuracy by epoch": (
             plot([past.data.val_accuracy for past in env.epochs[-24:]], 24)[0] if wide else "",
             "plot",
         ),
         "loss": (("" if sound else "✗ ") + number(epoch.val_loss, 6), "plain" if sound else "bad"),
     }
-    return told
 
 
 def _decision(env: EnvSnapshot) -> dict[str, Span]:
@@ -128,8 +150,8 @@ def _decision(env: EnvSnapshot) -> dict[str, Span]:
         "reward": (signed(total, 6), "plain" if sound else "bad"),
         "value": (signed(value, 6), "plain"),
         "action": (tidy(action if slot is None else f"{action} {slot}"), "plain"),
-        "conf": (fraction(confidence), "plain"),
-        "entropy": (fraction(entropy), "plain"),
+        "conf": (fraction(confidence, 5), "plain"),
+        "entropy": (fraction(entropy, 7), "plain"),
     }
 
 
@@ -139,42 +161,68 @@ _STAGE_TONES: dict[str, Tone] = {
     "BLENDING": "watch",
     "HOLDING": "accent",
     "FOSSILIZED": "ok",
+    "PRUNED": "dim",
+    "EMBARGOED": "dim",
 }
 
 
-def chip(env: EnvSnapshot, slot_id: str, told: object, size: int) -> list[Span]:
-    """Return one slot: stage, blueprint and alpha.
+def chip(env: EnvSnapshot, slot_id: str, size: int) -> list[Span]:
+    """Return one slot: stage, blueprint and alpha; ``·`` when it is told to be empty, ``—`` when nothing is told.
 
     Args:
         env: whose slot it is.
         slot_id: the slot.
-        told: what the newest epoch says of it, ``{}`` for an empty slot, None where epochs do not tell of seeds: then
-            the slot's newest seed event is taken.
         size: `LARGE`, `MEDIUM` or `TINY`.
     """
-    stage: object = None
-    blueprint: object = None
-    alpha: object = None
-    if isinstance(told, Mapping):
-        stage, blueprint, alpha = (told[key] if key in told else None for key in ("stage", "blueprint_id", "alpha"))
-    elif slot_id in env.slots:
-        seed = env.slots[slot_id].seed
-        blueprint = seed.blueprint_id
-        if seed.stage is not None:
-            stage, alpha = seed.stage.data.to_stage, figure(seed.stage.data, "alpha")
-    if stage is None:
+    told = _occupant(env, slot_id)
+    if told is None:
+        return [(cells(ABSENT, size), "dim")]
+    stage, blueprint, alpha = (told[key] if key in told else None for key in ("stage", "blueprint_id", "alpha"))
+    if not told or stage == "DORMANT":
         return [(cells("·", size), "dim")]
-    name, kind = tidy(str(stage)), ABSENT if blueprint is None else tidy(str(blueprint))
+    name, kind = (ABSENT if fact is None else tidy(str(fact)) for fact in (stage, blueprint))
     weight = _weight(alpha) if isinstance(alpha, int | float) else ABSENT
     tone: Tone = _STAGE_TONES[name] if name in _STAGE_TONES else "plain"
     letter = name[:1] or "?"
     if size == TINY:
-        return [(f"{letter} ", tone)]
+        return [(cells(letter, TINY), tone)]
     if size == LARGE:
         return [(cells(name, 10), tone), (f" {cells(kind, 9)} {weight:<4} ", "plain")]
-    return [(letter, tone), (f" {cells(kind, 5)} {weight:<4}", "plain")]
+    return [(cells(letter, 1), tone), (f" {cells(kind, 5)} {weight:<4}", "plain")]
+
+
+def _occupant(env: EnvSnapshot, slot_id: str) -> Mapping[str, object] | None:
+    """Return what the newest epoch tells of a slot, ``{}`` when empty; where epochs do not, what the seed's events do.
+
+    None when neither does: events of an earlier episode tell nothing of this one.
+    """
+    seeds = None if env.epoch is None else supplied(env.epoch.data, "seeds")
+    if isinstance(seeds, Mapping):
+        told = seeds[slot_id] if slot_id in seeds else {}
+        return told if isinstance(told, Mapping) else None
+    if slot_id not in env.slots:
+        return None
+    seed = env.slots[slot_id].seed
+    newest = seed.outcome or seed.stage or seed.germinated
+    if newest is None or (env.epoch is not None and newest.episodes < env.epoch.episodes):
+        return None
+    alpha = figure(newest.data, "alpha") if "alpha" in newest.data.supplied else None
+    return {"stage": _stage(seed), "blueprint_id": seed.blueprint_id, "alpha": alpha}
+
+
+def _stage(seed: SeedRecord) -> str:
+    """Return the stage that a seed's events leave it in."""
+    stage = "GERMINATED" if seed.stage is None else seed.stage.data.to_stage
+    if seed.outcome is None or stage in {"EMBARGOED", "DORMANT"}:
+        return stage
+    return "FOSSILIZED" if isinstance(seed.outcome.data, SeedFossilizedPayload) else "PRUNED"
 
 
 def _weight(alpha: float) -> str:
-    """Return alpha in three letters: ``.40``, ``1``."""
-    return (f"{alpha:.2f}".removeprefix("0") if 0 <= alpha < 1 else number(alpha, 3))[:3]
+    """Return alpha in three letters: ``.40``; ``<1`` where two decimals would say 1, ``>1`` for what cannot be."""
+    if alpha in (0, 1) or number(alpha) == "NaN":
+        return number(alpha, 3)
+    if not 0 < alpha < 1:
+        return "<0" if alpha < 0 else ">1"
+    text = f"{alpha:.2f}".removeprefix("0")
+    return "<1" if text == "1.00" else ">0" if text == ".00" else text

@@ -42,6 +42,8 @@ class Taken:
     """Whether the log ends within a line, which its writer may still be at."""
     problem: str | None = None
     """Why the log cannot be read just now."""
+    ended: bool = False
+    """Whether this was the last: the stream was closed."""
 
 
 class Feed(Protocol):
@@ -126,8 +128,8 @@ class LogTail:
                 self._shards = {}
                 self._pending = []
                 self._look(found)
-        except FileNotFoundError:
-            return Taken()  # not there yet, or about to be replaced
+        except FileNotFoundError:  # not there yet, or about to be replaced
+            return Taken(problem=f"gone: {self._source}" if self._shards else None)
         except OSError as error:
             return Taken(problem=f"{error.strerror or error}: {self._source}")
         shards = self._shards.values()
@@ -162,7 +164,8 @@ class Tap:
     def __init__(self, stream: IO[bytes], name: str) -> None:
         self._records: queue.Queue[Record] = queue.Queue(maxsize=10_000)
         self._name = name
-        threading.Thread(target=self._read, args=(stream,), daemon=True, name="esper-watch-tap").start()
+        self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True, name="esper-watch-tap")
+        self._thread.start()
 
     def _read(self, stream: IO[bytes]) -> None:
         for record in read_events(stream):
@@ -171,12 +174,14 @@ class Tap:
     def take(self) -> Taken:
         """Return what is new, without waiting."""
         records: list[Record] = []
+        closed = not self._thread.is_alive()  # asked first: what it read last is in the queue by then
         while len(records) < 500:  # noqa: PLR2004 - a slice, as for files
             try:
                 records.append(self._records.get_nowait())
             except queue.Empty:
                 break
-        return Taken(tuple(records), more=not self._records.empty())
+        more = not self._records.empty()
+        return Taken(tuple(records), more=more, ended=closed and not more)
 
 
 class Playback:
@@ -196,6 +201,8 @@ class Playback:
         self._buffer: deque[Record] = deque()
         self._begun: tuple[datetime, datetime] | None = None
         """A moment of the wall clock and the moment of the run that is played at it."""
+        self._played: datetime | None = None
+        """The newest moment of the run that was played; where nothing is left to be played, its clock stands there."""
         self._paused = False
 
     def now(self) -> datetime:
@@ -203,7 +210,9 @@ class Playback:
         if self._begun is None:
             return self._wall()
         wall, run = self._begun
-        return run if self._paused else run + (self._wall() - wall) * self.speed
+        if not self._paused:
+            run += (self._wall() - wall) * self.speed
+        return run if self._buffer or self._played is None else min(run, self._played)
 
     def pause(self, paused: bool) -> None:
         """Stop or start the run's clock."""
@@ -216,12 +225,21 @@ class Playback:
         taken = self._feed.take() if len(self._buffer) < self._AHEAD else Taken(more=True)
         if taken.restarted:
             self._buffer.clear()
-            self._begun = None
+            self._begun = self._played = None
+        if self._begun is not None and not self._buffer:
+            self._begun = self._wall(), self.now()
         self._buffer.extend(taken.records)
         records = []
         while self._buffer and self._comes_due(self._buffer[0]):
-            records.append(self._buffer.popleft())
-        return replace(taken, records=tuple(records), more=taken.more and len(self._buffer) < self._AHEAD)
+            records.append(record := self._buffer.popleft())
+            if isinstance(record, TelemetryEvent):
+                self._played = record.timestamp if self._played is None else max(self._played, record.timestamp)
+        return replace(
+            taken,
+            records=tuple(records),
+            more=taken.more and len(self._buffer) < self._AHEAD,
+            ended=taken.ended and not self._buffer,
+        )
 
     def _comes_due(self, record: Record) -> bool:
         if isinstance(record, InvalidRecord):

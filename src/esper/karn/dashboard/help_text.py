@@ -27,17 +27,23 @@ _KEYS = (
 )
 _SIGNS = (
     ("—", "was not supplied; never shown as 0"),
+    ("#####", "a number of which no digits fit"),
+    ("…", "text that had to be cut; Enter or z shows more"),
     ("×", "in a plot: a value that is not finite;  ·  no value"),
-    (
-        "G T B H F",
-        "a slot's seed is germinated, training, blending, holding, fossilized; · empty. Then blueprint, alpha",
-    ),
-    ("D I W E C", "an event's severity: debug, info, warning, error, critical"),
+    ("G T B H F", "a slot's seed is germinated, training, blending, holding, fossilized. Then blueprint and alpha"),
+    ("P E", "the slot's seed was pruned and is gone;  E  and the slot rests"),
+    ("· —", "the slot is told to be empty;  —  nothing is told of it;  +3  slots that there is no room for"),
+    ("<1 >0", "alpha is nearly 1, or nearly 0;  >1 and <0  cannot be"),
+    ("3 updates ago:", "was BAD or WATCH when it was last supplied, and stays so until it is supplied again"),
+    ("D I W E C", "an event's severity: debug, info, warning, error, critical; times are of the zone in the heading"),
     (
         "● LIVE",
         "events come;  ◌ WAITING  none came yet;  ■ FINISHED  all planned episodes are done, or run.json says so",
     ),
-    ("▲ STALE", "silent for more than 10 s and thrice the time of a batch;  ■ INTERRUPTED, ✗ FAILED  by run.json"),
+    (
+        "▲ STALE",
+        "silent for more than 10 s, thrice the time of a batch;  ■ INTERRUPTED, ✗ FAILED  by run.json;  ■ INPUT ENDED",
+    ),
     ("ETA", "by the pace of the newest ten batches;  trend  mean of the newest ten batches less the first ten"),
 )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from esper.karn.absence import supplied
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
-from esper.karn.figures import ABSENT, tidy, value_text
+from esper.karn.figures import ABSENT, columns, plural, tidy, value_text
 from esper.leyline.glossary import meanings
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import TelemetryEvent
@@ -55,12 +55,12 @@ def _field_rows(owner: type, name: str, value: object, told: bool, width: int) -
     measure = "; ".join(part for part in (unit, meaning.range) if part)
     label: Span = (f" {name:<{_NAME}} ", "accent")
     if told and isinstance(value, Mapping | list | tuple):
-        items = f"{len(value):,} {'item' if len(value) == 1 else 'items'}" if value else "empty"
+        items = plural(len(value), "item") if value else "empty"
         yield line(label, items, (f"  {measure}", "dim"))
         yield from _item_rows(value, width, 1)
     else:
         lines = _fold(value_text(value) if told else f"{ABSENT} not supplied", width - _NAME - 3)
-        if len(lines[-1]) + len(measure) > width - _NAME - 5:
+        if columns(lines[-1]) + len(measure) > width - _NAME - 5:
             lines.append("")
         tone: Tone = "plain" if told else "unknown"
         for number, text in enumerate(lines, 1):
@@ -79,17 +79,26 @@ def _item_rows(value: _Container, width: int, depth: int) -> Iterator[Row]:
             return
         name = tidy(key) if isinstance(key, str) else f"[{key}]"
         text = value_text(item)
-        if isinstance(item, Mapping | list | tuple) and item and depth < _DEEPEST and len(text) > width - _NAME - 8:
+        if isinstance(item, Mapping | list | tuple) and item and depth < _DEEPEST and columns(text) > width - _NAME - 8:
             yield line(f"{indent}{name}")
             yield from _item_rows(item, width, depth + 1)
         else:
-            yield line(f"{indent}{name:<{max(_NAME - 4 * depth, 8)}}  {text}")
+            first, *rest = _fold(text, width - _NAME - 3)
+            room = max(_NAME - 4 * depth, 8)
+            yield line(f"{indent}{name}{' ' * (room - columns(name))}  {first}")
+            yield from (line(f"{indent}{' ' * room}  {more}") for more in rest)
 
 
 def _fold(text: str, width: int) -> list[str]:
     """Break text at a width, letter by letter: a value is shown as it is."""
-    width = max(width, 20)
-    return [text[start : start + width] for start in range(0, len(text), width)] or [""]
+    width, lines = max(width, 20), [""]
+    if text.isascii():
+        return [text[start : start + width] for start in range(0, len(text), width)] or lines
+    for letter in text:
+        if columns(lines[-1]) + columns(letter) > width:
+            lines.append("")
+        lines[-1] += letter
+    return lines
 
 
 def _inspect_invalid(record: InvalidRecord, width: int) -> list[Row]:

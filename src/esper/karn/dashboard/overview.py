@@ -13,15 +13,18 @@ from esper.karn.figures import (
     age,
     bar,
     cells,
+    columns,
     fraction,
     is_finite,
     number,
     plot,
+    plural,
+    scale,
     signed,
     tidy,
     value_text,
 )
-from esper.karn.health import AT_A_GLANCE, Status, Verdict, judge, worst
+from esper.karn.health import Status, Verdict, gravest_first, health, tally, value_of, worst
 from esper.karn.progress import best_of, eta_seconds, trend_of
 from esper.leyline.telemetry import TelemetryEvent
 
@@ -40,12 +43,16 @@ STATUS_TONES: dict[Status, Tone] = {
     Status.WATCH: "watch",
     Status.BAD: "bad",
 }
+_SCALED = 95
+"""Columns of the verdicts from which what their plots span stands beside them."""
 _FACTS_BESIDE = 24
 _FACTS_IN_LINE = 38
+_PLOT_AT_LEAST = 8
 _PHASE_TONES: dict[Phase, Tone] = {
     Phase.WAITING: "dim",
     Phase.LIVE: "ok",
     Phase.STALE: "bad",
+    Phase.ENDED: "watch",
     Phase.FINISHED: "accent",
     Phase.INTERRUPTED: "watch",
     Phase.FAILED: "bad",
@@ -62,13 +69,13 @@ def status_line(view: View, width: int, _height: int) -> list[Row]:
     if group is not None and group.started is not None:
         started = group.started.data
         parts += [tidy(started.task), f"seed {started.seed}", f"{started.host_params:,} parameters"]
-    if len(view.snapshot.groups) > 1 and group is not None:
-        parts.append(f"group {tidy(group.group_id)}")
     state: list[Span] = []
+    if len(view.snapshot.groups) > 1 and group is not None:
+        state.append((f" group {tidy(group.group_id, 16)} ", "accent"))
     if view.problem is not None:
         state.append((f" ✗ {tidy(view.problem, 60)} ", "bad"))
     if view.invalid:
-        state.append((f" ✗ {view.invalid:,} invalid lines ", "bad"))
+        state.append((f" ✗ {plural(view.invalid, 'invalid line')} ", "bad"))
     if view.torn and view.phase is not Phase.LIVE:
         state.append((" ! last line incomplete ", "watch"))
     if view.paused:
@@ -78,7 +85,7 @@ def status_line(view: View, width: int, _height: int) -> list[Row]:
     state.append((f" {view.phase.value} ", _PHASE_TONES[view.phase]))
     if view.silence is not None:
         state.append((f"{age(view.silence)} ago ", "plain"))
-    room = max(width - sum(len(text) for text, _ in state) - 7, 0)
+    room = max(width - sum(columns(text) for text, _ in state) - 7, 0)
     return [line((" esper ", "title"), cells(" " + " · ".join(parts), room), *state)]
 
 
@@ -108,6 +115,8 @@ def learning_rows(view: View, width: int, height: int) -> list[Row]:
 
 
 def _before_the_first_batch(view: View, width: int) -> list[Row]:
+    if view.phase is Phase.ENDED and not view.snapshot.n_events:
+        return [line(f" {tidy(view.source)} ended without a single event.")]
     if view.phase is Phase.WAITING:
         return [
             line(f" Waiting for the first event of {tidy(view.source, max(width - 33, 10))}."),
@@ -117,18 +126,25 @@ def _before_the_first_batch(view: View, width: int) -> list[Row]:
 
 
 def _run_note(group: GroupSnapshot | None) -> str:
+    """Return which batch is complete, and how far the one after it is."""
     if group is None:
         return ""
-    parts = [] if group.batch is None else [f"batch {group.batch.data.batch_idx}"]
-    epochs = [env.epoch.data.inner_epoch for env in group.envs.values() if env.epoch is not None]
+    done = 0 if group.batch is None else group.batch.data.episodes_completed
+    parts = [] if group.batch is None else [f"batch {number(group.batch.data.batch_idx)} complete"]
+    epochs = [
+        env.epoch.data.inner_epoch
+        for env in group.envs.values()
+        if env.epoch is not None and env.epoch.episodes >= done
+    ]
     if epochs:
         low, high = min(epochs), max(epochs)
         of = "" if group.started is None else f"/{group.started.data.max_epochs}"
-        parts.append(f"epoch {low if low == high else f'{low}–{high}'}{of}")
+        which = "" if group.batch is None else "next one in "
+        parts.append(f"{which}epoch {low if low == high else f'{low}–{high}'}{of}")
     if group.resumes:
         parts.append(f"resumed {group.resumes}×")
     if group.earlier_runs:
-        parts.append(f"{group.earlier_runs} earlier runs in this log")
+        parts.append(f"{plural(group.earlier_runs, 'earlier run')} in this log")
     return " · ".join(parts)
 
 
@@ -147,15 +163,20 @@ def _series(
         f"{of} {text(best.value)} (batch {batches[best.index]})" if best else "best —",
         f"trend {signed(trend.change)}" if trend else "trend —",
         note,
+        f"range {scale(values)}",
     ]
     newest = values[-1]
     head: tuple[Span, ...] = (
         (f" {label:<9}", "dim"),
         (f"{text(newest):>7} ", "accent" if is_finite(newest) else "bad"),
     )
-    # Where there is height, the facts stand under each other beside the plot; else after one another.
-    beside = facts if height > 1 else ["  ".join(facts[:2])]
-    room = max(width - 20 - (_FACTS_BESIDE if height > 1 else _FACTS_IN_LINE), 8)
+    # Where there is height, the facts stand under each other beside the plot; else as many as fit after one another.
+    beside = [fact for fact in facts if fact]
+    if height == 1:
+        two = "  ".join(facts[:2])
+        beside = [two if len(two) <= width - 20 - _PLOT_AT_LEAST else facts[0]]
+    widest = max(_FACTS_BESIDE if height > 1 else _FACTS_IN_LINE, *map(len, beside))
+    room = max(width - 20 - widest, _PLOT_AT_LEAST)
     stretched = [value for value in values for _ in range(max(room // len(values), 1))]
     indent: tuple[Span, ...] = ((" " * 18, "plain"),)
     return [
@@ -178,44 +199,50 @@ def _progress(view: View, group: GroupSnapshot, width: int) -> Row:
         facts += _took(group)
     else:
         seconds = eta_seconds(group, view.now)
-        facts += f"  ETA {ABSENT if seconds is None or view.phase is Phase.STALE else age(seconds)}"
+        facts += f"  ETA {ABSENT if seconds is None or view.phase is not Phase.LIVE else age(seconds)}"
     return line((" progress  ", "dim"), (bar(share, max(width - 14 - len(facts), 4)), "plot"), f"  {facts}")
 
 
 def _took(group: GroupSnapshot) -> str:
     if group.started is None or group.batch is None:
         return ""
-    return f"  took {age((group.batch.event.timestamp - group.started.event.timestamp).total_seconds())}"
+    since = " since the resume" if group.started.data.start_episode else ""
+    return f"  took {age((group.batch.event.timestamp - group.started.event.timestamp).total_seconds())}{since}"
 
 
 # ── PPO ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def ppo_rows(view: View, width: int, height: int) -> list[Row]:
-    """Return the verdicts of the first rules, as many as there is room for, each with its newest values."""
+    """Return the verdicts of all rules, each with its newest values; where not all fit, the gravest are above."""
     group = view.group
     newest = None if group is None else group.update
-    verdicts = judge(None if newest is None else newest.data)[: max(AT_A_GLANCE, height - 1)]
-    tally = [f"{sum(v.status is status for v in verdicts)} {status.name}" for status in reversed(Status)]
-    note = ", ".join(text for text in tally if not text.startswith("0 "))
+    verdicts = health(() if group is None else group.ppo)
+    room = max(height - 1, 1)
     batch = None if newest is None else figure(newest.data, "batch")
     updated = "" if batch is None else f"  batch {number(batch)}"
+    below = f"  {len(verdicts) - room} rules below" if room < len(verdicts) else ""
     status = worst(verdicts)
     title = line(
-        (" PPO ", "title"), (f" {status.value} {status.name} ", STATUS_TONES[status]), (f" {note}{updated}", "dim")
+        (" PPO ", "title"),
+        (f" {status.value} {status.name} ", STATUS_TONES[status]),
+        (f" {tally(verdicts)}{updated}{below}", "dim"),
+        opens="ppo",
     )
-    spark = max(min((width - 50) // 2, 40), 8)
-    return [title, *(_verdict(view, verdict, spark) for verdict in verdicts)]
+    scaled = width >= _SCALED
+    spark = max(min((width - (69 if scaled else 62)) // 2, 40), 8)
+    return [title, *(_verdict(view, verdict, spark, scaled=scaled) for verdict in gravest_first(verdicts, room))]
 
 
-def _verdict(view: View, verdict: Verdict, spark: int) -> Row:
+def _verdict(view: View, verdict: Verdict, spark: int, *, scaled: bool) -> Row:
     history = [] if view.group is None else view.group.ppo[-spark:]
-    drawn = plot([figure(told.data, verdict.rule.field) for told in history], spark)[0]
+    values = [value_of(told.data, verdict.rule) for told in history]
     tone = STATUS_TONES[verdict.status]
     return line(
         (f" {verdict.status.value} {verdict.status.name:<8}", tone),
-        f"{verdict.rule.label:<15}{number(verdict.value, 9):>9} ",
-        (drawn, "plot"),
+        f"{verdict.rule.label:<16}{number(verdict.value, 9):>9} ",
+        (plot(values, spark)[0], "plot"),
+        (f" {scale(values):<22}" if scaled else "", "dim"),
         (f" {verdict.evidence}", "dim" if verdict.status is Status.OK else "plain"),
         opens="ppo",
     )
@@ -225,8 +252,9 @@ def _verdict(view: View, verdict: Verdict, spark: int) -> Row:
 
 
 def event_heading(view: View, _width: int, _height: int) -> list[Row]:
-    """Return how many events there were and which of them are shown."""
-    return [heading("EVENTS", f"{view.snapshot.n_events:,} told · {view.filter} · f to choose")]
+    """Return how many events there were, which of them are shown, and the zone of their times."""
+    zone = f"{view.now.astimezone():%Z}"
+    return [heading("EVENTS", f"{view.snapshot.n_events:,} told · {zone} · {view.filter} · f to choose")]
 
 
 _SEVERITY_TONES: dict[str, Tone] = {
@@ -259,7 +287,7 @@ class EventRows(Viewing):
             )
         kind = record.event_type.name.lower().removeprefix("seed_").removesuffix("_completed").removesuffix("_computed")
         return line(
-            (f" {record.timestamp:%H:%M:%S} ", "dim"),
+            (f" {record.timestamp.astimezone():%H:%M:%S} ", "dim"),
             (f" {record.severity[:1].upper()} ", _SEVERITY_TONES[record.severity]),
             (f" {cells(kind.replace('_', ' '), 15)} ", "dim"),
             tidy(record.message, 400) if record.message else brief(record),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import figure, supplied
 from esper.karn.dashboard.overview import STATUS_TONES
 from esper.karn.dashboard.rows import Row, Tone, heading, line
-from esper.karn.figures import ABSENT, bar, cells, is_finite, number, plot, tidy
-from esper.karn.health import judge, worst
+from esper.karn.figures import ABSENT, bar, cells, is_finite, number, plot, scale, tidy
+from esper.karn.health import gravest_first, health, judge, tally, value_of, worst
 from esper.leyline.telemetry import PPOUpdatePayload
 
 if TYPE_CHECKING:
@@ -22,45 +23,54 @@ __all__ = ["ppo_detail"]
 _FIELDS = tuple(field.name for field in dataclasses.fields(PPOUpdatePayload))
 _ENTROPIES = tuple(name for name in _FIELDS if name.startswith("head_") and name.endswith("_entropy"))
 _GRAD_NORMS = tuple(name for name in _FIELDS if name.startswith("head_") and name.endswith("_grad_norm"))
+_ABOVE = 7
+"""Rules that the smallest screen shows without scrolling."""
 _UPDATES = 200
 """Updates listed."""
 
 
 def ppo_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
-    """Return the verdicts and the updates, the heads and the layers."""
+    """Return the verdicts; the heads, the layers and, as there may be many, the updates last."""
     group = view.group
     if group is None or group.update is None:
         return [heading("PPO", "no update was told yet"), *_verdicts(view, width)], []
     update = group.update.data
     return (
-        [
-            heading("PPO RULES", "before all: what is not finite is BAD", group.update.event),
-            *_verdicts(view, width),
-            line(),
-            *_updates(group),
-        ],
+        _verdicts(view, width),
         [
             *_mappings("ENTROPY OF EACH HEAD", _ENTROPIES, update, width, "nats"),
             *_mappings("GRADIENT NORM OF EACH HEAD", _GRAD_NORMS, update, width, ""),
             *_mappings("LAYERS: GRADIENT / WEIGHT NORM", ("layer_gradient_health",), update, width, ""),
+            *_updates(group),
         ],
     )
 
 
 def _verdicts(view: View, width: int) -> list[Row]:
-    rows = []
-    spark = max(min(width - 64, 40), 8)
-    history = [] if view.group is None else view.group.ppo[-spark:]
-    for verdict in judge(None if view.group is None or view.group.update is None else view.group.update.data):
-        drawn = plot([figure(told.data, verdict.rule.field) for told in history], spark)[0]
+    updates = () if view.group is None else view.group.ppo
+    verdicts = health(updates)
+    status, room = worst(verdicts), max(min(width - 72, 40), 8)
+    opens = None if not updates else updates[-1].event
+    rows = [
+        line(
+            (" PPO RULES ", "title"),
+            (f" {status.value} {status.name} ", STATUS_TONES[status]),
+            (f" {tally(verdicts)}  not finite is BAD", "dim"),
+            opens=opens,
+        )
+    ]
+    for verdict in gravest_first(verdicts, _ABOVE):
+        values = [value_of(told.data, verdict.rule) for told in updates[-room:]]
+        told = f"{verdict.rule.text} Drawn: {scale(values)}."
+        rule = told if scale(values) and len(told) <= width - 13 else verdict.rule.text
         rows += [
             line(
                 (f" {verdict.status.value} {verdict.status.name:<8}", STATUS_TONES[verdict.status]),
-                f"{verdict.rule.label:<17}{number(verdict.value, 9):>9} ",
-                (drawn, "plot"),
+                f"{verdict.rule.label:<16}{number(verdict.value, 9):>9} ",
+                (plot(values, room)[0], "plot"),
                 f" {verdict.evidence}",
             ),
-            line((f"            {verdict.rule.text}", "dim")),
+            *(line((f"            {text}", "dim")) for text in textwrap.wrap(rule, max(width - 13, 20))),
         ]
     return rows
 
@@ -114,7 +124,7 @@ def _updates(group: GroupSnapshot) -> list[Row]:
                 f" {number(figure(update, 'batch')):>6} ",
                 (f"{status.value} {status.name:<8}", STATUS_TONES[status]),
                 text,
-                (f"  {tidy(told.event.message, 60)}", "dim"),
+                (f"  {tidy(told.event.message)}", "dim"),
                 opens=told.event,
             )
         )

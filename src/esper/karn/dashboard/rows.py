@@ -1,6 +1,6 @@
 """The one widget that everything is drawn with: lines of toned text, of which only those that changed are redrawn.
 
-Stock tables cost most of a core at sixty-four environments and ten frames a second; this costs a fraction.
+Stock tables cost most of a core at sixty-four environments; this costs a fraction.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     def render_line(self, y: int) -> Strip:
         """Draw one line of the screen."""
         y += self.scroll_offset.y
-        width = self.size.width
+        width = self.columns
         if not self._styles:
             self._styles = {tone: self.get_component_rich_style(f"rows--{tone}") for tone in _TONES}
             self._ground = self.rich_style
@@ -147,13 +147,13 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             row = self._drawn[y] = self.row(self._items[y])
         if y == self.cursor and self.has_focus:
             segments = [Segment(text, self._styles[tone] + self._cursor) for text, tone in row.spans]
-            return Strip(segments).adjust_cell_length(width, self._ground + self._cursor)
+            return _fitted(segments, width, self._ground + self._cursor)
         # Neighbours of one tone are drawn together: the compositor's cost is by the piece.
         segments = [
             Segment("".join(text for text, _ in spans), self._styles[tone])
             for tone, spans in groupby(row.spans, key=itemgetter(1))
         ]
-        return Strip(segments).adjust_cell_length(width, self._ground)
+        return _fitted(segments, width, self._ground)
 
     def notify_style_update(self) -> None:
         """Redraw in the colours of a new theme."""
@@ -183,8 +183,11 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             self.scroll_to(y=self.cursor if self.cursor < top else self.cursor - height + 1, animate=False)
 
     def action_page(self, direction: int) -> None:
-        """Move the cursor by as many rows as are visible."""
-        self.action_move(direction * max(self.size.height - 1, 1))
+        """Go by as many rows as are visible, with the cursor where it is on the screen."""
+        by = direction * max(self.size.height - 1, 1)
+        top = self.scroll_offset.y + by
+        self.action_move(by)
+        self.scroll_to(y=top, animate=False)
 
     def action_choose(self) -> None:
         """Open what the cursor stands on, or else what the section around it is about."""
@@ -202,6 +205,14 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             self.action_move(y - self.cursor)
             if event.chain > 1:
                 self.action_choose()
+
+
+def _fitted(segments: list[Segment], width: int, ground: Style) -> Strip:
+    """Make a line as wide as the screen; one that has to be cut says so."""
+    strip = Strip(segments)
+    if strip.cell_length > width > 0:
+        strip = Strip([*strip.crop(0, width - 1), Segment("…", segments[-1].style)])
+    return strip.adjust_cell_length(width, ground)
 
 
 class Viewing(Rows):

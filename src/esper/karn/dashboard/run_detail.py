@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied
 from esper.karn.dashboard.rows import Row, heading, line
-from esper.karn.figures import ABSENT, age, bar, cells, number, tidy, value_text
+from esper.karn.figures import ABSENT, age, bar, cells, number, plural, tidy, value_text
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.watching import View
@@ -30,10 +30,10 @@ def run_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
 def _starts(group: GroupSnapshot) -> list[Row]:
     rows = [heading("RUN", "Enter opens a start or a batch in full")]
     for rank, told in group.ranks.items():
-        rows.append(line((f" rank {rank:<4} ", "dim"), tidy(told.event.message, 200), opens=told.event))
+        rows.append(line((f" rank {rank:<4} ", "dim"), tidy(told.event.message), opens=told.event))
     if group.batch is not None:
         batch = group.batch
-        rows.append(line((" newest    ", "dim"), tidy(batch.event.message, 200) or "batch", opens=batch.event))
+        rows.append(line((" newest    ", "dim"), tidy(batch.event.message) or "batch", opens=batch.event))
     facts = {
         "resumes": group.resumes,
         "events taken back": group.superseded,
@@ -101,7 +101,8 @@ def _estimate(told: Estimate) -> str:
 
 
 def _delivery(view: View) -> list[Row]:
-    rows = [heading("TELEMETRY", f"{view.snapshot.n_events:,} events read, {view.invalid:,} invalid lines")]
+    read, invalid = plural(view.snapshot.n_events, "event"), plural(view.invalid, "invalid line")
+    rows = [heading("TELEMETRY", f"{read} read, {invalid}")]
     if view.info is not None:
         rows.append(
             line((f" {'sink':<12}{'emitted':>10}{'delivered':>10}{'rejected':>9}{'dropped':>9}{'queued':>8}", "dim"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, get_args
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, get_args
 
 from textual import on
 from textual.app import ComposeResult
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from esper.karn.dashboard.feed import Record
     from esper.karn.dashboard.watching import View
 
-__all__ = ["Detail", "EnvDetail", "FilterDialog", "Inspector", "Reading", "Shown"]
+__all__ = ["Columns", "Detail", "EnvDetail", "FilterDialog", "Inspector", "Reading", "Shown"]
+
+Columns: TypeAlias = "Callable[[View, int], tuple[list[Row], list[Row]]]"
+"""Makes both columns of a detail from the view and the room for each."""
 
 
 class Shown(Screen[None]):
@@ -41,9 +44,9 @@ class Shown(Screen[None]):
 class Detail(Shown):
     """Two lists side by side where there is room, else one below the other."""
 
-    def __init__(self, build: Callable[[View, int], tuple[list[Row], list[Row]]]) -> None:
+    def __init__(self, build: Columns) -> None:
         super().__init__()
-        self._columns = build
+        self.build = build
 
     def compose(self) -> ComposeResult:
         """Make the widgets."""
@@ -54,11 +57,11 @@ class Detail(Shown):
         yield Footer(compact=True, show_command_palette=False)
 
     def _left(self, view: View, width: int, _height: int) -> list[Row]:
-        left, right = self._columns(view, width)
+        left, right = self.build(view, width)
         return left if self.size.width >= WIDE else [*left, Row(), *right]
 
     def _right(self, view: View, width: int, _height: int) -> list[Row]:
-        return self._columns(view, width)[1] if self.size.width >= WIDE else []
+        return self.build(view, width)[1] if self.size.width >= WIDE else []
 
 
 class EnvDetail(Detail):
@@ -141,7 +144,7 @@ class FilterDialog(ModalScreen[Filter]):
     """Chooses which events the log shows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,f", "accept", "Done"),
+        Binding("escape,f", "leave", "Done"),
         Binding("space", "choose", "Choose"),
         Binding("a", "all", "All"),
         Binding("tab", "app.focus_next", "Environments"),
@@ -161,6 +164,7 @@ class FilterDialog(ModalScreen[Filter]):
                 yield Input(
                     "" if envs is None else ",".join(map(str, sorted(envs))),
                     placeholder="all, or numbers: 0,3",
+                    max_length=1000,
                     compact=True,
                 )
         yield Footer(compact=True, show_command_palette=False)
@@ -206,10 +210,19 @@ class FilterDialog(ModalScreen[Filter]):
         self.dismiss(Filter(get_args(Severity)[0], None, frozenset(TelemetryEventType)))
 
     @on(Input.Submitted)
-    def action_accept(self) -> None:
-        """Filter as chosen."""
-        numbers = self.query_one(Input).value.replace(",", " ").split()
-        if all(number.isdecimal() for number in numbers):
-            self.dismiss(replace(self._chosen, envs=frozenset(map(int, numbers)) or None))
-        else:
+    def accept(self) -> None:
+        """Filter as chosen, or say what is wrong with it."""
+        envs = self._envs()
+        if envs is None:
             self.notify("Environments: numbers, with commas between them", severity="error", markup=False)
+        else:
+            self.dismiss(replace(self._chosen, envs=envs or None))
+
+    def action_leave(self) -> None:
+        """Filter as chosen; by the environments of before where what was typed names none."""
+        envs = self._envs()
+        self.dismiss(self._chosen if envs is None else replace(self._chosen, envs=envs or None))
+
+    def _envs(self) -> frozenset[int] | None:
+        numbers = self.query_one(Input).value.replace(",", " ").split()
+        return frozenset(map(int, numbers)) if all(number.isdecimal() for number in numbers) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from heapq import merge
 from itertools import count
@@ -13,6 +13,7 @@ from typing import get_args
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.dashboard.feed import Clock, Feed, Playback, Record
+from esper.karn.figures import age
 from esper.karn.progress import stale_after
 from esper.karn.snapshot import GroupSnapshot, RunSnapshot
 from esper.leyline.event_types import Severity, TelemetryEventType
@@ -38,6 +39,8 @@ ROUTINE = frozenset(
 )
 """What environments tell at nearly every step; the log hides it at first, and says so."""
 _URGENT: frozenset[Severity] = frozenset({"warning", "error", "critical"})
+_SKEW = timedelta(seconds=2)
+"""Of two clocks, that is not worth a word."""
 _SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
@@ -107,6 +110,10 @@ class EventLog:
         if self.chosen.lets_through(record):
             self._shown.append(record)
 
+    def everything(self) -> tuple[Record, ...]:
+        """Return all that is kept, newest first, whatever the filter."""
+        return tuple(record for _, record in merge(*self._kept.values(), key=lambda pair: pair[0]))[::-1]
+
     def newest_first(self) -> Iterator[Record]:
         """Return what the filter lets through."""
         return reversed(self._shown)
@@ -118,6 +125,7 @@ class Phase(Enum):
     WAITING = "◌ WAITING"
     LIVE = "● LIVE"
     STALE = "▲ STALE"
+    ENDED = "■ INPUT ENDED"
     FINISHED = "■ FINISHED"
     INTERRUPTED = "■ INTERRUPTED"
     FAILED = "✗ FAILED"
@@ -136,6 +144,9 @@ class View:
 
     source: str
     now: datetime
+    heard: datetime | None
+    """When the newest event of the group looked at was told, by its own clock unless that is ahead of ours: then when
+    it came. None before there is one."""
     snapshot: RunSnapshot
     group: GroupSnapshot | None
     """The arm looked at; None before the first event."""
@@ -150,15 +161,16 @@ class View:
     """Why the log or run.json cannot be read."""
     info: RunInfo | None
     """What run.json says; None without one."""
+    ended: bool
+    """Whether nothing can come any more: the stream was closed."""
     paused: bool
     speed: float | None
     """How fast it is played back; None when it is not."""
 
     @property
     def silence(self) -> float | None:
-        """Seconds since the newest event was told; None before there is one."""
-        newest = self.snapshot.log.newest
-        return None if newest is None else max((self.now - newest.timestamp).total_seconds(), 0.0)
+        """Seconds since the group's newest event was told; None before there is one."""
+        return None if self.heard is None else max((self.now - self.heard).total_seconds(), 0.0)
 
     @property
     def phase(self) -> Phase:
@@ -166,10 +178,12 @@ class View:
         if self.info is not None and self.info.status in _ENDINGS and self.speed is None:
             return _ENDINGS[self.info.status]
         if self.silence is None:
-            return Phase.WAITING
+            return Phase.ENDED if self.ended else Phase.WAITING
         batch = self.group.batch if self.group is not None else None
         if batch is not None and batch.data.episodes_completed >= batch.data.total_episodes:
             return Phase.FINISHED
+        if self.ended:
+            return Phase.ENDED
         return Phase.STALE if self.silence > stale_after(self.group) else Phase.LIVE
 
 
@@ -189,7 +203,10 @@ class Watching:
     invalid: int = 0
     torn: bool = False
     problem: str | None = None
+    ended: bool = False
     info: RunInfo | None = None
+    _newest: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    """When the newest event of each group was told, by its own clock, and when it came, by ours."""
     _held: datetime | None = None
     """The moment at which everything was paused."""
     _info_seen: tuple[int, int] | None = None
@@ -205,12 +222,15 @@ class Watching:
             chosen, self.log = self.log.chosen, EventLog()
             self.log.choose(chosen)
             self.invalid = 0
-        self.torn = taken.torn
+            self._newest = {}
+        self.torn, self.ended = taken.torn, taken.ended
         self.problem = taken.problem or self._read_info()
+        now = self.now
         for record in taken.records:
             self.log.add(record)
             if isinstance(record, TelemetryEvent):
                 self.aggregator.process(record)
+                self._newest[record.group_id] = record.timestamp, now
             else:
                 self.invalid += 1
         return taken.more
@@ -224,8 +244,8 @@ class Watching:
             if self._info_seen != (status.st_ino, status.st_mtime_ns):
                 self._info_seen, self._info_problem = (status.st_ino, status.st_mtime_ns), None
                 self.info = self.directory.read_info()
-        except FileNotFoundError:
-            self.info = None
+        except (FileNotFoundError, NotADirectoryError):  # a log may stand alone
+            self.info = self._info_seen = self._info_problem = None
         except (RunInfoError, OSError) as error:
             self._info_problem = str(error)
         return self._info_problem
@@ -255,17 +275,21 @@ class Watching:
         snapshot = self.aggregator.snapshot()
         groups = snapshot.groups
         group = next((g for g in groups.values() if g.group_id == self.group_id), next(iter(groups.values()), None))
+        told, came = (None, None) if group is None else self._newest[group.group_id]
+        ahead = None if told is None or came is None or told - came <= _SKEW else (told - came).total_seconds()
         return View(
             source=self.source,
             now=self.now,
+            heard=told if ahead is None else came,
             snapshot=snapshot,
             group=group,
             log=tuple(self.log.newest_first()),
             filter=self.log.chosen,
             invalid=self.invalid,
             torn=self.torn,
-            problem=self.problem,
+            problem=self.problem or (None if ahead is None else f"the run's clock is ahead by {age(round(ahead))}"),
             info=self.info,
+            ended=self.ended,
             paused=self._held is not None,
             speed=self.feed.speed if isinstance(self.feed, Playback) else None,
         )
