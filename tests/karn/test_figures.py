@@ -15,6 +15,7 @@ from esper.karn.figures import (
     cells,
     columns,
     fraction,
+    mean,
     number,
     plot,
     plural,
@@ -175,3 +176,11 @@ def test_a_long_series_is_condensed_and_a_nan_is_not_averaged_away() -> None:
 
 def test_cells_cut_and_pad() -> None:
     assert (cells("ab", 4), cells("ab", 4, right=True), cells("abcdef", 4)) == ("ab  ", "  ab", "abc…")
+
+
+def test_a_mean_is_finite_when_all_values_are_and_not_when_one_is_not() -> None:
+    assert mean([]) is None
+    assert mean([1.0, 2]) == 1.5
+    assert mean([1.7e308, 1.7e308]) == pytest.approx(1.7e308)
+    assert mean([1.0, math.inf, 10**400]) == math.inf
+    assert str(mean([math.inf, -math.inf])) == "nan"

@@ -18,6 +18,7 @@ __all__ = [
     "columns",
     "fraction",
     "is_finite",
+    "mean",
     "number",
     "plot",
     "plural",
@@ -100,6 +101,13 @@ def number(value: float | None, width: int = 12) -> str:
 
 def _first_that_fits(texts: Iterable[str], width: int) -> str:
     return next((text for text in texts if len(text) <= width), "#" * width)
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean, which is finite when all values are and not when one is not; None when there is none."""
+    if not all(map(is_finite, values)):
+        return sum(map(real, values)) / len(values)
+    return math.fsum(value / len(values) for value in values) if values else None  # their sum may be beyond floats
 
 
 def plural(count: int, thing: str) -> str:
@@ -215,10 +223,4 @@ def scale(values: Sequence[float | None]) -> str:
 
 def _means(values: Sequence[float | None], width: int) -> list[float | None]:
     edges = [round(index * len(values) / width) for index in range(width + 1)]
-    return [_mean([value for value in values[start:stop] if value is not None]) for start, stop in pairwise(edges)]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    if not all(map(is_finite, values)):
-        return math.nan  # what cannot be drawn is not averaged away
-    return math.fsum(value / len(values) for value in values) if values else None
+    return [mean([value for value in values[start:stop] if value is not None]) for start, stop in pairwise(edges)]

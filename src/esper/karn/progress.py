@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from esper.karn.figures import is_finite
+from esper.karn.figures import is_finite, mean
 
 if TYPE_CHECKING:
     from esper.karn.snapshot import GroupSnapshot
@@ -54,16 +53,10 @@ def trend_of(values: tuple[float, ...]) -> Trend | None:
     None before there are two values, with NaN in them, and for a change beyond all floats.
     """
     n = min(_NEWEST, len(values) // 2)
-    if not n:
+    newest, oldest = mean(values[len(values) - n :]), mean(values[:n])
+    if newest is None or oldest is None or not is_finite(newest - oldest):
         return None
-    if not all(map(is_finite, (*values[-n:], *values[:n]))):
-        return None
-    change = _mean(values[-n:]) - _mean(values[:n])
-    return Trend(change, n) if is_finite(change) else None
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(value / len(values) for value in values)  # the sum of huge values would be beyond floats
+    return Trend(newest - oldest, n)
 
 
 def _pace(group: GroupSnapshot) -> tuple[float, int] | None:

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esper.karn.figures import ABSENT, age, cells, columns, number, plural, real, tidy
+from esper.karn.figures import ABSENT, age, cells, columns, mean, number, plural, real, tidy
 from esper.karn.health import Verdict, health, tally, value_of, worst
 from esper.karn.snapshot import GroupSnapshot, History, LifecycleTotals, RunSnapshot, Told
 from esper.leyline.strict_json import JsonValue, plain, strict_json
@@ -107,7 +107,7 @@ def _run(group: GroupSnapshot) -> list[str]:
     }
     n = min(_ENDS, len(group.batches) // 2)
     if n:
-        rows = [(name, *map(number, (_mean(v[:n]), _mean(v[-n:]), _best(v)))) for name, v in figures.items()]
+        rows = [(name, *map(number, (mean(v[:n]), mean(v[-n:]), _best(v)))) for name, v in figures.items()]
         lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
     else:
         lines += _table(("", "the only batch"), [(name, number(v[0])) for name, v in figures.items()])
@@ -116,10 +116,6 @@ def _run(group: GroupSnapshot) -> list[str]:
         lines.append(f"  Resumed {times} ({plural(group.superseded, 'event')} superseded).")
         lines.append(f"  Runs told in this log before: {group.earlier_runs}.")
     return lines
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _best(values: Sequence[float]) -> float | None:

@@ -10,9 +10,9 @@ from operator import itemgetter
 from typing import Any, get_args
 
 from esper.leyline.errors import FieldProblem, PayloadError
-from esper.leyline.event_types import Severity, TelemetryEventType
-from esper.leyline.payload import Payload, unfrozen_twin
-from esper.leyline.reading import examine, refusal
+from esper.leyline.event_types import Severity
+from esper.leyline.payload import Payload, define, unfrozen_twin
+from esper.leyline.reading import examine, plain_test, refusal
 from esper.leyline.shapes import Shape, is_unicode, shorten
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
 
@@ -62,71 +62,6 @@ def event_from_dict(mapping: object) -> TelemetryEvent:
     return _event(mapping, wire=False)
 
 
-_fields = itemgetter(
-    "event_type",
-    "event_id",
-    "timestamp",
-    "seed_id",
-    "slot_id",
-    "epoch",
-    "group_id",
-    "data",
-    "message",
-    "severity",
-)
-_Unfrozen = unfrozen_twin(TelemetryEvent)
-_TYPES: dict[str, tuple[TelemetryEventType, type[Payload]]] = {
-    event_type.name: (event_type, cls) for cls, event_type in EVENT_TYPES.items()
-}
-
-
-def event_from_json(record: dict[str, Any]) -> TelemetryEvent:
-    """Make an event of a parsed line of the present ``schema_version``.
-
-    Raises:
-        PayloadError: as `event_from_dict`.
-    """
-    try:
-        kind, event_id, time, seed_id, slot_id, epoch, group_id, data, message, severity = _fields(record)
-        timestamp = datetime.fromisoformat(time)
-        if (
-            len(record) == len(ENVELOPE) + 1
-            and event_id.__class__ is str
-            and event_id.isascii()
-            and timestamp.tzinfo is UTC
-            and time.isascii()
-            and (seed_id is None or (seed_id.__class__ is str and seed_id.isascii()))
-            and (slot_id is None or (slot_id.__class__ is str and slot_id.isascii()))
-            and (epoch is None or epoch.__class__ is int)
-            and group_id.__class__ is str
-            and group_id.isascii()
-            and message.__class__ is str
-            and (message.isascii() or is_unicode(message))
-            and severity in SEVERITIES
-        ):
-            event_type, cls = _TYPES[kind]
-            event: Any = _Unfrozen()
-            event.event_id = event_id
-            event.event_type = event_type
-            event.timestamp = timestamp
-            event.seed_id = seed_id
-            event.slot_id = slot_id
-            event.epoch = epoch
-            event.group_id = group_id
-            event.data = cls._codec.from_json.read(data)
-            event.message = message
-            event.severity = severity
-            event.__class__ = TelemetryEvent
-            made: TelemetryEvent = event
-            return made
-    except PayloadError:
-        raise
-    except (KeyError, TypeError, ValueError):
-        pass
-    # Something in the envelope is out of the ordinary; the careful way tells what.
-    return _event({key: value for key, value in record.items() if key != "schema_version"}, wire=True)
-
-
 def _event(mapping: object, *, wire: bool) -> TelemetryEvent:
     # The payload is checked by its own codec, once its class is known.
     envelope = {**mapping, "data": None} if isinstance(mapping, Mapping) and "data" in mapping else mapping
@@ -171,3 +106,48 @@ _MEANINGS: dict[str, Callable[[str], Any]] = {
     "severity": {severity: severity for severity in SEVERITIES}.get,
 }
 """What the text of a field stands for; None for text that stands for nothing."""
+
+
+def _compile_event_from_json() -> Callable[[dict[str, Any]], TelemetryEvent]:
+    """Compile the fast way for a line of the usual envelope; whatever is out of the ordinary goes the careful way."""
+    tests = [f"({plain_test(name, shape)})" for name, shape in ENVELOPE.items() if shape.kind != "any"]
+    tests += [
+        f"len(record) == {len(ENVELOPE) + 1}",
+        "timestamp.isascii()",
+        "time.tzinfo is UTC",
+        "severity in SEVERITIES",
+    ]
+    made = {"event_type": "TYPES[event_type]", "timestamp": "time", "data": "read(data)"}
+    lines = [
+        "def event_from_json(record):",
+        " try:",
+        f"  {', '.join(ENVELOPE)} = fetch(record)",
+        "  time = fromisoformat(timestamp)",
+        f"  if {' and '.join(tests)}:",
+        "   read = PAYLOADS[event_type]._codec.from_json.read",
+        "   self = UNFROZEN()",
+        *(f"   self.{name} = {made.get(name, name)}" for name in ENVELOPE),
+        "   self.__class__ = FROZEN",
+        "   return self",
+        " except PayloadError: raise",
+        " except (KeyError, TypeError, ValueError): pass",
+        " return carefully({key: value for key, value in record.items() if key != 'schema_version'}, wire=True)",
+    ]
+    namespace = {
+        "fetch": itemgetter(*ENVELOPE),
+        "fromisoformat": datetime.fromisoformat,
+        "is_unicode": is_unicode,
+        "UTC": UTC,
+        "SEVERITIES": SEVERITIES,
+        "PAYLOADS": PAYLOADS,
+        "TYPES": {event_type.name: event_type for event_type in EVENT_TYPES.values()},
+        "UNFROZEN": unfrozen_twin(TelemetryEvent),
+        "FROZEN": TelemetryEvent,
+        "PayloadError": PayloadError,
+        "carefully": _event,
+    }
+    return define("event_from_json", lines, namespace, "TelemetryEvent.from_json")
+
+
+event_from_json = _compile_event_from_json()
+"""Make an event of a parsed line of the present ``schema_version``; raises as `event_from_dict` does."""

@@ -18,7 +18,7 @@ from esper.leyline.frozen import FrozenDict, frozen_dict, frozen_list
 from esper.leyline.payload import Payload, define, is_optional, unfrozen_twin
 from esper.leyline.shapes import DEEPEST, DICT_KEY, FLOAT_KEY, Shape, brief, check, is_unicode, shapes_of, shorten
 
-__all__ = ["Reader", "Surprise", "examine", "refusal", "surprise"]
+__all__ = ["Reader", "Surprise", "examine", "plain_test", "refusal", "surprise"]
 
 Plan: TypeAlias = Callable[[dict[Any, Any]], Any]
 
@@ -180,28 +180,26 @@ def refusal(
 
 def _store(name: str, shape: Shape, *, wire: bool) -> list[str]:
     """Return the statements that test and store one value."""
-    test = _is_plain(name, shape)
-    if shape.nullable:
-        test = f"{test} or {name} is None" if test else f"{name} is None"
-    lines = [f"  if {test or False}: self.{name} = {name}"]
+    lines = [f"  if {plain_test(name, shape) or False}: self.{name} = {name}"]
     if shape.item is not None:
         lines += _store_container(name, shape, shape.item, wire=wire)
     return [*lines, f"  else: self.{name} = check(shape_{name}, {name}, {name!r}, surprise, {wire})"]
 
 
-def _is_plain(name: str, shape: Shape) -> str:
-    """Return the test that a value may be stored without a second look; empty when there is none."""
-    return {
+def plain_test(name: str, shape: Shape) -> str:
+    """Return the source of the test that a value may be stored without a second look; empty when there is none."""
+    test = {
         "float": f"{name}.__class__ is float or {name}.__class__ is int",
         "int": f"{name}.__class__ is int",
         "bool": f"{name} is True or {name} is False",
         "str": f"{name}.__class__ is str and ({name}.isascii() or is_unicode({name}))",
     }.get(shape.kind, "")
+    return " or ".join(filter(None, (test, f"{name} is None" * shape.nullable)))
 
 
 def _store_container(name: str, shape: Shape, item: Shape, *, wire: bool) -> list[str]:
     """Return the branch for a container of the usual class: a look at each item, and a frozen copy."""
-    is_plain = _is_plain("item", item)
+    is_plain = plain_test("item", item)
     is_dict_of_any = item.kind == "dict" and item.item is not None and item.item.kind == "any"
     carefully = f"self.{name} = check(shape_{name}, {name}, {name!r}, surprise, {wire})"
     if shape.kind == "dict":

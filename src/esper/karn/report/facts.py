@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from esper.karn.absence import supplied
-from esper.karn.figures import real
+from esper.karn.figures import mean, real
 from esper.karn.report.figure import Arm, Section, Table, number, plain
 from esper.karn.report.growth import how_it_ended
 from esper.karn.report.log import INVALID_KEPT, NOTABLE_KEPT, RunLog
@@ -140,11 +140,11 @@ def _measures(arm: Arm) -> dict[str, float | None]:
     ended = [how_it_ended(seed) for seed in seeds]
     rewards, accuracies = [real(data.avg_reward) for data in batches], [real(data.avg_accuracy) for data in batches]
     return {
-        "avg_reward, first tenth": _mean(_tenth(rewards, first=True)),
-        "avg_reward, last tenth": _mean(_tenth(rewards)),
+        "avg_reward, first tenth": mean(_tenth(rewards, first=True)),
+        "avg_reward, last tenth": mean(_tenth(rewards)),
         "avg_reward, best batch": _most(rewards),
-        "avg_accuracy, first tenth": _mean(_tenth(accuracies, first=True)),
-        "avg_accuracy, last tenth": _mean(_tenth(accuracies)),
+        "avg_accuracy, first tenth": mean(_tenth(accuracies, first=True)),
+        "avg_accuracy, last tenth": mean(_tenth(accuracies)),
         "avg_accuracy, best batch": _most(accuracies),
         "seeds germinated": sum(1 for seed in seeds if seed.germinated is not None),
         "seeds fossilized": ended.count("fossilized"),
@@ -170,18 +170,13 @@ def _tenth(values: Sequence[float], *, first: bool = False) -> Sequence[float]:
     return values[:n] if first else values[-n:]
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    """Return the mean, which is not finite when a value is not."""
-    return sum(values) / len(values) if values else None
-
-
 def _most(values: Sequence[float]) -> float | None:
     return max((value for value in values if math.isfinite(value)), default=None)
 
 
 def _of_updates(updates: Sequence[PPOUpdatePayload], name: str) -> float | None:
     values = [value for update in updates if (value := told(update, name)) is not None]
-    return _mean(_tenth(values))
+    return mean(_tenth(values))
 
 
 # ── comparison ─────────────────────────────────────────────────────────────────────────────────────────────────
