@@ -30,7 +30,7 @@ EPOCH = 12
 """… and so does the middle of an episode."""
 
 
-class Told:
+class Entry:
     """A feed that has everything at once."""
 
     def __init__(self, events: list[TelemetryEvent]) -> None:
@@ -61,7 +61,7 @@ def main() -> None:
 async def draw(name: str, events: list[TelemetryEvent]) -> str:
     """Return the screen as SVG, a moment after the newest of the events."""
     moment = events[-1].timestamp + timedelta(seconds=0.2)
-    app = Dashboard(Watching(name, Told(events), lambda: moment))
+    app = Dashboard(Watching(name, Entry(events), lambda: moment))
     async with app.run_test(size=SIZE) as pilot:
         while not app.view.log:
             await pilot.pause(0.1)

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
-from esper.leyline.glossary import field_table, meanings
+from esper.leyline.field_docs import field_table, meanings
 from esper.simic.training.config import TrainingConfig
 
 if TYPE_CHECKING:

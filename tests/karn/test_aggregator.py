@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from esper.karn import aggregator as module
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.snapshot import GroupSnapshot, History, LifecycleTotals, RunSnapshot, Told
+from esper.karn.snapshot import Entry, GroupSnapshot, History, LifecycleTotals, RunSnapshot
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     EpochCompletedPayload,
@@ -276,7 +276,7 @@ def test_seeds_and_their_stages_are_bounded_and_keep_the_newest() -> None:
     assert [told.data for told in slot.seed.stages] == stages[module.STAGES_KEPT :]
 
 
-def rewards_of(aggregator: TelemetryAggregator) -> History[Told[RewardComputedPayload]]:
+def rewards_of(aggregator: TelemetryAggregator) -> History[Entry[RewardComputedPayload]]:
     return aggregator.snapshot().groups["default"].envs[0].rewards
 
 
@@ -306,7 +306,7 @@ def test_every_view_of_a_history_reads_for_ever_like_the_list_that_it_was_taken_
         aggregator = TelemetryAggregator()
         aggregator.process(TelemetryEvent(data=started()))
         told: list[tuple[TelemetryEvent, int]] = []
-        looked: list[tuple[History[Told[RewardComputedPayload]], list[tuple[TelemetryEvent, int]]]] = []
+        looked: list[tuple[History[Entry[RewardComputedPayload]], list[tuple[TelemetryEvent, int]]]] = []
         episodes = 0
         for step in steps:
             if step == "look":
@@ -334,7 +334,7 @@ def test_every_view_of_a_history_reads_for_ever_like_the_list_that_it_was_taken_
 def test_a_history_reads_like_the_tuple_it_stands_for(length: int, first: int, second: int) -> None:
     events = [TelemetryEvent(data=reward(value_estimate=float(n))) for n in range(length)]
     snapshot = fold(events)
-    rewards = tuple(Told(event.data, event, 0) for event in events)
+    rewards = tuple(Entry(event.data, event, 0) for event in events)
     pairs: tuple[tuple[Sequence[object], tuple[object, ...]], ...] = (
         (snapshot.groups["default"].envs[0].rewards, rewards),
         (snapshot.log, tuple(events)),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.snapshot import GroupSnapshot, LifecycleTotals, RunSnapshot, Told
+from esper.karn.snapshot import Entry, GroupSnapshot, LifecycleTotals, RunSnapshot
 from esper.leyline.strict_json import strict_json
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
@@ -188,12 +188,12 @@ class Naive:
         return slots
 
 
-def pairs(history: Sequence[Told[Any]]) -> list[tuple[TelemetryEvent, int]]:
+def pairs(history: Sequence[Entry[Any]]) -> list[tuple[TelemetryEvent, int]]:
     assert all(told.data is told.event.data for told in history)
     return [(told.event, told.episodes) for told in history]
 
 
-def event_of(told: Told[Any] | None) -> TelemetryEvent | None:
+def event_of(told: Entry[Any] | None) -> TelemetryEvent | None:
     return None if told is None else told.event
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.snapshot import History, RunSnapshot, Told
+from esper.karn.snapshot import Entry, History, RunSnapshot
 from esper.leyline.telemetry import EVENT_TYPES, AnalyticsSnapshotPayload, TelemetryEvent, TelemetryPayload
 
 PAYLOADS = tuple(EVENT_TYPES)
@@ -47,7 +47,7 @@ def base_of(cls: type[TelemetryPayload]) -> dict[str, Any]:
 
 def shown(value: object) -> Iterator[TelemetryPayload]:
     """Every payload in a snapshot, the event log and the events' own references left aside."""
-    if isinstance(value, Told):
+    if isinstance(value, Entry):
         yield value.data
     elif isinstance(value, Mapping):
         for part in value.values():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esper.karn.health import RULES, Rule, Status, Verdict, gravest_first, health, judge, tally, worst
-from esper.karn.snapshot import Told
+from esper.karn.snapshot import Entry
 from esper.leyline.telemetry import PPOUpdatePayload, TelemetryEvent
 from esper.leyline.testing import payloads
 
@@ -67,7 +67,7 @@ def test_the_gravest_verdicts_are_above_however_little_room_there_is() -> None:
 def run_of(*updates: dict[str, Any]) -> dict[str, Verdict]:
     """The health of a run of these updates, by field."""
     told = [PPOUpdatePayload(**update) for update in updates]
-    found = health([Told(update, TelemetryEvent(data=update), 0) for update in told])
+    found = health([Entry(update, TelemetryEvent(data=update), 0) for update in told])
     return {verdict.rule.field: verdict for verdict in found}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.figures import number
+from esper.karn.formatting import number
 from esper.karn.summary import snapshot_json, summary
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats
 from esper.leyline.telemetry import (

@@ -10,7 +10,7 @@ import pytest
 from esper.leyline import TelemetryEvent, TelemetryPayload
 from esper.leyline.shapes import Shape, shapes_of
 
-Told: TypeAlias = dict[str, Any]
+Entry: TypeAlias = dict[str, Any]
 
 
 def _example(shape: Shape) -> Any:
@@ -27,24 +27,24 @@ def cls(request: pytest.FixtureRequest) -> type[TelemetryPayload]:
 
 
 @pytest.fixture
-def everything(cls: type[TelemetryPayload]) -> Told:
+def everything(cls: type[TelemetryPayload]) -> Entry:
     """Arguments for every field."""
     return {name: _example(shape) for name, shape in shapes_of(cls).items()}
 
 
 @pytest.fixture
-def required(cls: type[TelemetryPayload], everything: Told) -> Told:
+def required(cls: type[TelemetryPayload], everything: Entry) -> Entry:
     """Arguments for the required fields."""
     return {f.name: everything[f.name] for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
 
 
 @pytest.fixture
-def full(cls: type[TelemetryPayload], everything: Told) -> TelemetryPayload:
+def full(cls: type[TelemetryPayload], everything: Entry) -> TelemetryPayload:
     return cls(**everything)
 
 
 @pytest.fixture
-def bare(cls: type[TelemetryPayload], required: Told) -> TelemetryPayload:
+def bare(cls: type[TelemetryPayload], required: Entry) -> TelemetryPayload:
     return cls(**required)
 
 

@@ -33,16 +33,16 @@ from esper.leyline.shapes import shapes_of
 from esper.leyline.testing import events, payloads, same, values
 from esper.leyline.wire import encode_event
 
-Told = dict[str, Any]
-EPOCH: Told = {"env_id": 0, "val_accuracy": 0.5, "val_loss": 1.0, "inner_epoch": 3}
-BATCH: Told = {
+Entry = dict[str, Any]
+EPOCH: Entry = {"env_id": 0, "val_accuracy": 0.5, "val_loss": 1.0, "inner_epoch": 3}
+BATCH: Entry = {
     "episodes_completed": 4, "batch_idx": 0, "avg_accuracy": 0.5, "avg_reward": 1.0, "total_episodes": 8, "n_envs": 4,
 }  # fmt: skip
-PPO: Told = {
+PPO: Entry = {
     "policy_loss": 0.1, "value_loss": 0.2, "entropy": 1.0, "grad_norm": math.inf, "kl_divergence": 0.01,
     "clip_fraction": 0.1, "nan_grad_count": 0,
 }  # fmt: skip
-MATRIX: Told = {"env_id": 0, "slot_ids": ["a", "b"], "configs": [{"seed_mask": [True, False], "accuracy": 0.5}]}
+MATRIX: Entry = {"env_id": 0, "slot_ids": ["a", "b"], "configs": [{"seed_mask": [True, False], "accuracy": 0.5}]}
 
 
 def refusal(cls: type[TelemetryPayload], told: object) -> PayloadError:
@@ -111,7 +111,7 @@ def test_a_dict_of_floats_may_hold_whole_numbers_and_figures_that_are_not_finite
 # ---- what is refused
 
 
-def test_all_missing_fields_are_named(cls: type[TelemetryPayload], required: Told) -> None:
+def test_all_missing_fields_are_named(cls: type[TelemetryPayload], required: Entry) -> None:
     error = refusal(cls, {})
     assert isinstance(error, MissingFieldError)
     assert isinstance(error, KeyError)
@@ -119,7 +119,7 @@ def test_all_missing_fields_are_named(cls: type[TelemetryPayload], required: Tol
     assert str(error) == f"{cls.__name__}: missing {', '.join(required)}"
 
 
-def test_every_required_field_is_required_and_no_other(cls: type[TelemetryPayload], everything: Told) -> None:
+def test_every_required_field_is_required_and_no_other(cls: type[TelemetryPayload], everything: Entry) -> None:
     for field in dataclasses.fields(cls):
         told = {name: value for name, value in everything.items() if name != field.name}
         if field.default is dataclasses.MISSING:
@@ -134,7 +134,7 @@ def test_nan_grad_count_is_required() -> None:
     )
 
 
-def test_strangers_are_named(cls: type[TelemetryPayload], everything: Told) -> None:
+def test_strangers_are_named(cls: type[TelemetryPayload], everything: Entry) -> None:
     error = refusal(cls, everything | {"val_acuracy": 1.0, 7: None})
     assert isinstance(error, UnknownFieldError)
     assert isinstance(error, ValueError)
@@ -153,7 +153,7 @@ WRONG: dict[str, list[Any]] = {
 }
 
 
-def test_every_field_refuses_what_is_not_of_its_type(cls: type[TelemetryPayload], everything: Told) -> None:
+def test_every_field_refuses_what_is_not_of_its_type(cls: type[TelemetryPayload], everything: Entry) -> None:
     for name, shape in shapes_of(cls).items():
         for wrong in WRONG[shape.kind]:
             if wrong is None and shape.nullable:
@@ -191,7 +191,7 @@ def test_scalars_of_other_libraries_are_no_numbers() -> None:
 
 
 KEYS = "keys of valid Unicode text"
-CONTENT: list[tuple[type[TelemetryPayload], Told, str, str, str]] = [
+CONTENT: list[tuple[type[TelemetryPayload], Entry, str, str, str]] = [
     (CounterfactualMatrixPayload, MATRIX | {"slot_ids": ["a", 3]}, "slot_ids[1]", "str", "int 3"),
     (CounterfactualMatrixPayload, MATRIX | {"slot_ids": ("a", None)}, "slot_ids[1]", "str", "NoneType None"),
     (CounterfactualMatrixPayload, MATRIX | {"configs": [{}, 3]}, "configs[1]", "dict[str, Any]", "int 3"),
@@ -246,7 +246,7 @@ CONTENT: list[tuple[type[TelemetryPayload], Told, str, str, str]] = [
 
 @pytest.mark.parametrize(("cls", "told", "path", "expected", "actual"), CONTENT)
 def test_wrong_content_is_told_by_its_path(
-    cls: type[TelemetryPayload], told: Told, path: str, expected: str, actual: str
+    cls: type[TelemetryPayload], told: Entry, path: str, expected: str, actual: str
 ) -> None:
     assert refusal(cls, told).problems == (FieldProblem(path, expected, actual),)
 
@@ -260,7 +260,7 @@ def test_what_is_no_mapping_is_refused(thing: object) -> None:
 
 
 def test_one_message_tells_every_problem_and_the_class_is_the_first_that_applies() -> None:
-    told: Told = {"env_id": True, "val_accuracy": "0.5", "val_loss": 1.0, "inner_epoch": 1, "seeds": {"a": 1, "b": 2}}
+    told: Entry = {"env_id": True, "val_accuracy": "0.5", "val_loss": 1.0, "inner_epoch": 1, "seeds": {"a": 1, "b": 2}}
     error = refusal(EpochCompletedPayload, told)
     assert type(error) is FieldTypeError
     assert [p.path for p in error.problems] == ["env_id", "val_accuracy", "seeds['a']", "seeds['b']"]
@@ -279,7 +279,7 @@ def test_one_message_tells_every_problem_and_the_class_is_the_first_that_applies
 
 
 def test_content_without_end_is_refused_and_not_followed() -> None:
-    endless: Told = {}
+    endless: Entry = {}
     endless["again"] = endless
     deep: list[Any] = []
     for _ in range(5_000):
@@ -345,7 +345,7 @@ _CONTAINERS: list[Any] = [
 WHATEVER: list[Any] = [*_NUMBERS, *_CONTAINERS, "text", object(), range(3), MappingProxyType({"a": 1.0})]
 
 
-def test_what_pydantic_refuses_for_its_type_from_dict_refuses(cls: type[TelemetryPayload], everything: Told) -> None:
+def test_what_pydantic_refuses_for_its_type_from_dict_refuses(cls: type[TelemetryPayload], everything: Entry) -> None:
     """Known differences: lists do for tuples, and any Mapping does for a dict."""
     pydantic = pytest.importorskip("pydantic")
     hints = get_type_hints(cls)
@@ -378,7 +378,7 @@ def test_what_pydantic_takes_in_strict_mode_and_from_dict_does_not() -> None:
 
 
 def test_training_started_of_the_specification_is_read() -> None:
-    told: Told = {
+    told: Entry = {
         "n_envs": 4, "max_epochs": 24, "task": "digits", "host_params": 706, "slot_ids": ["r0c0"], "seed": 42,
         "n_episodes": 160, "lr": 3e-3, "clip_ratio": 0.2, "entropy_coef": 0.05, "param_budget": 2000,
         "policy_device": "cpu", "env_devices": ["cpu", "cpu", 3],

@@ -32,7 +32,7 @@ from esper.leyline import (
 from esper.leyline.telemetry import EVENT_TYPES
 from esper.leyline.testing import events, same
 
-Told = dict[str, Any]
+Entry = dict[str, Any]
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
@@ -78,7 +78,7 @@ def test_an_event_survives_every_way_of_copying(way: str, event: TelemetryEvent)
     assert same(WAYS_TO_COPY[way](event), event)
 
 
-def test_asdict_astuple_and_repr_are_a_plain_dataclass_s(cls: type[TelemetryPayload], everything: Told) -> None:
+def test_asdict_astuple_and_repr_are_a_plain_dataclass_s(cls: type[TelemetryPayload], everything: Entry) -> None:
     payload, twin = cls(**everything), plain_twin(cls)(**everything)
     assert dataclasses.asdict(payload) == dataclasses.asdict(twin)
     assert dataclasses.astuple(payload) == dataclasses.astuple(twin)
@@ -102,11 +102,11 @@ def test_signature_match_args_and_annotations_are_a_plain_dataclass_s(cls: type[
     assert cls.__init__.__qualname__ == f"{cls.__name__}.__init__"
 
 
-def test_positional_arguments_work_as_for_a_plain_dataclass(cls: type[TelemetryPayload], everything: Told) -> None:
+def test_positional_arguments_work_as_for_a_plain_dataclass(cls: type[TelemetryPayload], everything: Entry) -> None:
     assert cls(*everything.values()) == cls(**everything)
 
 
-def test_wrong_arguments_are_refused_as_by_a_plain_dataclass(cls: Any, required: Told) -> None:
+def test_wrong_arguments_are_refused_as_by_a_plain_dataclass(cls: Any, required: Entry) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'loss'"):
         cls(**required, loss=1.0)
     name = next(iter(required))
@@ -119,7 +119,7 @@ def test_weak_references_are_refused_as_by_a_plain_slotted_dataclass(full: Telem
         weakref.ref(full)
 
 
-def test_hash_works_where_the_fields_allow_it(cls: type[TelemetryPayload], everything: Told, required: Told) -> None:
+def test_hash_works_where_the_fields_allow_it(cls: type[TelemetryPayload], everything: Entry, required: Entry) -> None:
     for told in (everything, required):
         try:
             expected = hash(plain_twin(cls)(**told))
@@ -149,7 +149,7 @@ def test_fields_can_be_neither_set_nor_deleted_nor_added(full: Any) -> None:
         full.__class__ = EpochCompletedPayload
 
 
-def test_what_the_caller_keeps_cannot_change_the_payload(cls: type[TelemetryPayload], everything: Told) -> None:
+def test_what_the_caller_keeps_cannot_change_the_payload(cls: type[TelemetryPayload], everything: Entry) -> None:
     kept = copy.deepcopy(everything)
     payload = cls(**kept)
     for value in kept.values():
@@ -191,7 +191,7 @@ def test_to_dict_gives_plain_containers_of_its_own(full: TelemetryPayload) -> No
 
 
 def test_supplied_names_what_was_passed_even_when_it_equals_the_default(
-    cls: type[TelemetryPayload], required: Told, bare: TelemetryPayload, full: TelemetryPayload
+    cls: type[TelemetryPayload], required: Entry, bare: TelemetryPayload, full: TelemetryPayload
 ) -> None:
     defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
     assert bare.supplied == frozenset()
@@ -205,18 +205,18 @@ def test_supplied_names_what_was_passed_even_when_it_equals_the_default(
 
 
 def test_what_was_not_supplied_reads_as_the_specified_default_and_is_not_written(
-    cls: type[TelemetryPayload], bare: TelemetryPayload, required: Told
+    cls: type[TelemetryPayload], bare: TelemetryPayload, required: Entry
 ) -> None:
     assert bare == plain_equivalent(cls, required)
     assert bare.to_dict().keys() == required.keys()
 
 
-def plain_equivalent(cls: type[TelemetryPayload], told: Told) -> TelemetryPayload:
+def plain_equivalent(cls: type[TelemetryPayload], told: Entry) -> TelemetryPayload:
     twin = plain_twin(cls)(**told)
     return cls(**{f.name: getattr(twin, f.name) for f in dataclasses.fields(twin)})
 
 
-def test_equality_compares_fields_of_the_same_class_only(full: Any, everything: Told) -> None:
+def test_equality_compares_fields_of_the_same_class_only(full: Any, everything: Entry) -> None:
     assert full != plain_twin(type(full))(**everything)
     assert full != full.to_dict()
 

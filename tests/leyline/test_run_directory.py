@@ -13,7 +13,7 @@ import pytest
 
 from esper.leyline.run_directory import RunDirectory, RunDirectoryError
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, RunInfoError, SinkStats, parse_run_info
-from esper.leyline.strict_json import plain, strict_json
+from esper.leyline.strict_json import strict_json, to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,7 +157,7 @@ def test_the_shards_of_several_processes_are_apart(tmp_path: Path) -> None:
     [(float("-inf"), "-Infinity"), ((1, None, True), [1, None, True]), ({None: 1, "a": 2.5}, {"null": 1, "a": 2.5})],
 )
 def test_every_value_has_one_plain_form(value: object, told: object) -> None:
-    assert plain(value) == told
+    assert to_json(value) == told
 
 
 def test_what_has_no_json_form_is_refused() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from esper.leyline import EpochCompletedPayload, PayloadError, TelemetryEvent, TelemetryPayload, WireError
 from esper.leyline.envelope import PAYLOADS
-from esper.leyline.glossary import meanings
+from esper.leyline.field_docs import meanings
 from esper.leyline.schema import duckdb_views, json_schema
 from esper.leyline.shapes import shapes_of
 from esper.leyline.testing import events, same

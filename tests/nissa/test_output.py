@@ -23,12 +23,12 @@ from esper.leyline.telemetry import (
     TelemetryEventType,
     TrainingStartedPayload,
 )
-from esper.nissa import courier, output
+from esper.nissa import output, retry
 from esper.nissa.output import (
+    DeliveryPolicy,
     Durable,
     FunctionSink,
     Live,
-    Policy,
     Rejected,
     SinkStats,
     TelemetryHub,
@@ -40,7 +40,7 @@ from esper.nissa.output import (
 class Recorder:
     """A sink that keeps what it gets, and misbehaves on demand."""
 
-    def __init__(self, policy: Policy | None = None, name: str = "recorder") -> None:
+    def __init__(self, policy: DeliveryPolicy | None = None, name: str = "recorder") -> None:
         self.name = name
         self.policy = policy or Durable()
         self.taken: list[int] = []
@@ -124,7 +124,7 @@ def assert_balanced(stats: SinkStats) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No patience, so that what is given up is given up at once."""
-    monkeypatch.setattr(courier, "PATIENCE", 0.05)
+    monkeypatch.setattr(retry, "PATIENCE", 0.05)
     monkeypatch.setattr(output, "GRACE", 0.2)
 
 
@@ -289,7 +289,7 @@ class TestPolicies:
         sink.open.clear()
         hub = TelemetryHub([sink])
         hub.emit(event(0))
-        eventually(lambda: hub._lanes[0].in_hand == 1)
+        eventually(lambda: hub._queues[0].in_hand == 1)
         for number in range(1, 101):
             hub.emit(event(number))
         assert (hub.stats()[0].dropped, hub.stats()[0].queued) == (95, 6)
@@ -302,7 +302,7 @@ class TestPolicies:
         sink.open.clear()
         hub = TelemetryHub([sink])
         hub.emit(event(0))
-        eventually(lambda: hub._lanes[0].in_hand == 1)
+        eventually(lambda: hub._queues[0].in_hand == 1)
         emit_numbers(hub, 81)
         assert (hub.stats()[0].dropped, hub.stats()[0].queued) == (11, 71)
         sink.open.set()

@@ -4,7 +4,7 @@ The order of events is the order in which they are processed; nothing is sorted 
 unusual has an outcome all the same:
 
 - *An environment, slot or group not heard of before* begins to exist by being told of.
-- *Told before its TRAINING_STARTED*: kept; the start joins it.
+- *Entry before its TRAINING_STARTED*: kept; the start joins it.
 - *TRAINING_STARTED of another rank* joins the run when ``episode_id``, ``world_size`` and ``start_episode`` agree and
   the rank has not started yet.
 - *Any other TRAINING_STARTED with ``start_episode`` 0* is a second run in the log: the group starts afresh and counts
@@ -28,6 +28,8 @@ from types import MappingProxyType
 from typing import Generic, TypeAlias, TypeVar, assert_never
 
 from esper.karn.snapshot import (
+    Entry,
+    EntryHistory,
     EnvSnapshot,
     EventHistory,
     GroupSnapshot,
@@ -36,8 +38,6 @@ from esper.karn.snapshot import (
     SeedOutcome,
     SeedRecord,
     SlotSnapshot,
-    Told,
-    ToldHistory,
 )
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import (
@@ -72,7 +72,7 @@ RESUME_REACH = 256
 """Batches that a resume can reach back with its totals."""
 
 P = TypeVar("P", bound=TelemetryPayload)
-_SeedTold: TypeAlias = Told[SeedGerminatedPayload] | Told[SeedStageChangedPayload] | SeedOutcome
+_SeedEntry: TypeAlias = Entry[SeedGerminatedPayload] | Entry[SeedStageChangedPayload] | SeedOutcome
 
 
 class TelemetryAggregator:
@@ -101,23 +101,23 @@ class TelemetryAggregator:
             elif isinstance(data, EpochCompletedPayload):
                 group.envs[data.env_id].epochs.append(event, group.episodes)
             elif isinstance(data, CounterfactualMatrixPayload):
-                group.envs[data.env_id].counterfactuals.append(Told(data, event, group.episodes))
+                group.envs[data.env_id].counterfactuals.append(Entry(data, event, group.episodes))
             elif isinstance(data, AnalyticsSnapshotPayload):
-                group.add_analytics(Told(data, event, group.episodes))
+                group.add_analytics(Entry(data, event, group.episodes))
             elif isinstance(data, SeedStageChangedPayload):
-                group.envs[data.env_id].add_stage(Told(data, event, group.episodes))
+                group.envs[data.env_id].add_stage(Entry(data, event, group.episodes))
             elif isinstance(data, SeedGerminatedPayload):
-                group.add_germination(Told(data, event, group.episodes))
+                group.add_germination(Entry(data, event, group.episodes))
             elif isinstance(data, SeedFossilizedPayload):
-                group.add_fossilization(Told(data, event, group.episodes))
+                group.add_fossilization(Entry(data, event, group.episodes))
             elif isinstance(data, SeedPrunedPayload):
-                group.add_prune(Told(data, event, group.episodes))
+                group.add_prune(Entry(data, event, group.episodes))
             elif isinstance(data, PPOUpdatePayload):
                 group.ppo.append(event, group.episodes)
             elif isinstance(data, BatchEpochCompletedPayload):
-                group.add_batch(Told(data, event, group.episodes))
+                group.add_batch(Entry(data, event, group.episodes))
             elif isinstance(data, TrainingStartedPayload):
-                self._groups[event.group_id] = group.add_start(Told(data, event, data.start_episode))
+                self._groups[event.group_id] = group.add_start(Entry(data, event, data.start_episode))
             else:
                 assert_never(data)
 
@@ -161,10 +161,10 @@ class _Tape(Generic[P]):
     def _keep(self, part: slice) -> None:
         self.events, self.episodes, self.shared = self.events[part], self.episodes[part], False
 
-    def view(self) -> ToldHistory[P]:
+    def view(self) -> EntryHistory[P]:
         self.shared = True
         stop = len(self.events)
-        return ToldHistory(self.events, self.episodes, stop - self.bound if stop > self.bound else 0, stop)
+        return EntryHistory(self.events, self.episodes, stop - self.bound if stop > self.bound else 0, stop)
 
     def take_back(self, episodes: int) -> None:
         """Forget what was told about the episodes from this one on. What had no room any more does not come back."""
@@ -201,8 +201,8 @@ class _Env:
         self.env_id = env_id
         self.epochs = _Tape[EpochCompletedPayload](ENV_HISTORY)
         self.rewards = _Tape[RewardComputedPayload](ENV_HISTORY)
-        self.last_actions = deque[Told[AnalyticsSnapshotPayload]](maxlen=ENV_NEWEST)
-        self.counterfactuals = deque[Told[CounterfactualMatrixPayload]](maxlen=ENV_NEWEST)
+        self.last_actions = deque[Entry[AnalyticsSnapshotPayload]](maxlen=ENV_NEWEST)
+        self.counterfactuals = deque[Entry[CounterfactualMatrixPayload]](maxlen=ENV_NEWEST)
         self.slots: MappingProxyType[str, SlotSnapshot] = MappingProxyType({})
 
     def freeze(self) -> EnvSnapshot:
@@ -215,14 +215,14 @@ class _Env:
             self.slots,
         )
 
-    def add_germination(self, told: Told[SeedGerminatedPayload]) -> None:
+    def add_germination(self, told: Entry[SeedGerminatedPayload]) -> None:
         seeds, at = self._find(told)
         if at is None or seeds[at].germinated is not None or seeds[at].outcome is not None:
             self._put(told, seeds, None, SeedRecord(told.event.seed_id, told))
         else:
             self._put(told, seeds, at, SeedRecord(seeds[at].seed_id, told, seeds[at].stages))
 
-    def add_stage(self, told: Told[SeedStageChangedPayload]) -> None:
+    def add_stage(self, told: Entry[SeedStageChangedPayload]) -> None:
         seeds, at = self._find(told)
         if at is not None and told.data.from_stage == SeedStage.DORMANT.name and seeds[at].stages:
             at = None  # a seed leaves DORMANT but once: this is another, and its germination comes late
@@ -252,7 +252,7 @@ class _Env:
                 slots[slot.slot_id] = SlotSnapshot(slot.slot_id, seeds)
         self.slots = MappingProxyType(slots)
 
-    def _find(self, told: _SeedTold) -> tuple[tuple[SeedRecord, ...], int | None]:
+    def _find(self, told: _SeedEntry) -> tuple[tuple[SeedRecord, ...], int | None]:
         """Return the seeds of the slot that an event is about, and the index of the one it means, if there is one."""
         slot_id, seed_id = told.data.slot_id, told.event.seed_id
         seeds = self.slots[slot_id].seeds if slot_id in self.slots else ()
@@ -261,7 +261,7 @@ class _Env:
             at -= 1
         return seeds, at if at >= 0 else None
 
-    def _put(self, told: _SeedTold, seeds: tuple[SeedRecord, ...], at: int | None, seed: SeedRecord) -> None:
+    def _put(self, told: _SeedEntry, seeds: tuple[SeedRecord, ...], at: int | None, seed: SeedRecord) -> None:
         slot_id = told.data.slot_id
         seeds = (*seeds[1 - SEEDS_KEPT :], seed) if at is None else (*seeds[:at], seed, *seeds[at + 1 :])
         self.slots = MappingProxyType({**self.slots, slot_id: SlotSnapshot(slot_id, seeds)})
@@ -293,7 +293,7 @@ class _Group:
     def __init__(self, group_id: str, *, earlier_runs: int = 0) -> None:
         self.group_id = group_id
         self.earlier_runs = earlier_runs
-        self.ranks: dict[int, Told[TrainingStartedPayload]] = {}
+        self.ranks: dict[int, Entry[TrainingStartedPayload]] = {}
         self.envs = _Envs()
         self.ppo = _Tape[PPOUpdatePayload](RUN_HISTORY)
         self.batches = _Tape[BatchEpochCompletedPayload](RUN_HISTORY)
@@ -324,7 +324,7 @@ class _Group:
             earlier_runs=self.earlier_runs,
         )
 
-    def add_analytics(self, told: Told[AnalyticsSnapshotPayload]) -> None:
+    def add_analytics(self, told: Entry[AnalyticsSnapshotPayload]) -> None:
         data = told.data
         if data.kind == "last_action" and data.env_id is not None:
             self.envs[data.env_id].last_actions.append(told)
@@ -333,17 +333,17 @@ class _Group:
         else:
             self.analytics.append(told.event, told.episodes)
 
-    def add_germination(self, told: Told[SeedGerminatedPayload]) -> None:
+    def add_germination(self, told: Entry[SeedGerminatedPayload]) -> None:
         self.envs[told.data.env_id].add_germination(told)
         totals = self.lifecycle[told.data.blueprint_id]
         self.lifecycle[told.data.blueprint_id] = replace(totals, germinated=totals.germinated + 1)
 
-    def add_fossilization(self, told: Told[SeedFossilizedPayload]) -> None:
+    def add_fossilization(self, told: Entry[SeedFossilizedPayload]) -> None:
         self.envs[told.data.env_id].add_outcome(told)
         totals = self.lifecycle[told.data.blueprint_id]
         self.lifecycle[told.data.blueprint_id] = replace(totals, fossilized=totals.fossilized + 1)
 
-    def add_prune(self, told: Told[SeedPrunedPayload]) -> None:
+    def add_prune(self, told: Entry[SeedPrunedPayload]) -> None:
         seed = self.envs[told.data.env_id].add_outcome(told)
         blueprint_id = seed.blueprint_id if told.data.blueprint_id is None else told.data.blueprint_id
         totals = self.lifecycle[blueprint_id]
@@ -353,13 +353,13 @@ class _Group:
             totals = replace(totals, pruned_by_policy=totals.pruned_by_policy + 1)
         self.lifecycle[blueprint_id] = totals
 
-    def add_batch(self, told: Told[BatchEpochCompletedPayload]) -> None:
+    def add_batch(self, told: Entry[BatchEpochCompletedPayload]) -> None:
         self.batches.append(told.event, told.episodes)
         if told.data.episodes_completed > self.episodes:
             self.episodes = told.data.episodes_completed
             self.checkpoints.append(self._checkpoint())
 
-    def add_start(self, told: Told[TrainingStartedPayload]) -> _Group:
+    def add_start(self, told: Entry[TrainingStartedPayload]) -> _Group:
         """Add a start and return the group that goes on: itself, or a fresh one for a second run."""
         data = told.data
         group = self

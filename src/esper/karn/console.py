@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.figures import ABSENT, age, fraction, number
+from esper.karn.formatting import ABSENT, age, fraction, number
 from esper.karn.progress import eta_seconds
 from esper.leyline.telemetry import BatchEpochCompletedPayload, RewardComputedPayload, TrainingStartedPayload
 

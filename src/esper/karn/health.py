@@ -12,11 +12,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from esper.karn.absence import figure, supplied
-from esper.karn.figures import is_finite, number
+from esper.karn.formatting import is_finite, number
 from esper.leyline.telemetry import PPOUpdatePayload
 
 if TYPE_CHECKING:
-    from esper.karn.snapshot import Told
+    from esper.karn.snapshot import Entry
 
 __all__ = ["RULES", "Rule", "Status", "Verdict", "gravest_first", "health", "judge", "tally", "value_of", "worst"]
 
@@ -77,7 +77,7 @@ def gravest_first(verdicts: tuple[Verdict, ...], room: int) -> tuple[Verdict, ..
     return tuple(sorted(verdicts, key=lambda verdict: verdict not in above))
 
 
-def health(updates: Sequence[Told[PPOUpdatePayload]]) -> tuple[Verdict, ...]:
+def health(updates: Sequence[Entry[PPOUpdatePayload]]) -> tuple[Verdict, ...]:
     """Judge a run by all rules: each by the newest update, and where that leaves it unknown by what was last known.
 
     A rule that was last known to be OK is unknown now; one that was not stays what it was, and says since when.
@@ -91,7 +91,7 @@ def health(updates: Sequence[Told[PPOUpdatePayload]]) -> tuple[Verdict, ...]:
     )
 
 
-def _last_known(unknown: Verdict, updates: Sequence[Told[PPOUpdatePayload]]) -> Verdict:
+def _last_known(unknown: Verdict, updates: Sequence[Entry[PPOUpdatePayload]]) -> Verdict:
     for ago in range(1, min(len(updates), _REACH)):
         known = _judge(unknown.rule, updates[-1 - ago].data)
         if known.status is Status.OK:

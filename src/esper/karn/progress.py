@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from esper.karn.figures import is_finite, mean
+from esper.karn.formatting import is_finite, mean
 
 if TYPE_CHECKING:
     from esper.karn.snapshot import GroupSnapshot

@@ -31,6 +31,8 @@ from esper.leyline.telemetry import (
 )
 
 __all__ = [
+    "Entry",
+    "EntryHistory",
     "EnvSnapshot",
     "EventHistory",
     "GroupSnapshot",
@@ -40,15 +42,13 @@ __all__ = [
     "SeedOutcome",
     "SeedRecord",
     "SlotSnapshot",
-    "Told",
-    "ToldHistory",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
 P_co = TypeVar("P_co", bound=TelemetryPayload, covariant=True)
 
 
-class Told(NamedTuple, Generic[P_co]):
+class Entry(NamedTuple, Generic[P_co]):
     """A payload, the event that carried it, and when in the run that was."""
 
     data: P_co
@@ -110,10 +110,10 @@ class EventHistory(History[TelemetryEvent]):
         return self._events[at]
 
 
-class ToldHistory(History[Told[P_co]]):
+class EntryHistory(History[Entry[P_co]]):
     """The newest events that carry one kind of payload; a view that costs the same however long it is.
 
-    Each `Told` is made when it is looked at: one kept for every event would be one more object for the garbage
+    Each `Entry` is made when it is looked at: one kept for every event would be one more object for the garbage
     collector to walk through, again and again. The lists are shared with their writer, who only ever appends to them,
     behind the end of this view.
     """
@@ -126,13 +126,13 @@ class ToldHistory(History[Told[P_co]]):
         self._start = start
         self._stop = stop
 
-    def _item(self, at: int) -> Told[P_co]:
+    def _item(self, at: int) -> Entry[P_co]:
         event = self._events[at]
         data: Any = event.data  # of the one kind, as its writer knows
-        return Told(data, event, self._episodes[at])
+        return Entry(data, event, self._episodes[at])
 
 
-SeedOutcome: TypeAlias = Told[SeedFossilizedPayload] | Told[SeedPrunedPayload]
+SeedOutcome: TypeAlias = Entry[SeedFossilizedPayload] | Entry[SeedPrunedPayload]
 """How a seed ended: narrow ``outcome.data`` with ``isinstance``."""
 
 
@@ -142,15 +142,15 @@ class SeedRecord:
 
     seed_id: str | None
     """The identifier that the first of its events carries; None when that carries none."""
-    germinated: Told[SeedGerminatedPayload] | None = None
+    germinated: Entry[SeedGerminatedPayload] | None = None
     """None when stages were told of a seed whose germination was not (a log that begins in the middle)."""
-    stages: tuple[Told[SeedStageChangedPayload], ...] = ()
+    stages: tuple[Entry[SeedStageChangedPayload], ...] = ()
     """Its newest transitions, oldest first."""
     outcome: SeedOutcome | None = None
     """None while neither fossilization nor pruning was told."""
 
     @property
-    def stage(self) -> Told[SeedStageChangedPayload] | None:
+    def stage(self) -> Entry[SeedStageChangedPayload] | None:
         """The newest transition."""
         return self.stages[-1] if self.stages else None
 
@@ -176,10 +176,10 @@ class SlotSnapshot:
         return self.seeds[-1]
 
 
-Epochs: TypeAlias = History[Told[EpochCompletedPayload]]
-Rewards: TypeAlias = History[Told[RewardComputedPayload]]
-LastAction: TypeAlias = Told[AnalyticsSnapshotPayload] | None
-Counterfactual: TypeAlias = Told[CounterfactualMatrixPayload] | None
+Epochs: TypeAlias = History[Entry[EpochCompletedPayload]]
+Rewards: TypeAlias = History[Entry[RewardComputedPayload]]
+LastAction: TypeAlias = Entry[AnalyticsSnapshotPayload] | None
+Counterfactual: TypeAlias = Entry[CounterfactualMatrixPayload] | None
 Slots: TypeAlias = Mapping[str, SlotSnapshot]
 
 
@@ -197,12 +197,12 @@ class EnvSnapshot:
     """Every slot that a seed event named, by slot id, in the order they were first named."""
 
     @property
-    def epoch(self) -> Told[EpochCompletedPayload] | None:
+    def epoch(self) -> Entry[EpochCompletedPayload] | None:
         """The newest host epoch."""
         return self.epochs.newest
 
     @property
-    def reward(self) -> Told[RewardComputedPayload] | None:
+    def reward(self) -> Entry[RewardComputedPayload] | None:
         """The newest step: the decision and its reward."""
         return self.rewards.newest
 
@@ -230,15 +230,15 @@ class GroupSnapshot:
     """
 
     group_id: str
-    ranks: Mapping[int, Told[TrainingStartedPayload]]
+    ranks: Mapping[int, Entry[TrainingStartedPayload]]
     """The start that each process told, by ascending rank; empty when only later events were seen."""
     envs: Mapping[int, EnvSnapshot]
     """Every environment that an event named, by ascending env_id."""
-    ppo: History[Told[PPOUpdatePayload]]
-    batches: History[Told[BatchEpochCompletedPayload]]
-    action_distributions: History[Told[AnalyticsSnapshotPayload]]
+    ppo: History[Entry[PPOUpdatePayload]]
+    batches: History[Entry[BatchEpochCompletedPayload]]
+    action_distributions: History[Entry[AnalyticsSnapshotPayload]]
     """The analytics snapshots of kind ``action_distribution``."""
-    analytics: History[Told[AnalyticsSnapshotPayload]]
+    analytics: History[Entry[AnalyticsSnapshotPayload]]
     """Analytics snapshots of any other kind, and those of kind ``last_action`` that name no environment."""
     actions: Mapping[str, int]
     """How often each op was carried out, counted over REWARD_COMPUTED. Unit: actions; 1 or more."""
@@ -255,22 +255,22 @@ class GroupSnapshot:
     """Runs of this group that the log told before the present one; nothing else here tells of them."""
 
     @property
-    def started(self) -> Told[TrainingStartedPayload] | None:
+    def started(self) -> Entry[TrainingStartedPayload] | None:
         """The start told by the lowest rank."""
         return next(iter(self.ranks.values()), None)
 
     @property
-    def update(self) -> Told[PPOUpdatePayload] | None:
+    def update(self) -> Entry[PPOUpdatePayload] | None:
         """The newest PPO update."""
         return self.ppo.newest
 
     @property
-    def batch(self) -> Told[BatchEpochCompletedPayload] | None:
+    def batch(self) -> Entry[BatchEpochCompletedPayload] | None:
         """The newest batch, which tells the progress: ``episodes_completed`` of ``total_episodes``."""
         return self.batches.newest
 
     @property
-    def action_distribution(self) -> Told[AnalyticsSnapshotPayload] | None:
+    def action_distribution(self) -> Entry[AnalyticsSnapshotPayload] | None:
         """The newest action distribution."""
         return self.action_distributions.newest
 

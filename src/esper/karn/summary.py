@@ -13,10 +13,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esper.karn.figures import ABSENT, age, cells, columns, mean, number, plural, real, tidy
+from esper.karn.formatting import ABSENT, age, cells, columns, mean, number, plural, real, tidy
 from esper.karn.health import Verdict, health, tally, value_of, worst
-from esper.karn.snapshot import GroupSnapshot, History, LifecycleTotals, RunSnapshot, Told
-from esper.leyline.strict_json import JsonValue, plain, strict_json
+from esper.karn.snapshot import Entry, GroupSnapshot, History, LifecycleTotals, RunSnapshot
+from esper.leyline.strict_json import JsonValue, strict_json, to_json
 
 if TYPE_CHECKING:
     from esper.leyline.run_info import Estimate, Evaluation, RunInfo
@@ -155,7 +155,7 @@ def _health(group: GroupSnapshot) -> list[str]:
     ]
 
 
-def _range(verdict: Verdict, updates: History[Told[PPOUpdatePayload]]) -> tuple[str, str]:
+def _range(verdict: Verdict, updates: History[Entry[PPOUpdatePayload]]) -> tuple[str, str]:
     values = (value_of(update.data, verdict.rule) for update in updates)
     told = [value for value in values if value is not None]
     if not told:
@@ -208,6 +208,6 @@ def snapshot_json(snapshot: RunSnapshot) -> str:
     return strict_json(snapshot)
 
 
-@plain.register
-def _(value: Told) -> JsonValue:  # type: ignore[type-arg]  # registered for every payload
-    return {"episodes": value.episodes, "event": plain(value.event)}
+@to_json.register
+def _(value: Entry) -> JsonValue:  # type: ignore[type-arg]  # registered for every payload
+    return {"episodes": value.episodes, "event": to_json(value.event)}

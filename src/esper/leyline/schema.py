@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 from esper.leyline.envelope import ENVELOPE, PAYLOADS, REQUIRED
 from esper.leyline.event_types import Severity
-from esper.leyline.glossary import Meaning, meanings
+from esper.leyline.field_docs import Meaning, meanings
 from esper.leyline.payload import Payload, is_optional
 from esper.leyline.shapes import NONFINITE, Shape, shapes_of
 from esper.leyline.telemetry import TelemetryEvent

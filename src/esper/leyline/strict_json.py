@@ -18,7 +18,7 @@ from esper.leyline.payload import Payload
 from esper.leyline.shapes import NONFINITE_NAMES
 from esper.leyline.telemetry import TelemetryEvent
 
-__all__ = ["JsonValue", "plain", "strict_json"]
+__all__ = ["JsonValue", "strict_json", "to_json"]
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
@@ -29,51 +29,51 @@ def strict_json(value: object) -> str:
     Raises:
         TypeError: the value holds what JSON has no form for.
     """
-    return json.dumps(plain(value), indent=2, allow_nan=False)
+    return json.dumps(to_json(value), indent=2, allow_nan=False)
 
 
 @singledispatch
-def plain(value: object) -> JsonValue:
+def to_json(value: object) -> JsonValue:
     """Return a value in JSON's own types. Other rooms register what is theirs.
 
     Raises:
         TypeError: there is no form for it.
     """
     if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     raise TypeError(f"no JSON form for {type(value).__name__}")
 
 
-@plain.register
+@to_json.register
 def _(value: bool | int | str | None) -> JsonValue:
     return value
 
 
-@plain.register
+@to_json.register
 def _(value: float) -> JsonValue:
     return value if math.isfinite(value) else NONFINITE_NAMES[repr(value)]
 
 
-@plain.register
+@to_json.register
 def _(value: datetime) -> JsonValue:
     return value.isoformat()
 
 
-@plain.register
+@to_json.register
 def _(value: Enum) -> JsonValue:
     return value.name
 
 
-@plain.register
+@to_json.register
 def _(value: Payload | TelemetryEvent) -> JsonValue:
-    return plain(value.to_dict())
+    return to_json(value.to_dict())
 
 
-@plain.register(Mapping)
+@to_json.register(Mapping)
 def _(value: Mapping[object, object]) -> JsonValue:
-    return {"null" if key is None else str(plain(key)): plain(item) for key, item in value.items()}
+    return {"null" if key is None else str(to_json(key)): to_json(item) for key, item in value.items()}
 
 
-@plain.register(Sequence)
+@to_json.register(Sequence)
 def _(value: Sequence[object]) -> JsonValue:
-    return [plain(item) for item in value]
+    return [to_json(item) for item in value]

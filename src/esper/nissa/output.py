@@ -31,15 +31,15 @@ from esper.leyline.telemetry import (
     TelemetryEvent,
     TrainingStartedPayload,
 )
-from esper.nissa.courier import SinkBrokenError
-from esper.nissa.lane import Lane, lanes_for
-from esper.nissa.protocol import Durable, FunctionSink, Live, Policy, Rejected, Sink
+from esper.nissa.protocol import DeliveryPolicy, Durable, FunctionSink, Live, Rejected, Sink
+from esper.nissa.retry import SinkBrokenError
+from esper.nissa.sink_queue import SinkQueue, queues_for
 
 __all__ = [
+    "DeliveryPolicy",
     "Durable",
     "FunctionSink",
     "Live",
-    "Policy",
     "Rejected",
     "Sink",
     "SinkStats",
@@ -73,17 +73,17 @@ class TelemetryHub:
 
     def __init__(self, sinks: Iterable[Sink] = ()) -> None:
         self._reset(sinks)
-        if self._lanes:
+        if self._queues:
             atexit.register(self.close)
             _hubs.add(self)
-        for lane in self._lanes:
+        for lane in self._queues:
             threading.Thread(target=self._serve, args=(lane,), name=f"sink {lane.name}", daemon=True).start()
 
     def _reset(self, sinks: Iterable[Sink]) -> None:
         # Re-entrant, since a signal handler or a finalizer may emit while its own thread holds the lock.
         self._lock = threading.RLock()
         self._bells: list[threading.Lock] = []
-        self._lanes = lanes_for(sinks)
+        self._queues = queues_for(sinks)
         self._events: list[TelemetryEvent] = []
         self._trimmed = 0
         self._emitted = 0
@@ -111,10 +111,10 @@ class TelemetryHub:
         Waits only for a `Durable` sink whose queue is full, and at most its ``max_wait`` a stall. After the hub was
         closed the event is counted as dropped, and the first one warned about.
         """
-        if not self._lanes:
+        if not self._queues:
             return
         late = 0
-        crowded: Sequence[Lane] = ()
+        crowded: Sequence[SinkQueue] = ()
         with self._lock:
             if self._closed:
                 late = self._late = self._late + 1
@@ -136,10 +136,10 @@ class TelemetryHub:
         if late == 1:
             _warn(f"telemetry emitted {self._closed} is dropped")
 
-    def _attend(self, *, barrier: bool) -> list[Lane]:
+    def _attend(self, *, barrier: bool) -> list[SinkQueue]:
         """Wake the sinks that should wake, for a commit or for much to do; return those whose queue is too long."""
         crowded = []
-        for lane in self._lanes:
+        for lane in self._queues:
             if lane.set_aside:
                 self._drop_oldest(lane, keep=0)
                 continue
@@ -153,7 +153,7 @@ class TelemetryHub:
         self._look_ahead()
         return crowded
 
-    def _make_room(self, lane: Lane) -> None:
+    def _make_room(self, lane: SinkQueue) -> None:
         """Wait for a sink as long as its policy says since it last made progress; then its oldest events go."""
         first_loss = False
         while True:
@@ -175,7 +175,7 @@ class TelemetryHub:
         if lane.durable and first_loss:
             _warn(f"telemetry sink {lane.name!r} cannot keep up and is losing events")
 
-    def _drop_oldest(self, lane: Lane, *, keep: int) -> None:
+    def _drop_oldest(self, lane: SinkQueue, *, keep: int) -> None:
         excess = max(0, self._end - lane.cursor - keep)
         lane.cursor += excess
         lane.dropped += excess
@@ -213,27 +213,27 @@ class TelemetryHub:
         """Set the count at which `emit` next has to look after the sinks."""
         marks = [
             lane.cursor + (lane.limit + 1 if lane.roused else lane.wake_mark)
-            for lane in self._lanes
+            for lane in self._queues
             if not lane.set_aside
         ]
         self._attention = min(marks, default=self._emitted + BATCH)
 
     def _trim(self) -> None:
         """Forget what every sink has taken, in steps large enough to be cheap."""
-        taken = min((lane.cursor for lane in self._lanes if not lane.set_aside), default=self._end) - self._trimmed
+        taken = min((lane.cursor for lane in self._queues if not lane.set_aside), default=self._end) - self._trimmed
         if taken >= BATCH or taken == len(self._events):
             del self._events[:taken]
             self._trimmed += taken
 
     # ---- the sinks' side
 
-    def _serve(self, lane: Lane) -> None:
+    def _serve(self, lane: SinkQueue) -> None:
         while not lane.finished:
             lane.bell.acquire(timeout=INTERVAL)
             while self._deliver(lane):
                 pass
 
-    def _deliver(self, lane: Lane) -> bool:
+    def _deliver(self, lane: SinkQueue) -> bool:
         """Deliver the next batch to a sink; tell whether there is more to do at once."""
         with self._lock:
             taken_at = time.monotonic()
@@ -258,7 +258,7 @@ class TelemetryHub:
             self._finish(lane)
         return more
 
-    def _take(self, lane: Lane) -> list[TelemetryEvent]:
+    def _take(self, lane: SinkQueue) -> list[TelemetryEvent]:
         start = lane.cursor - self._trimmed
         batch = self._events[start : start + BATCH]
         lane.cursor += len(batch)
@@ -270,7 +270,7 @@ class TelemetryHub:
             self._changed()
         return batch
 
-    def _set_aside(self, lane: Lane) -> None:
+    def _set_aside(self, lane: SinkQueue) -> None:
         with self._lock:
             lane.set_aside = True
             lane.dropped += lane.in_hand
@@ -283,7 +283,7 @@ class TelemetryHub:
         )
         self._finish(lane)
 
-    def _finish(self, lane: Lane) -> None:
+    def _finish(self, lane: SinkQueue) -> None:
         clean = lane.courier.close()
         if not clean:
             _warn(f"telemetry sink {lane.name!r} failed to close: {lane.courier.last_error}")
@@ -306,11 +306,11 @@ class TelemetryHub:
         """
         with self._lock:
             place = self._end
-            for lane in self._lanes:
+            for lane in self._queues:
                 lane.ask(place)
-        self._wait_until(lambda: all(lane.done_with(place) for lane in self._lanes), timeout)
+        self._wait_until(lambda: all(lane.done_with(place) for lane in self._queues), timeout)
         with self._lock:
-            return not self._late and all(lane.intact(place) for lane in self._lanes)
+            return not self._late and all(lane.intact(place) for lane in self._queues)
 
     def close(self, timeout: float = TIMEOUT) -> bool:
         """Deliver what was emitted, flush and close every sink. Doing it again changes nothing.
@@ -325,38 +325,38 @@ class TelemetryHub:
         with self._lock:
             if not self._closed:
                 self._closed = "after the hub was closed"
-                for lane in self._lanes:
+                for lane in self._queues:
                     lane.ask(self._end)
         if not self._close_done and not self._wait_until(self._all_finished, timeout):
-            for lane in self._lanes:
+            for lane in self._queues:
                 lane.courier.hurry()
             self._wait_until(self._all_finished, GRACE)
         with self._lock:
-            unfinished = [] if self._close_done else [lane.name for lane in self._lanes if not lane.finished]
+            unfinished = [] if self._close_done else [lane.name for lane in self._queues if not lane.finished]
             self._close_done = True
-            intact = all(lane.finished and lane.intact(self._end) for lane in self._lanes)
+            intact = all(lane.finished and lane.intact(self._end) for lane in self._queues)
         atexit.unregister(self.close)
         for name in unfinished:
             _warn(f"telemetry sink {name!r} does not finish and is left behind")
         return intact
 
     def _all_finished(self) -> bool:
-        return all(lane.finished for lane in self._lanes)
+        return all(lane.finished for lane in self._queues)
 
     def stats(self) -> tuple[SinkStats, ...]:
         """Return the books of every sink at this instant, in the order the sinks were given."""
         with self._lock:
-            for lane in self._lanes:
+            for lane in self._queues:
                 if lane.set_aside:
                     self._drop_oldest(lane, keep=0)
-            return tuple(lane.stats(self._emitted, self._end, self._late) for lane in self._lanes)
+            return tuple(lane.stats(self._emitted, self._end, self._late) for lane in self._queues)
 
     def _disown(self) -> None:
         """In a forked child: a closed hub with locks and books of its own, and no threads."""
-        self._reset([lane.sink for lane in self._lanes])
+        self._reset([lane.sink for lane in self._queues])
         self._closed = "in a forked child process"
         self._close_done = True
-        for lane in self._lanes:
+        for lane in self._queues:
             lane.finished = True
 
 

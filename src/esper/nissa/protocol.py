@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 from esper.leyline.telemetry import TelemetryEvent
 
-__all__ = ["Durable", "FunctionSink", "Live", "Policy", "Rejected", "Sink"]
+__all__ = ["DeliveryPolicy", "Durable", "FunctionSink", "Live", "Rejected", "Sink"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Live:
     """Events that may queue. Unit: events; 1 or more."""
 
 
-Policy: TypeAlias = Durable | Live
+DeliveryPolicy: TypeAlias = Durable | Live
 """What happens when a sink cannot keep up. Either way every event lost is counted."""
 
 
@@ -53,7 +53,7 @@ class Sink(Protocol):
         ...
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> DeliveryPolicy:
         """What happens when this sink cannot keep up."""
         ...
 
@@ -87,9 +87,11 @@ class FunctionSink:
         policy: what happens when the function is slow.
     """
 
-    def __init__(self, name: str, function: Callable[[TelemetryEvent], object], policy: Policy | None = None) -> None:
+    def __init__(
+        self, name: str, function: Callable[[TelemetryEvent], object], policy: DeliveryPolicy | None = None
+    ) -> None:
         self.name = name
-        self.policy: Policy = Live() if policy is None else policy
+        self.policy: DeliveryPolicy = Live() if policy is None else policy
         self._function = function
 
     def write(self, event: TelemetryEvent) -> None:

@@ -56,7 +56,7 @@ class Story:
     n_envs: int = 4
     n_episodes: int = 160
     episodes: int = 96
-    """Told; the rest is still to come."""
+    """Entry; the rest is still to come."""
     max_epochs: int = 24
     extra_epochs: int = 13
     """Of the batch that is still going on; 0 for none."""
@@ -338,7 +338,7 @@ class Story:
         path.write_text("".join(f"{encode_event(event)}\n" for event in self.events()))
 
 
-class Told:
+class Entry:
     """A feed that has everything at once."""
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -351,7 +351,7 @@ class Told:
 
 def look_at(records: Iterable[Record], now: datetime, source: str = "runs/demo") -> Watching:
     """Watch records that have all come, at a moment."""
-    watching = Watching(source, Told(records), lambda: now)
+    watching = Watching(source, Entry(records), lambda: now)
     watching.advance()
     return watching
 

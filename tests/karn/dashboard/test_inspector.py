@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from rich.cells import cell_len
 
 from esper.karn.dashboard.inspector import inspect_record
-from esper.leyline.glossary import meanings
+from esper.leyline.field_docs import meanings
 from esper.leyline.payload import is_optional
 from esper.leyline.shapes import Shape, shapes_of
 from esper.leyline.telemetry import (

@@ -97,7 +97,7 @@ def test_figures_are_the_figures_that_were_told(run_of: Any, write_log: Any, pag
 def test_every_field_of_an_update_has_a_panel_or_is_named_as_missing(write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", [update(ratio_mean=1.0, ratio_min=0.5, advantage_mean=0.0), batch(0)]))
     rows = flags_of(page)
-    missing = re.search(r"Told by no update: .*?\.", page.text)
+    missing = re.search(r"Entry by no update: .*?\.", page.text)
     assert missing
     shown = {*re.findall(r"\w+", f"{[*page.figures]} {rows} {missing[0]}")}
     # batch says where on the axis the update stands
@@ -219,7 +219,7 @@ def test_what_was_not_supplied_is_a_gap_and_never_its_default(write_log: Any, pa
 def test_what_nobody_supplied_is_named_and_not_drawn(write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", [update(), batch(0)]))
     assert not any(title.startswith("advantage_mean") for title in page.figures)
-    assert "Told by no update:" in page.text
+    assert "Entry by no update:" in page.text
     assert "advantage_mean" in page.text
 
 

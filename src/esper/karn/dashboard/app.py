@@ -30,7 +30,7 @@ from esper.karn.dashboard.rows import Facts, Rows
 from esper.karn.dashboard.run_detail import run_detail
 from esper.karn.dashboard.screens import Columns, Detail, EnvDetail, FilterDialog, Inspector, Reading, Shown
 from esper.karn.dashboard.watching import Filter, Watching
-from esper.karn.figures import tidy
+from esper.karn.formatting import tidy
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from esper.karn.absence import figure, supplied
 from esper.karn.dashboard.env_rows import LARGE, chip
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
-from esper.karn.figures import ABSENT, bar, cells, fraction, is_finite, number, plot, scale, signed, tidy, value_text
+from esper.karn.formatting import ABSENT, bar, cells, fraction, is_finite, number, plot, scale, signed, tidy, value_text
 from esper.leyline.telemetry import SeedFossilizedPayload
 
 if TYPE_CHECKING:

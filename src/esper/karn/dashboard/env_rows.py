@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from esper.karn.absence import figure, supplied
 from esper.karn.dashboard.overview import WIDE
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, line
-from esper.karn.figures import ABSENT, cells, columns, fraction, is_finite, number, plot, plural, signed, tidy
+from esper.karn.formatting import ABSENT, cells, columns, fraction, is_finite, number, plot, plural, signed, tidy
 from esper.leyline.telemetry import SeedFossilizedPayload
 
 if TYPE_CHECKING:

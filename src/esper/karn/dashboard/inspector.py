@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from esper.karn.absence import supplied
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
-from esper.karn.figures import ABSENT, columns, plural, tidy, value_text
-from esper.leyline.glossary import meanings
+from esper.karn.formatting import ABSENT, columns, plural, tidy, value_text
+from esper.leyline.field_docs import meanings
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import TelemetryEvent
 

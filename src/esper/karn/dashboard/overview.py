@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from esper.karn.absence import figure
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, heading, line
 from esper.karn.dashboard.watching import Phase
-from esper.karn.figures import (
+from esper.karn.formatting import (
     ABSENT,
     age,
     bar,

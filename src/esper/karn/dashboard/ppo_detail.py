@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from esper.karn.absence import figure, supplied
 from esper.karn.dashboard.overview import STATUS_TONES
 from esper.karn.dashboard.rows import Row, Tone, heading, line
-from esper.karn.figures import ABSENT, bar, cells, is_finite, number, plot, scale, tidy
+from esper.karn.formatting import ABSENT, bar, cells, is_finite, number, plot, scale, tidy
 from esper.karn.health import gravest_first, health, judge, tally, value_of, worst
 from esper.leyline.telemetry import PPOUpdatePayload
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied
 from esper.karn.dashboard.rows import Row, heading, line
-from esper.karn.figures import ABSENT, age, bar, cells, number, plural, tidy, value_text
+from esper.karn.formatting import ABSENT, age, bar, cells, number, plural, tidy, value_text
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.watching import View

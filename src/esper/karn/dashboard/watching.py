@@ -13,7 +13,7 @@ from typing import get_args
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.dashboard.feed import Clock, Feed, Playback, Record
-from esper.karn.figures import age
+from esper.karn.formatting import age
 from esper.karn.progress import stale_after
 from esper.karn.snapshot import GroupSnapshot, RunSnapshot
 from esper.leyline.event_types import Severity, TelemetryEventType

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esper.karn.report.decisions import actions, components, counterfactuals
-from esper.karn.report.facts import configuration, differences, headline, health, outcome
-from esper.karn.report.figure import Arm, Figure, Section
 from esper.karn.report.growth import lifecycle, timeline
 from esper.karn.report.learning import learning, ppo
 from esper.karn.report.log import RunLog, read_log
 from esper.karn.report.page import render
+from esper.karn.report.plot import Arm, Figure, Section
+from esper.karn.report.tables import configuration, differences, headline, health, outcome
 
 __all__ = ["report"]
 

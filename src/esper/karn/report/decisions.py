@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from esper.karn.report.figure import EPISODES, PALETTE, Arm, Figure, Section, Trace, label, left_of, number, shortened
-from esper.karn.report.points import is_measured, told
-from esper.karn.report.series import COMPONENTS, Batch, Spread, accuracies
+from esper.karn.report.decimation import is_measured, told
+from esper.karn.report.history import COMPONENTS, Batch, Spread, accuracies
+from esper.karn.report.plot import EPISODES, PALETTE, Arm, Figure, Section, Trace, label, left_of, number, shortened
 from esper.leyline.actions import Op
 from esper.leyline.telemetry import CounterfactualMatrixPayload
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esper.karn.report.figure import (
+from esper.karn.report.decimation import told
+from esper.karn.report.history import Batch, SeedLife, Spread
+from esper.karn.report.plot import (
     EPISODES,
     PALETTE,
     Arm,
@@ -18,8 +20,6 @@ from esper.karn.report.figure import (
     number,
     shortened,
 )
-from esper.karn.report.points import told
-from esper.karn.report.series import Batch, SeedLife, Spread
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import SeedFossilizedPayload
 

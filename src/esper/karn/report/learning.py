@@ -8,8 +8,10 @@ from dataclasses import fields, replace
 from typing import TypeAlias
 
 from esper.karn.absence import supplied
-from esper.karn.figures import real
-from esper.karn.report.figure import (
+from esper.karn.formatting import real
+from esper.karn.report.decimation import told
+from esper.karn.report.history import Batch, Spread
+from esper.karn.report.plot import (
     DASHES,
     EPISODES,
     PALETTE,
@@ -22,9 +24,7 @@ from esper.karn.report.figure import (
     panel,
     shortened,
 )
-from esper.karn.report.points import told
-from esper.karn.report.series import Batch, Spread
-from esper.leyline.glossary import meanings
+from esper.leyline.field_docs import meanings
 from esper.leyline.telemetry import PPOUpdatePayload
 
 __all__ = ["learning", "ppo"]
@@ -216,7 +216,7 @@ def ppo(arms: Sequence[Arm]) -> Section:
             absent.append(name)
         else:
             parts.append(_panel(name, lines, x_title, small=small, height=230 if small else 380))
-    missing = f"Told by no update: {', '.join(absent)}." if absent else ""
+    missing = f"Entry by no update: {', '.join(absent)}." if absent else ""
     return Section("Is PPO healthy?", says, parts, missing)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from esper.karn.aggregator import RunSnapshot, TelemetryAggregator
-from esper.karn.report.series import ArmSeries
+from esper.karn.report.history import ArmSeries
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunInfoError
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 
-from esper.karn.report.figure import Arm, Figure, Section, Table, plain
+from esper.karn.report.plot import Arm, Figure, Section, Table, plain
 
 __all__ = ["render"]
 

@@ -11,7 +11,7 @@ from esper.leyline.errors import PayloadError, WireError
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import decode_event, encode_event
 from esper.nissa.append_only import AppendOnly, LogBrokenError, LogInUseError
-from esper.nissa.protocol import Durable, Policy, Rejected
+from esper.nissa.protocol import DeliveryPolicy, Durable, Rejected
 
 __all__ = ["JsonlSink", "LogBrokenError", "LogInUseError"]
 
@@ -40,8 +40,8 @@ class JsonlSink:
 
     name = "jsonl"
 
-    def __init__(self, path: str | os.PathLike[str], *, policy: Policy | None = None) -> None:
-        self.policy: Policy = Durable() if policy is None else policy
+    def __init__(self, path: str | os.PathLike[str], *, policy: DeliveryPolicy | None = None) -> None:
+        self.policy: DeliveryPolicy = Durable() if policy is None else policy
         self._path = Path(path)
         stem = self._path.name
         self._rejected_path = self._path.with_name(

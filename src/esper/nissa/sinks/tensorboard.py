@@ -14,7 +14,7 @@ from typing import Any
 from esper.leyline.telemetry import TelemetryEvent
 from esper.nissa.append_only import AppendOnly
 from esper.nissa.plotting import Plotter, Point
-from esper.nissa.protocol import Live, Policy, Rejected
+from esper.nissa.protocol import DeliveryPolicy, Live, Rejected
 
 __all__ = ["TensorBoardSink"]
 
@@ -42,8 +42,8 @@ class TensorBoardSink:
 
     name = "tensorboard"
 
-    def __init__(self, directory: str | os.PathLike[str], *, policy: Policy | None = None) -> None:
-        self.policy: Policy = Live(capacity=CAPACITY) if policy is None else policy
+    def __init__(self, directory: str | os.PathLike[str], *, policy: DeliveryPolicy | None = None) -> None:
+        self.policy: DeliveryPolicy = Live(capacity=CAPACITY) if policy is None else policy
         try:
             self._events = importlib.import_module("tensorboard.compat.proto.event_pb2")
             self._summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")

@@ -8,7 +8,7 @@ from typing import Any
 
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
 from esper.nissa.plotting import Plotter, Point
-from esper.nissa.protocol import Live, Policy, Rejected
+from esper.nissa.protocol import DeliveryPolicy, Live, Rejected
 
 __all__ = ["WandbSink"]
 
@@ -39,9 +39,9 @@ class WandbSink:
     name = "wandb"
 
     def __init__(
-        self, directory: str | os.PathLike[str] = ".", *, run: Any = None, policy: Policy | None = None
+        self, directory: str | os.PathLike[str] = ".", *, run: Any = None, policy: DeliveryPolicy | None = None
     ) -> None:
-        self.policy: Policy = Live(capacity=CAPACITY) if policy is None else policy
+        self.policy: DeliveryPolicy = Live(capacity=CAPACITY) if policy is None else policy
         try:
             wandb = importlib.import_module("wandb")
         except ImportError as error:

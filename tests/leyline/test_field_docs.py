@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from esper.leyline import PPOUpdatePayload, TelemetryEvent, TelemetryPayload
-from esper.leyline.glossary import Meaning, field_table, meanings
+from esper.leyline.field_docs import Meaning, field_table, meanings
 from esper.leyline.shapes import shapes_of
 
 

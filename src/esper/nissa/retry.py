@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from esper.leyline.telemetry import TelemetryEvent
 from esper.nissa.protocol import Durable, Rejected, Sink
 
-__all__ = ["Courier", "SinkBrokenError"]
+__all__ = ["RetryingSink", "SinkBrokenError"]
 
 ATTEMPTS = 3
 """How often one thing is tried when it fails for no passing reason."""
@@ -28,7 +28,7 @@ class SinkBrokenError(Exception):
     """A sink failed in a way that no further attempt will mend."""
 
 
-class Courier:
+class RetryingSink:
     """Delivers batches to one sink.
 
     An `OSError` is the system's and may pass: the courier tries again, ever more slowly. Any other exception is

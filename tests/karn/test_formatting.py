@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from esper.karn.figures import (
+from esper.karn.formatting import (
     ABSENT,
     age,
     bar,

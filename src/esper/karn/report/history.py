@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from esper.karn.figures import real
-from esper.karn.report.points import clamped, told
+from esper.karn.formatting import real
+from esper.karn.report.decimation import clamped, told
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,

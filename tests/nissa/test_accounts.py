@@ -22,8 +22,8 @@ from hypothesis.stateful import (
 )
 
 from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent
-from esper.nissa import courier, lane, output
-from esper.nissa.output import Durable, Live, Policy, Rejected, TelemetryHub
+from esper.nissa import output, retry, sink_queue
+from esper.nissa.output import DeliveryPolicy, Durable, Live, Rejected, TelemetryHub
 
 FAILURES: dict[str, Exception] = {
     "refuses": Rejected("not mine"),
@@ -36,7 +36,7 @@ FAILURES: dict[str, Exception] = {
 class Scripted:
     """A sink in one of several moods, which counts for itself what reached it."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: DeliveryPolicy) -> None:
         self.name = "scripted"
         self.policy = policy
         self.mood = "well"
@@ -145,13 +145,13 @@ class Books(RuleBasedStateMachine):
 @contextmanager
 def impatient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(courier, "PATIENCE", 0.01)
-        patch.setattr(courier, "FIRST_PAUSE", 0.001)
-        patch.setattr(courier, "LONGEST_PAUSE", 0.005)
+        patch.setattr(retry, "PATIENCE", 0.01)
+        patch.setattr(retry, "FIRST_PAUSE", 0.001)
+        patch.setattr(retry, "LONGEST_PAUSE", 0.005)
         patch.setattr(output, "BATCH", 7)
         patch.setattr(output, "GRACE", 0.02)
         patch.setattr(output, "INTERVAL", 0.005)
-        patch.setattr(lane, "WAKE_MARK", 5)
+        patch.setattr(sink_queue, "WAKE_MARK", 5)
         warnings.simplefilter("ignore", RuntimeWarning)  # losses are meant to happen here
         yield
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from esper.karn.figures import real
+from esper.karn.formatting import real
+from esper.karn.report.decimation import COLUMNS, HUGE, decimate, is_measured
+from esper.karn.report.history import ArmSeries
 from esper.karn.report.log import RunLog
-from esper.karn.report.points import COLUMNS, HUGE, decimate, is_measured
-from esper.karn.report.series import ArmSeries
 
 __all__ = [
     "DASHES",
@@ -36,7 +36,7 @@ __all__ = [
 Trace: TypeAlias = dict[str, object]
 
 PALETTE = ("#2f7ed8", "#e07b00", "#1a9f77", "#c2508f", "#8a6fd1", "#b58900", "#39a7c9", "#d0483e", "#6b7f2a", "#8c8c8c")
-"""Told apart with the usual colour blindnesses, on light and on dark ground."""
+"""Entry apart with the usual colour blindnesses, on light and on dark ground."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 EPISODES = "episodes completed, all environments"
 LONGEST_TEXT = 160

@@ -10,11 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from esper.karn.absence import supplied
-from esper.karn.figures import mean, real
-from esper.karn.report.figure import Arm, Section, Table, number, plain
+from esper.karn.formatting import mean, real
+from esper.karn.report.decimation import told
 from esper.karn.report.growth import how_it_ended
 from esper.karn.report.log import INVALID_KEPT, NOTABLE_KEPT, RunLog
-from esper.karn.report.points import told
+from esper.karn.report.plot import Arm, Section, Table, number, plain
 from esper.leyline.event_types import TelemetryEventType
 from esper.leyline.run_info import Estimate, RunInfo
 from esper.leyline.telemetry import PPOUpdatePayload, TrainingStartedPayload

@@ -9,16 +9,16 @@ from collections import deque
 from collections.abc import Iterable
 
 from esper.leyline.run_info import SinkStats
-from esper.nissa.courier import Courier
 from esper.nissa.protocol import Durable, Sink
+from esper.nissa.retry import RetryingSink
 
-__all__ = ["Lane", "lanes_for"]
+__all__ = ["SinkQueue", "queues_for"]
 
 WAKE_MARK = 8_192
 """Queued events that wake a sink's thread before its time."""
 
 
-class Lane:
+class SinkQueue:
     """One sink: its place in the shared sequence and its books. Touched only under the hub's lock."""
 
     def __init__(self, sink: Sink, name: str) -> None:
@@ -31,7 +31,7 @@ class Lane:
         # A live sink that cannot keep up loses an eighth of its queue at a time, so that emitting stays cheap.
         self.keep = self.limit if self.durable else self.limit - self.limit // 8
         self.wake_mark = min(WAKE_MARK, self.limit // 2 + 1)
-        self.courier = Courier(sink)
+        self.courier = RetryingSink(sink)
 
         self.cursor = 0
         self.in_hand = 0
@@ -98,10 +98,10 @@ class Lane:
         )
 
 
-def lanes_for(sinks: Iterable[Sink]) -> tuple[Lane, ...]:
+def queues_for(sinks: Iterable[Sink]) -> tuple[SinkQueue, ...]:
     """Make a lane for every sink, telling sinks of one name apart."""
-    lanes: list[Lane] = []
+    lanes: list[SinkQueue] = []
     for sink in sinks:
         same = sum(lane.sink.name == sink.name for lane in lanes)
-        lanes.append(Lane(sink, f"{sink.name} #{same + 1}" if same else sink.name))
+        lanes.append(SinkQueue(sink, f"{sink.name} #{same + 1}" if same else sink.name))
     return tuple(lanes)
