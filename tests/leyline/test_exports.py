@@ -35,10 +35,12 @@ def defined(tree: ast.Module) -> set[str]:
 
 
 def imported(tree: ast.Module) -> set[str]:
+    """Names imported, those included that only type checkers import and everybody else gets when they ask."""
+    checked = [node for block in tree.body if isinstance(block, ast.If) for node in block.body]
     return {
         alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for node in [*tree.body, *checked]
+        if isinstance(node, ast.ImportFrom) and node.module not in {"__future__", "typing", "esper.leyline._lazy"}
         for alias in node.names
     }
 

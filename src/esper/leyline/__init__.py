@@ -8,9 +8,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from esper.leyline._lazy import lazy
 from esper.leyline.errors import FieldTypeError, MissingFieldError, PayloadError, UnknownFieldError, WireError
+from esper.leyline.event_types import Severity
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import (
+    EVENT_TYPES,
     AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
     CounterfactualMatrixPayload,
@@ -28,13 +33,39 @@ from esper.leyline.telemetry import (
     TrainingStartedPayload,
 )
 
+if TYPE_CHECKING:
+    from esper.leyline.wire import (
+        SCHEMA_VERSION,
+        InvalidRecord,
+        InvalidRecordKind,
+        decode_event,
+        encode_event,
+        log_files,
+        read_events,
+    )
+else:
+    _WIRE = (
+        "SCHEMA_VERSION",
+        "InvalidRecord",
+        "InvalidRecordKind",
+        "decode_event",
+        "encode_event",
+        "log_files",
+        "read_events",
+    )
+    __getattr__, __dir__ = lazy(__name__, **dict.fromkeys(_WIRE, "esper.leyline.wire"))
+
 __all__ = [
+    "EVENT_TYPES",
+    "SCHEMA_VERSION",
     "AnalyticsSnapshotPayload",
     "BatchEpochCompletedPayload",
     "CounterfactualMatrixPayload",
     "Emit",
     "EpochCompletedPayload",
     "FieldTypeError",
+    "InvalidRecord",
+    "InvalidRecordKind",
     "MissingFieldError",
     "PPOUpdatePayload",
     "PayloadError",
@@ -44,10 +75,15 @@ __all__ = [
     "SeedPrunedPayload",
     "SeedStage",
     "SeedStageChangedPayload",
+    "Severity",
     "TelemetryEvent",
     "TelemetryEventType",
     "TelemetryPayload",
     "TrainingStartedPayload",
     "UnknownFieldError",
     "WireError",
+    "decode_event",
+    "encode_event",
+    "log_files",
+    "read_events",
 ]

@@ -1,1 +1,55 @@
-"""Delivery: the telemetry hub and the sinks it serves."""
+"""Delivery: the telemetry hub and the sinks it serves.
+
+>>> from esper.nissa import JsonlSink, TelemetryHub
+>>> with TelemetryHub([JsonlSink("runs/mine/events.jsonl")]) as hub:
+...     hub.emit(event)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from esper.leyline._lazy import lazy
+from esper.nissa.output import (
+    DeliveryPolicy,
+    Durable,
+    FunctionSink,
+    Live,
+    Rejected,
+    Sink,
+    SinkStats,
+    TelemetryHub,
+    emit_epoch_completed,
+    emit_training_started,
+)
+
+if TYPE_CHECKING:
+    from esper.nissa.append_only import LogInUseError
+    from esper.nissa.sinks.jsonl import JsonlSink
+    from esper.nissa.sinks.tensorboard import TensorBoardSink
+    from esper.nissa.sinks.wandb import WandbSink
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        JsonlSink="esper.nissa.sinks.jsonl",
+        LogInUseError="esper.nissa.append_only",
+        TensorBoardSink="esper.nissa.sinks.tensorboard",
+        WandbSink="esper.nissa.sinks.wandb",
+    )
+
+__all__ = [
+    "DeliveryPolicy",
+    "Durable",
+    "FunctionSink",
+    "JsonlSink",
+    "Live",
+    "LogInUseError",
+    "Rejected",
+    "Sink",
+    "SinkStats",
+    "TelemetryHub",
+    "TensorBoardSink",
+    "WandbSink",
+    "emit_epoch_completed",
+    "emit_training_started",
+]
