@@ -18,8 +18,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from esper.karn.dashboard.app import Dashboard
-from esper.karn.dashboard.feed import Taken
-from esper.karn.dashboard.watching import Watching
+from esper.karn.dashboard.feed import NewRecords
+from esper.karn.dashboard.following import FollowedRun
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import read_events
 
@@ -36,10 +36,10 @@ class Entry:
     def __init__(self, events: list[TelemetryEvent]) -> None:
         self._events = tuple(events)
 
-    def take(self) -> Taken:
+    def take(self) -> NewRecords:
         """Return the events, once."""
         events, self._events = self._events, ()
-        return Taken(events)
+        return NewRecords(events)
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
 async def draw(name: str, events: list[TelemetryEvent]) -> str:
     """Return the screen as SVG, a moment after the newest of the events."""
     moment = events[-1].timestamp + timedelta(seconds=0.2)
-    app = Dashboard(Watching(name, Entry(events), lambda: moment))
+    app = Dashboard(FollowedRun(name, Entry(events), lambda: moment))
     async with app.run_test(size=SIZE) as pilot:
         while not app.view.log:
             await pilot.pause(0.1)

@@ -34,7 +34,7 @@ def _first_of(hint: Any) -> Any:
 
 
 def event(cls: type[TelemetryPayload], **fields: Any) -> TelemetryEvent:
-    """Build an event around a payload of that class; the event's own fields are told apart by their names.
+    """Build an event around a payload of that class; the event's own fields are known by their names.
 
     A name that both have (``epoch``, ``slot_id``) goes to both.
     """

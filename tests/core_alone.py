@@ -18,27 +18,27 @@ from esper.nissa.sinks.jsonl import JsonlSink
 
 
 def main() -> None:
-    """Tell three epochs to a log and fold what is read back."""
+    """Write three epochs to a log and fold what is read back."""
     installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
     assert installed <= {"esper-telemetry", "typing-extensions", "typing_extensions", "pip", "setuptools"}, installed
     assert importlib.util.find_spec("torch") is None
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "events.jsonl"
-        told = [
+        emitted = [
             TelemetryEvent(data=EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=0.7, inner_epoch=epoch))
             for epoch in (1, 2, 3)
         ]
         with TelemetryHub([JsonlSink(log)]) as hub:
-            for event in told:
+            for event in emitted:
                 hub.emit(event)
         read = list(read_events(log))
-        assert read == told, read
+        assert read == emitted, read
         aggregator = TelemetryAggregator()
-        for event in told:
+        for event in emitted:
             aggregator.process(event)
         epoch = aggregator.snapshot().groups["default"].envs[0].epoch
         assert epoch is not None
-        assert epoch.data is told[-1].data
+        assert epoch.data is emitted[-1].data
     print(f"the core works with {', '.join(sorted(installed))}")  # noqa: T201 - a script
 
 

@@ -1,4 +1,4 @@
-"""The command line: a run from nothing to its summary, and every mistake told in one line."""
+"""The command line: a run from nothing to its summary, and every mistake reported in one line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_run_ends_well_and_leaves_its_files(ran: Ran) -> None:
     assert sorted(file.name for file in ran.run.path.iterdir()) == ["events.jsonl", "policy.pt", "run.json"]
 
 
-def test_run_json_tells_what_the_events_do_not(ran: Ran) -> None:
+def test_run_json_says_what_the_events_do_not(ran: Ran) -> None:
     info = ran.run.read_info()
     assert info is not None
     assert (info.status, info.error) == ("completed", None)
@@ -100,19 +100,19 @@ def test_replay_prints_the_snapshot_as_strict_json(ran: Ran) -> None:
     def refuse(token: str) -> None:
         raise AssertionError(token)
 
-    told = json.loads(command("replay", "--json", str(ran.run.path)).out, parse_constant=refuse)
+    output = json.loads(command("replay", "--json", str(ran.run.path)).out, parse_constant=refuse)
     aggregator = TelemetryAggregator()
     events = [event for event in read_events(ran.run.path) if isinstance(event, TelemetryEvent)]
     for event in events:
         aggregator.process(event)
     group = aggregator.snapshot().groups["default"]
     assert group.update is not None
-    assert told["groups"]["default"]["ppo"][-1]["event"]["data"] == group.update.data.to_dict()
-    assert told["groups"]["default"]["actions"] == dict(group.actions)
-    assert sum(told["events"].values()) == len(events)
+    assert output["groups"]["default"]["ppo"][-1]["event"]["data"] == group.update.data.to_dict()
+    assert output["groups"]["default"]["actions"] == dict(group.actions)
+    assert sum(output["events"].values()) == len(events)
     reward = group.envs[1].reward
     assert reward is not None
-    assert told["groups"]["default"]["envs"]["1"]["rewards"][-1]["event"]["data"] == reward.data.to_dict()
+    assert output["groups"]["default"]["envs"]["1"]["rewards"][-1]["event"]["data"] == reward.data.to_dict()
 
 
 def test_replay_counts_what_is_no_event(ran: Ran, tmp_path: Path) -> None:
@@ -186,7 +186,9 @@ def test_events_that_were_rejected_are_no_loss(tmp_path: Path, monkeypatch: pyte
     assert command("train", *TINY[:-1], "0", "--quiet", run_dir=tmp_path / "picky").status == 0
 
 
-def test_a_training_that_breaks_is_told_with_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_breaks_is_reported_with_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
@@ -202,9 +204,9 @@ def test_a_training_that_breaks_is_told_with_what_was_measured(tmp_path: Path, m
 
 
 def test_other_sinks_are_written_beside_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[TelemetryEvent] = []
+    output: list[TelemetryEvent] = []
     monkeypatch.setattr(
-        "esper.nissa.sinks.wandb.WandbSink", lambda path: FunctionSink(f"wandb in {path.name}", told.append)
+        "esper.nissa.sinks.wandb.WandbSink", lambda path: FunctionSink(f"wandb in {path.name}", output.append)
     )
     run = command("train", *TINY[:-1], "0", "--quiet", "--tensorboard", "--wandb", run_dir=tmp_path / "run")
     assert run.status == 0, run.err
@@ -212,7 +214,7 @@ def test_other_sinks_are_written_beside_the_log(tmp_path: Path, monkeypatch: pyt
     info = run.run.read_info()
     assert info is not None
     assert [sink.name for sink in info.sinks] == ["jsonl", "aggregator", "tensorboard", "wandb in run"]
-    assert len(told) == info.sinks[0].delivered == info.sinks[2].delivered
+    assert len(output) == info.sinks[0].delivered == info.sinks[2].delivered
 
 
 class Terminal(io.StringIO):
@@ -275,16 +277,16 @@ def test_a_signal_ends_a_run_cleanly_with_the_summary_so_far(tmp_path: Path, num
 
 
 def test_validate_finds_nothing_wrong_with_a_run(ran: Ran) -> None:
-    told = command("validate", str(ran.run.path))
-    assert told.status == 0
-    assert re.fullmatch(r"\d+ events, 0 invalid lines\n", told.out)
+    output = command("validate", str(ran.run.path))
+    assert output.status == 0
+    assert re.fullmatch(r"\d+ events, 0 invalid lines\n", output.out)
 
 
 def test_validate_fails_for_a_log_with_a_line_that_is_no_event(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("nonsense\n")
-    told = command("validate", str(tmp_path / "log.jsonl"))
-    assert told.status == 1
-    assert "log.jsonl:1: json:" in told.out
+    output = command("validate", str(tmp_path / "log.jsonl"))
+    assert output.status == 1
+    assert "log.jsonl:1: json:" in output.out
 
 
 def test_schema_is_json_and_its_views_are_sql(ran: Ran) -> None:
@@ -369,8 +371,8 @@ def test_help_shows_every_command_and_loads_nothing_slow() -> None:
         assert f"\n    {name} " in out
 
 
-def test_train_help_tells_every_default() -> None:
-    told = " ".join(command("train", "--help").out.split())
+def test_train_help_names_every_default() -> None:
+    output = " ".join(command("train", "--help").out.split())
     for text in (
         "--lr FLOAT",
         "(default 0.003)",
@@ -378,28 +380,28 @@ def test_train_help_tells_every_default() -> None:
         "esper train --episodes 400",
         "exit status: 0 done",
     ):
-        assert text in told
+        assert text in output
 
 
 def test_the_package_runs_as_a_module() -> None:
-    told = subprocess.run([sys.executable, "-m", "esper", "--version"], capture_output=True, text=True, check=True)
-    assert re.fullmatch(r"esper \d+\.\d+\.\d+\S*\n", told.stdout)
+    output = subprocess.run([sys.executable, "-m", "esper", "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"esper \d+\.\d+\.\d+\S*\n", output.stdout)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(ran: Ran) -> None:
     line = f"{sys.executable} -m esper replay --json {ran.run.path} | head -c 10"
-    told = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stderr) == (0, "")
+    output = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
+    assert (output.returncode, output.stderr) == (0, "")
 
 
-def test_validate_tells_what_a_terminal_cannot_show_and_goes_on(tmp_path: Path) -> None:
+def test_validate_lists_what_a_terminal_cannot_show_and_goes_on(tmp_path: Path) -> None:
     line = '{"schema_version":1,"\\ud800\\u001b[31m":1,"é":2}\n'
     (tmp_path / "odd.jsonl").write_text(line * 2, encoding="utf-8")
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "esper", "validate", str(tmp_path / "odd.jsonl")],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
-    first, second, summary = told.stdout.splitlines()
-    assert (told.returncode, told.stderr, summary) == (1, "", "0 events, 2 invalid lines: 2 missing")
+    first, second, summary = output.stdout.splitlines()
+    assert (output.returncode, output.stderr, summary) == (1, "", "0 events, 2 invalid lines: 2 missing")
     assert r"unknown '\ud800\x1b[31m', \xe9" in first
     assert second == first.replace(":1:", ":2:", 1)

@@ -42,7 +42,7 @@ def _examples(*lines: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells an error in one line."""
+    """Reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -119,7 +119,7 @@ def _command(
 
 def _add_train(commands: Any) -> None:
     parser = _command(
-        commands, "train", _train, "train a growing network, and tell everything about it", _TRAIN_EXAMPLES
+        commands, "train", _train, "train a growing network, and record everything about it", _TRAIN_EXAMPLES
     )
     about, hints = meanings(TrainingConfig), get_type_hints(TrainingConfig)
     config = parser.add_argument_group("configuration")
@@ -132,7 +132,7 @@ def _add_train(commands: Any) -> None:
                 choices=choices,
                 default=field.default,
                 metavar=None if choices else getattr(kind, "__name__", "").upper(),
-                help=_told(about[field.name].text, field.default),
+                help=_help_text(about[field.name].text, field.default),
             )
     run = parser.add_argument_group("the run")
     run.add_argument("--run-dir", metavar="DIR", help="where everything goes; by default runs/TIME-TASK")
@@ -157,7 +157,7 @@ def _kind(hint: Any) -> tuple[Callable[[str], Any], tuple[str, ...] | None]:
     return (str, get_args(inner)) if get_origin(inner) is Literal else (inner, None)
 
 
-def _told(doc: str, default: object) -> str:
+def _help_text(doc: str, default: object) -> str:
     shown = "" if default is None else f" (default {default})"
     return f"{doc.replace('`', '')}{shown}".replace("%", "%%")
 
@@ -279,7 +279,7 @@ def _add_validate(commands: Any) -> None:
         commands,
         "validate",
         _validate,
-        "tell every line of a log that is not an event, and why",
+        "list every line of a log that is not an event, and why",
         _examples(
             "esper validate runs/demo                 file:line: kind: reason, like a compiler",
             "esper validate --json a.jsonl b.jsonl    for machines",

@@ -26,12 +26,12 @@ fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 import esper.simic.training.vectorized as vectorized
 train, broken = vectorized.train, pathlib.Path(sys.argv.pop(1))
 def watched(config, emit):
-    def told(event):
+    def output(event):
         emit(event)
         if broken.exists():
             raise ArithmeticError("the disk is on fire")
     warnings.warn("the weather is bad")
-    return train(config, told)
+    return train(config, output)
 vectorized.train = watched
 from esper.cli import main
 sys.exit(main(sys.argv[1:]))

@@ -53,7 +53,7 @@ def test_every_line_of_a_golden_log_is_an_event_and_all_types_are_there(log: Pat
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
-def test_events_tell_what_their_lines_say_and_what_they_do_not_say_was_not_supplied(log: Path) -> None:
+def test_events_hold_what_their_lines_say_and_what_they_do_not_say_was_not_supplied(log: Path) -> None:
     for line in log.read_text().splitlines():
         event = decode_event(line)
         for name, written in json.loads(line)["data"].items():

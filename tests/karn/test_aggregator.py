@@ -1,4 +1,4 @@
-"""The aggregator: nothing told is lost, nothing untold appears, and a snapshot stays what it was."""
+"""The aggregator: nothing emitted is lost, nothing that was not emitted appears, and a snapshot stays what it was."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def batch(episodes: int) -> BatchEpochCompletedPayload:
 
 
 def reward(env_id: int = 0, **changes: Any) -> RewardComputedPayload:
-    told = {"total_reward": 0.0, "action_name": "WAIT", "value_estimate": 0.0, "action_confidence": 0.5}
-    return RewardComputedPayload(env_id=env_id, **{**told, **changes})
+    emitted = {"total_reward": 0.0, "action_name": "WAIT", "value_estimate": 0.0, "action_confidence": 0.5}
+    return RewardComputedPayload(env_id=env_id, **{**emitted, **changes})
 
 
 def epoch(env_id: int = 0, inner_epoch: int = 1) -> EpochCompletedPayload:
@@ -75,30 +75,30 @@ def fossilized(slot: str = "a", env_id: int = 0, blueprint: str = "mlp") -> Seed
     )  # fmt: skip
 
 
-def fold(told: Sequence[TelemetryPayload | TelemetryEvent]) -> RunSnapshot:
+def fold(emitted: Sequence[TelemetryPayload | TelemetryEvent]) -> RunSnapshot:
     aggregator = TelemetryAggregator()
-    for one in told:
+    for one in emitted:
         aggregator.process(one if isinstance(one, TelemetryEvent) else TelemetryEvent(data=one))
     return aggregator.snapshot()
 
 
-def group_of(*told: TelemetryPayload | TelemetryEvent) -> GroupSnapshot:
-    return fold(told).groups["default"]
+def group_of(*emitted: TelemetryPayload | TelemetryEvent) -> GroupSnapshot:
+    return fold(emitted).groups["default"]
 
 
-def test_nothing_told_shows_nothing() -> None:
+def test_no_event_shows_nothing() -> None:
     snapshot = fold([])
     assert (len(snapshot.groups), len(snapshot.log), len(snapshot.events)) == (0, 0, 0)
 
 
-def test_what_was_told_before_training_started_is_kept() -> None:
+def test_what_was_emitted_before_training_started_is_kept() -> None:
     group = group_of(reward(3), germinated(), started())
     assert group.envs[3].reward is not None
     assert group.started is not None
     assert (group.earlier_runs, group.resumes) == (0, 0)
 
 
-def test_an_env_exists_once_it_is_told_of_and_not_before() -> None:
+def test_an_env_exists_from_its_first_event_on() -> None:
     group = group_of(started(n_envs=64), epoch(7))
     assert list(group.envs) == [7]
     env = group.envs[7]
@@ -123,7 +123,7 @@ def test_envs_and_ranks_stand_in_ascending_order() -> None:
 def test_every_ranks_start_is_kept_and_starts_no_second_run() -> None:
     ranks = [started(rank=rank, world_size=2, episode_id="r") for rank in (0, 1)]
     group = group_of(ranks[0], reward(0), ranks[1], reward(1))
-    assert [told.data for told in group.ranks.values()] == ranks
+    assert [emitted.data for emitted in group.ranks.values()] == ranks
     assert (group.earlier_runs, list(group.envs)) == (0, [0, 1])
 
 
@@ -151,7 +151,7 @@ def test_a_resumed_run_shows_what_an_uninterrupted_one_would() -> None:
         pruned(slot_id="b"),
     ]
     second: list[TelemetryPayload] = [reward(1), germinated(), epoch(0), batch(4)]
-    events = {id(told): TelemetryEvent(data=told) for told in (*first, *interrupted, *second)}
+    events = {id(emitted): TelemetryEvent(data=emitted) for emitted in (*first, *interrupted, *second)}
     start, resume = TelemetryEvent(data=started()), TelemetryEvent(data=started(start_episode=2))
     resumed = fold([start, *(events[id(t)] for t in (*first, *interrupted)), resume, *(events[id(t)] for t in second)])
     whole = fold([start, *(events[id(t)] for t in (*first, *second))])
@@ -172,7 +172,7 @@ def test_totals_of_a_resume_without_its_past_say_where_they_begin() -> None:
 def test_a_resume_from_where_no_batch_ended_claims_no_totals_of_before() -> None:
     group = group_of(started(), reward(), batch(2), reward(), batch(4), started(start_episode=3), reward())
     assert (group.counted_from, group.actions) == (3, {"WAIT": 1})
-    assert [told.data.episodes_completed for told in group.batches] == [2]
+    assert [emitted.data.episodes_completed for emitted in group.batches] == [2]
 
 
 def test_a_resume_from_further_back_than_is_remembered_claims_no_totals_of_before() -> None:
@@ -190,13 +190,17 @@ def test_events_out_of_order_are_taken_as_they_come() -> None:
     assert (newest.data.inner_epoch, newest.episodes) == (4, 4)
 
 
-def test_a_stage_told_before_its_germination_waits_for_it() -> None:
+def test_a_stage_before_its_germination_waits_for_it() -> None:
     early, late = stage("DORMANT", "GERMINATED"), germinated()
     waiting = group_of(early).envs[0].slots["a"]
     assert (waiting.seed.germinated, waiting.seed.blueprint_id) == (None, None)
     (seed,) = group_of(early, late).envs[0].slots["a"].seeds
     assert seed.germinated is not None
-    assert (seed.germinated.data, seed.blueprint_id, [told.data for told in seed.stages]) == (late, "mlp", [early])
+    assert (seed.germinated.data, seed.blueprint_id, [emitted.data for emitted in seed.stages]) == (
+        late,
+        "mlp",
+        [early],
+    )
 
 
 def test_a_seed_keeps_its_whole_history_after_the_next_one_has_germinated() -> None:
@@ -214,12 +218,12 @@ def test_a_seed_keeps_its_whole_history_after_the_next_one_has_germinated() -> N
 
 
 def test_a_late_event_goes_to_the_seed_it_names() -> None:
-    def told(data: TelemetryPayload, seed_id: str) -> TelemetryEvent:
+    def emitted(data: TelemetryPayload, seed_id: str) -> TelemetryEvent:
         return TelemetryEvent(data=data, seed_id=seed_id)
 
     late = stage("PRUNED", "EMBARGOED")
     slot = group_of(
-        told(germinated(), "one"), told(pruned(), "one"), told(germinated(), "two"), told(late, "one")
+        emitted(germinated(), "one"), emitted(pruned(), "one"), emitted(germinated(), "two"), emitted(late, "one")
     ).envs[0].slots["a"]  # fmt: skip
     assert [(seed.seed_id, len(seed.stages)) for seed in slot.seeds] == [("one", 1), ("two", 0)]
 
@@ -244,15 +248,20 @@ def test_groups_stay_apart() -> None:
 
 
 def test_a_second_run_of_one_group_leaves_the_other_alone() -> None:
-    told: list[tuple[TelemetryPayload, str]] = [(started(), "a"), (started(), "b"), (reward(), "b"), (started(), "a")]
-    snapshot = fold([TelemetryEvent(data=data, group_id=group_id) for data, group_id in told])
+    emitted: list[tuple[TelemetryPayload, str]] = [
+        (started(), "a"),
+        (started(), "b"),
+        (reward(), "b"),
+        (started(), "a"),
+    ]
+    snapshot = fold([TelemetryEvent(data=data, group_id=group_id) for data, group_id in emitted])
     assert (snapshot.groups["a"].earlier_runs, snapshot.groups["b"].earlier_runs) == (1, 0)
     assert snapshot.groups["b"].actions == {"WAIT": 1}
 
 
 def test_histories_are_bounded_and_keep_the_newest() -> None:
     group = group_of(*(reward(value_estimate=float(n)) for n in range(5 * module.ENV_HISTORY)))
-    values = [told.data.value_estimate for told in group.envs[0].rewards]
+    values = [emitted.data.value_estimate for emitted in group.envs[0].rewards]
     assert values == [float(n) for n in range(4 * module.ENV_HISTORY, 5 * module.ENV_HISTORY)]
     assert group.actions == {"WAIT": 5 * module.ENV_HISTORY}
 
@@ -262,18 +271,18 @@ def test_an_old_snapshot_keeps_what_the_histories_have_let_go() -> None:
     for n in range(2 * module.ENV_HISTORY):
         aggregator.process(TelemetryEvent(data=reward(value_estimate=float(n))))
     old = aggregator.snapshot().groups["default"].envs[0].rewards
-    told = tuple(old)
+    emitted = tuple(old)
     for _ in range(5 * module.LOG_EVENTS):
         aggregator.process(TelemetryEvent(data=reward()))
-    assert tuple(old) == told
-    assert len(told) == module.ENV_HISTORY
+    assert tuple(old) == emitted
+    assert len(emitted) == module.ENV_HISTORY
 
 
 def test_seeds_and_their_stages_are_bounded_and_keep_the_newest() -> None:
     stages = [stage("TRAINING", f"S{n}") for n in range(2 * module.STAGES_KEPT)]
     slot = group_of(*(germinated() for _ in range(2 * module.SEEDS_KEPT)), *stages).envs[0].slots["a"]
     assert len(slot.seeds) == module.SEEDS_KEPT
-    assert [told.data for told in slot.seed.stages] == stages[module.STAGES_KEPT :]
+    assert [emitted.data for emitted in slot.seed.stages] == stages[module.STAGES_KEPT :]
 
 
 def rewards_of(aggregator: TelemetryAggregator) -> History[Entry[RewardComputedPayload]]:
@@ -282,7 +291,7 @@ def rewards_of(aggregator: TelemetryAggregator) -> History[Entry[RewardComputedP
 
 def test_equal_histories_are_equal_and_others_are_not() -> None:
     events = [TelemetryEvent(data=reward(value_estimate=float(n))) for n in range(3)]
-    one, same, shorter = (fold(told).groups["default"].envs[0].rewards for told in (events, events, events[:2]))
+    one, same, shorter = (fold(emitted).groups["default"].envs[0].rewards for emitted in (events, events, events[:2]))
     assert one == same
     assert one != shorter
     assert one != tuple(one)
@@ -300,29 +309,29 @@ STEPS = st.lists(st.one_of(st.integers(1, 2 * BOUND), st.sampled_from(["look", "
 def test_every_view_of_a_history_reads_for_ever_like_the_list_that_it_was_taken_of(
     steps: list[int | str],
 ) -> None:
-    """Events are told, views are taken, and resumes take back; all views are compared at the very end."""
+    """Events are emitted, views are taken, and resumes take back; all views are compared at the very end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ENV_HISTORY", BOUND)
         aggregator = TelemetryAggregator()
         aggregator.process(TelemetryEvent(data=started()))
-        told: list[tuple[TelemetryEvent, int]] = []
+        emitted: list[tuple[TelemetryEvent, int]] = []
         looked: list[tuple[History[Entry[RewardComputedPayload]], list[tuple[TelemetryEvent, int]]]] = []
         episodes = 0
         for step in steps:
             if step == "look":
                 if 0 in aggregator.snapshot().groups["default"].envs:
-                    looked.append((rewards_of(aggregator), told[-BOUND:]))
+                    looked.append((rewards_of(aggregator), emitted[-BOUND:]))
             elif step == "batch":
                 episodes += 2
                 aggregator.process(TelemetryEvent(data=batch(episodes)))
             elif step == "resume":
                 if episodes:
                     aggregator.process(TelemetryEvent(data=started(start_episode=episodes)))
-                    told = [(event, at) for event, at in told[-BOUND:] if at < episodes]
+                    emitted = [(event, at) for event, at in emitted[-BOUND:] if at < episodes]
             else:
                 for _ in range(int(step)):
-                    told.append((TelemetryEvent(data=reward()), episodes))
-                    aggregator.process(told[-1][0])
+                    emitted.append((TelemetryEvent(data=reward()), episodes))
+                    aggregator.process(emitted[-1][0])
         for view, expected in looked:
             assert [(one.event, one.episodes) for one in view] == expected
             assert all(one.data is one.event.data for one in view)
@@ -357,15 +366,15 @@ def test_once_histories_are_full_as_many_objects_die_as_are_made() -> None:
     """Else the garbage collector walks through everything that is kept, again and again."""
     aggregator = TelemetryAggregator()
 
-    def tell() -> int:
+    def measure() -> int:
         for n in range(module.LOG_EVENTS):
             aggregator.process(TelemetryEvent(data=reward(n % 8)))
         return len(gc.get_objects())
 
-    tell()
+    measure()
     gc.collect()
-    full = tell()
-    assert all(abs(tell() - full) < module.LOG_EVENTS // 20 for _ in range(3))
+    full = measure()
+    assert all(abs(measure() - full) < module.LOG_EVENTS // 20 for _ in range(3))
 
 
 def test_a_snapshot_refuses_to_be_changed() -> None:

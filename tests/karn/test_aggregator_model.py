@@ -92,9 +92,9 @@ told_payloads = st.one_of(
 told_events = st.builds(TelemetryEvent, data=told_payloads, seed_id=IDS, group_id=st.sampled_from(["default", "b"]))
 
 
-def fold(told: Sequence[TelemetryEvent]) -> RunSnapshot:
+def fold(emitted: Sequence[TelemetryEvent]) -> RunSnapshot:
     aggregator = TelemetryAggregator()
-    for event in told:
+    for event in emitted:
         aggregator.process(event)
     return aggregator.snapshot()
 
@@ -120,7 +120,7 @@ class Naive:
 
     def start(self, event: TelemetryEvent, data: TrainingStartedPayload) -> None:
         first = not self.ranks and not self.of(BatchEpochCompletedPayload)
-        others = [told.data for told in self.ranks.values() if isinstance(told.data, TrainingStartedPayload)]
+        others = [emitted.data for emitted in self.ranks.values() if isinstance(emitted.data, TrainingStartedPayload)]
         same = any((o.episode_id, o.start_episode) == (data.episode_id, data.start_episode) for o in others)
         if first:
             if data.start_episode:
@@ -189,16 +189,16 @@ class Naive:
 
 
 def pairs(history: Sequence[Entry[Any]]) -> list[tuple[TelemetryEvent, int]]:
-    assert all(told.data is told.event.data for told in history)
-    return [(told.event, told.episodes) for told in history]
+    assert all(emitted.data is emitted.event.data for emitted in history)
+    return [(emitted.event, emitted.episodes) for emitted in history]
 
 
-def event_of(told: Entry[Any] | None) -> TelemetryEvent | None:
-    return None if told is None else told.event
+def event_of(emitted: Entry[Any] | None) -> TelemetryEvent | None:
+    return None if emitted is None else emitted.event
 
 
 def compare(group: GroupSnapshot, naive: Naive) -> None:
-    assert {rank: told.event for rank, told in group.ranks.items()} == naive.ranks
+    assert {rank: emitted.event for rank, emitted in group.ranks.items()} == naive.ranks
     assert (group.counted_from, group.resumes, group.earlier_runs) == (
         naive.counted_from, naive.resumes, naive.earlier_runs,
     )  # fmt: skip
@@ -234,7 +234,7 @@ def compare(group: GroupSnapshot, naive: Naive) -> None:
                 {
                     "id": seed.seed_id,
                     "germinated": event_of(seed.germinated),
-                    "stages": [told.event for told in seed.stages],
+                    "stages": [emitted.event for emitted in seed.stages],
                     "outcome": event_of(seed.outcome),
                 }
                 for seed in slot.seeds

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.console import Console, figures_of
+from esper.karn.console import Console, progress_text
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     PPOUpdatePayload,
@@ -56,17 +56,17 @@ def test_elsewhere_every_batch_is_one_plain_line() -> None:
     assert stream.getvalue() == ("2/8 episodes  accuracy 0.812  reward 0  entropy 1.5  KL 0.013  left 1 min 30 s\n")
 
 
-def test_a_line_invents_no_figure_that_was_not_told() -> None:
+def test_a_line_invents_no_number_that_was_not_emitted() -> None:
     stream = io.StringIO()
     show(Console(stream), BATCH)
     assert stream.getvalue() == "2/8 episodes  accuracy 0.812  reward 0  entropy —  KL —\n"
 
 
-def test_figures_are_dashes_before_they_were_measured() -> None:
+def test_numbers_are_dashes_before_they_were_measured() -> None:
     aggregator = TelemetryAggregator()
     aggregator.process(TelemetryEvent(data=STARTED))
     group = aggregator.snapshot().groups["default"]
-    assert figures_of(group) == "accuracy —  reward —  entropy —  KL —"
+    assert progress_text(group) == "accuracy —  reward —  entropy —  KL —"
 
 
 def test_in_a_terminal_a_bar_moves_with_every_step(monkeypatch: pytest.MonkeyPatch) -> None:

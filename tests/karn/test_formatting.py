@@ -154,8 +154,10 @@ def test_a_plot_fills_its_box_and_marks_what_cannot_be_drawn(
     assert {len(row) for row in rows} == {width}
     if len(values) <= width:
         assert rows[-1].count("·") == values.count(None)
-        told = [value for value in values if value is not None]
-        assert rows[-1].count("×") == sum(number(value) in {"NaN", "inf", "-inf", "huge", "-huge"} for value in told)
+        supplied = [value for value in values if value is not None]
+        assert rows[-1].count("×") == sum(
+            number(value) in {"NaN", "inf", "-inf", "huge", "-huge"} for value in supplied
+        )
 
 
 def test_a_plot_rises_from_the_lowest_value_to_the_highest() -> None:

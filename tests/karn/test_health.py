@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esper.karn.health import RULES, Rule, Status, Verdict, gravest_first, health, judge, tally, worst
+from esper.karn.health import RULES, Rule, Status, Verdict, assess_update, assess_updates, gravest_first, tally, worst
 from esper.karn.snapshot import Entry
 from esper.leyline.telemetry import PPOUpdatePayload, TelemetryEvent
 from esper.leyline.testing import payloads
@@ -32,16 +32,16 @@ WELL: dict[str, Any] = {
 
 
 def verdict(field: str, **changed: Any) -> Verdict:
-    (found,) = (verdict for verdict in judge(PPOUpdatePayload(**WELL | changed)) if verdict.rule.field == field)
+    (found,) = (verdict for verdict in assess_update(PPOUpdatePayload(**WELL | changed)) if verdict.rule.field == field)
     return found
 
 
 def test_a_good_update_is_ok_by_every_rule() -> None:
-    assert {verdict.status for verdict in judge(PPOUpdatePayload(**WELL))} == {Status.OK}
+    assert {verdict.status for verdict in assess_update(PPOUpdatePayload(**WELL))} == {Status.OK}
 
 
 def test_where_nothing_is_wrong_the_first_rules_are_those_that_the_main_screen_must_show() -> None:
-    assert {found.rule.field for found in gravest_first(judge(PPOUpdatePayload(**WELL)), 7)[:7]} == {
+    assert {found.rule.field for found in gravest_first(assess_update(PPOUpdatePayload(**WELL)), 7)[:7]} == {
         "entropy",
         "kl_divergence",
         "clip_fraction",
@@ -53,7 +53,7 @@ def test_where_nothing_is_wrong_the_first_rules_are_those_that_the_main_screen_m
 
 
 def test_the_gravest_verdicts_are_above_however_little_room_there_is() -> None:
-    sick = judge(PPOUpdatePayload(**WELL | {"policy_loss": math.nan, "exploding_layers": 3, "dead_layers": 1}))
+    sick = assess_update(PPOUpdatePayload(**WELL | {"policy_loss": math.nan, "exploding_layers": 3, "dead_layers": 1}))
     assert [found.status for found in gravest_first(sick, 2)[:2]] == [Status.BAD, Status.BAD]
     assert {found.rule.field for found in gravest_first(sick, 3)[:3]} == {
         "policy_loss",
@@ -66,8 +66,8 @@ def test_the_gravest_verdicts_are_above_however_little_room_there_is() -> None:
 
 def run_of(*updates: dict[str, Any]) -> dict[str, Verdict]:
     """The health of a run of these updates, by field."""
-    told = [PPOUpdatePayload(**update) for update in updates]
-    found = health([Entry(update, TelemetryEvent(data=update), 0) for update in told])
+    emitted = [PPOUpdatePayload(**update) for update in updates]
+    found = assess_updates([Entry(update, TelemetryEvent(data=update), 0) for update in emitted])
     return {verdict.rule.field: verdict for verdict in found}
 
 
@@ -92,17 +92,17 @@ def test_an_update_that_was_skipped_is_bad_itself_and_a_skipped_step_a_warning()
     assert verdict("skipped", skipped=True).status is Status.BAD
     assert verdict("skipped", update_skipped=True).status is Status.WATCH
     untold = PPOUpdatePayload(**{name: value for name, value in WELL.items() if name != "skipped"})
-    assert worst(judge(untold)) is Status.UNKNOWN
+    assert worst(assess_update(untold)) is Status.UNKNOWN
 
 
 def test_before_the_first_update_everything_is_unknown() -> None:
-    assert {verdict.status for verdict in judge(None)} == {Status.UNKNOWN}
+    assert {verdict.status for verdict in assess_update(None)} == {Status.UNKNOWN}
 
 
 @given(payloads(PPOUpdatePayload))
 def test_nothing_is_ok_that_was_not_supplied_or_is_not_finite(update: PPOUpdatePayload) -> None:
     required = {f.name for f in dataclasses.fields(update) if f.default is dataclasses.MISSING}
-    for found in judge(update):
+    for found in assess_update(update):
         if found.status is Status.OK:
             assert found.rule.field in update.supplied | required
             assert found.value is not None
@@ -157,7 +157,7 @@ def test_limits(field: str, value: float, status: Status) -> None:
 def test_a_collapsed_entropy_is_bad_and_one_nobody_checked_is_unknown() -> None:
     assert verdict("entropy", entropy_collapsed=True).status is Status.BAD
     unchecked = PPOUpdatePayload(**{name: value for name, value in WELL.items() if name != "entropy_collapsed"})
-    assert judge(unchecked)[0].status is Status.UNKNOWN
+    assert assess_update(unchecked)[0].status is Status.UNKNOWN
 
 
 @pytest.mark.parametrize(("field", "value"), [("grad_norm", math.inf), ("nan_grad_count", 3), ("inf_grad_count", 3)])
@@ -165,8 +165,8 @@ def test_an_overflow_of_mixed_precision_excuses_its_gradients(field: str, value:
     assert verdict(field, **{field: value}, amp_overflow_detected=True).status is Status.WATCH
 
 
-def test_the_figures_of_a_skipped_update_mean_nothing() -> None:
-    found = judge(PPOUpdatePayload(**WELL | {"skipped": True}))
+def test_the_numbers_of_a_skipped_update_mean_nothing() -> None:
+    found = assess_update(PPOUpdatePayload(**WELL | {"skipped": True}))
     assert {(one.status, one.value) for one in found if one.rule.field != "skipped"} == {(Status.UNKNOWN, None)}
 
 

@@ -33,9 +33,9 @@ def batch(done: int, total: int = 100) -> BatchEpochCompletedPayload:
     return BatchEpochCompletedPayload(done, done // 4 - 1, 0.5, 1.0, total, 4)
 
 
-def group(*told: tuple[float, TelemetryPayload]) -> GroupSnapshot:
+def group(*payloads: tuple[float, TelemetryPayload]) -> GroupSnapshot:
     aggregator = TelemetryAggregator()
-    for seconds, payload in told:
+    for seconds, payload in payloads:
         aggregator.process(TelemetryEvent(data=payload, timestamp=NOON + timedelta(seconds=seconds)))
     return aggregator.snapshot().groups["default"]
 
@@ -85,7 +85,7 @@ def test_eta_is_unknown_before_there_is_a_pace() -> None:
     assert eta_seconds(group((0, batch(4))), after(5)) is None
 
 
-def test_silence_is_stale_after_ten_seconds_or_thrice_a_batch() -> None:
+def test_a_run_is_stale_after_ten_seconds_or_thrice_a_batch_without_an_event() -> None:
     assert stale_after(None) == 10
     assert stale_after(group((0, TrainingStartedPayload(**STARTED)), (1, batch(4)))) == 10
     assert stale_after(group((0, TrainingStartedPayload(**STARTED)), (60, batch(4)))) == pytest.approx(180)

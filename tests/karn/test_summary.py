@@ -1,4 +1,4 @@
-"""The closing summary: one page, 80 columns, and nothing on it that was not told."""
+"""The closing summary: one page, 80 columns, and nothing on it that the log does not hold."""
 
 from __future__ import annotations
 
@@ -42,22 +42,24 @@ def batch(index: int, reward: float, accuracy: float) -> BatchEpochCompletedPayl
 
 
 def update(**changes: Any) -> PPOUpdatePayload:
-    told = {
+    summary_of = {
         "policy_loss": 0.1, "value_loss": 0.2, "entropy": 1.5, "grad_norm": 0.75, "kl_divergence": 0.0125,
         "clip_fraction": 0.125, "nan_grad_count": 0,
     }  # fmt: skip
-    return PPOUpdatePayload(**{**told, **changes})
+    return PPOUpdatePayload(**{**summary_of, **changes})
 
 
 def info(**changes: Any) -> RunInfo:
-    told = {
+    summary_of = {
         "status": "completed", "started": START, "ended": START + timedelta(seconds=94), "configuration": {},
         "versions": {}, "sinks": (SinkStats("jsonl", True, 7, 5, 1, 1, 0, 0.0, False, "disk full"),),
     }  # fmt: skip
-    return RunInfo(**{**told, **changes})
+    return RunInfo(**{**summary_of, **changes})
 
 
-def told(*payloads: TelemetryPayload, about: RunInfo | None = None, group_ids: tuple[str, ...] = ("default",)) -> str:
+def summary_of(
+    *payloads: TelemetryPayload, about: RunInfo | None = None, group_ids: tuple[str, ...] = ("default",)
+) -> str:
     aggregator = TelemetryAggregator()
     for group_id in group_ids:
         for payload in payloads:
@@ -76,19 +78,19 @@ def test_the_verdict_stands_with_its_standard_errors() -> None:
         return PolicyScore(Estimate(reward, 0.37), Estimate(val, 0.007), Estimate(test, 0.006))
 
     evaluation = Evaluation(16, score(11.22, 0.88, 0.877), score(4.38, 0.655, 0.673), score(5.03, 0.603, 0.625))
-    text = told(STARTED, about=info(evaluation=evaluation))
+    text = summary_of(STARTED, about=info(evaluation=evaluation))
     assert line_of(text, "learnt") == ["11.22", "±", "0.37", "0.880", "±", "0.007", "0.877", "±", "0.006"]
     assert line_of(text, "do nothing")[:3] == ["5.03", "±", "0.37"]
     errors = (0.877 - 0.673) / math.hypot(0.006, 0.006)
     assert f"{errors:+.1f} from random" in text
 
 
-def test_no_evaluation_is_told_as_such() -> None:
-    assert "Not evaluated." in told(STARTED, about=info())
+def test_no_evaluation_is_reported_as_such() -> None:
+    assert "Not evaluated." in summary_of(STARTED, about=info())
 
 
 def test_both_ends_of_the_run_are_compared() -> None:
-    text = told(STARTED, *(batch(n, float(n), n / 100) for n in range(30)))
+    text = summary_of(STARTED, *(batch(n, float(n), n / 100) for n in range(30)))
     assert line_of(text, "reward") == ["4.5", "24.5", "29"]
     assert line_of(text, "validation accuracy") == ["0.045", "0.245", "0.29"]
     assert "120 of 160 episodes" in text
@@ -96,31 +98,31 @@ def test_both_ends_of_the_run_are_compared() -> None:
 
 @pytest.mark.parametrize("rewards", [(math.nan, 1.0), (math.inf, -math.inf), (0.0, 0.0)])
 def test_rewards_that_are_not_finite_or_zero_are_shown(rewards: tuple[float, float]) -> None:
-    text = told(STARTED, *(batch(n, reward, 0.5) for n, reward in enumerate(rewards)))
+    text = summary_of(STARTED, *(batch(n, reward, 0.5) for n, reward in enumerate(rewards)))
     shown = line_of(text, "reward")
     assert shown[:2] == [number(reward) for reward in rewards]
 
 
 def test_a_short_run_is_never_compared_with_itself() -> None:
-    six = told(STARTED, *(batch(n, float(n), n / 100) for n in range(6)))
+    six = summary_of(STARTED, *(batch(n, float(n), n / 100) for n in range(6)))
     assert line_of(six, "reward") == ["1", "4", "5"]
     assert "first 3" in six
     assert "newest 3" in six
-    one = told(STARTED, batch(0, 1.5, 0.25))
+    one = summary_of(STARTED, batch(0, 1.5, 0.25))
     assert line_of(one, "reward") == ["1.5"]
     assert "the only batch" in one
 
 
 def test_the_verdict_on_ppo_counts_every_rule() -> None:
-    text = told(update(policy_loss=math.nan, exploding_layers=3, entropy_collapsed=False))
+    text = summary_of(update(policy_loss=math.nan, exploding_layers=3, entropy_collapsed=False))
     assert "✗ BAD (2 BAD, " in text
     assert line_of(text, "policy loss")[-5:] == ["✗", "NaN", "is", "not", "finite"]
     assert line_of(text, "exploding layers")[3] == "✗"
 
 
-def test_seeds_are_told_by_blueprint_and_in_all() -> None:
+def test_seeds_are_counted_by_blueprint_and_in_all() -> None:
     at: dict[str, Any] = {"slot_id": "a", "env_id": 0}
-    text = told(
+    text = summary_of(
         SeedGerminatedPayload(**at, blueprint_id="mlp", params=812),
         SeedFossilizedPayload(**at, blueprint_id="mlp", improvement=0.1, params_added=812),
         SeedGerminatedPayload(**at, blueprint_id="norm", params=24),
@@ -134,20 +136,20 @@ def test_seeds_are_told_by_blueprint_and_in_all() -> None:
 
 
 def test_what_was_not_supplied_is_a_dash_and_unknown_never_a_number() -> None:
-    text = told(update())
+    text = summary_of(update())
     assert line_of(text, "expl. variance")[:5] == ["—", "—", "—", "?", "not"]
     assert line_of(text, "inf gradients")[:4] == ["—", "—", "—", "?"]
     assert line_of(text, "NaN gradients")[:4] == ["0", "0", "0", "✓"]
 
 
 def test_before_any_update_health_is_unknown() -> None:
-    text = told(STARTED)
+    text = summary_of(STARTED)
     assert line_of(text, "entropy")[:4] == ["—", "—", "—", "?"]
     assert "✓" not in text
 
 
-def test_ppo_figures_show_their_range_and_hide_no_nan() -> None:
-    text = told(
+def test_ppo_numbers_show_their_range_and_hide_no_nan() -> None:
+    text = summary_of(
         update(kl_divergence=0.5, explained_variance=math.nan), update(grad_norm=math.inf, explained_variance=0.5)
     )
     assert line_of(text, "KL")[:3] == ["0.0125", "0.0125", "0.5"]
@@ -155,48 +157,48 @@ def test_ppo_figures_show_their_range_and_hide_no_nan() -> None:
     assert line_of(text, "gradient norm")[:4] == ["inf", "0.75", "inf", "✗"]
 
 
-def test_the_books_of_every_sink_are_told_with_their_trouble() -> None:
-    text = told(STARTED, about=info())
+def test_the_accounts_of_every_sink_are_shown_with_their_trouble() -> None:
+    text = summary_of(STARTED, about=info())
     assert line_of(text, "jsonl  ") == ["5", "1", "1", "0"]
     assert "jsonl: disk full" in text
     assert "Telemetry: 1 event\n" in text
 
 
 def test_it_says_how_the_run_ended_and_what_to_do_next() -> None:
-    text = told(STARTED, about=info(status="failed", error="OSError: boom"))
+    text = summary_of(STARTED, about=info(status="failed", error="OSError: boom"))
     assert text.startswith("Run runs/demo: failed after 1 min 34 s\n  OSError: boom\n")
     assert "esper report runs/demo -o report.html" in text
     assert "esper evaluate" not in text
-    assert "esper evaluate runs/demo" in told(STARTED, about=info())
+    assert "esper evaluate runs/demo" in summary_of(STARTED, about=info())
 
 
-def test_without_run_json_the_log_still_tells_its_part() -> None:
-    text = told(STARTED, batch(0, 1.0, 0.5))
+def test_without_run_json_the_log_still_says_its_part() -> None:
+    text = summary_of(STARTED, batch(0, 1.0, 0.5))
     assert "no run.json beside the log" in text
     assert "Did it learn?" not in text
     assert "4 of 160 episodes" in text
 
 
-def test_nothing_told_is_told() -> None:
-    assert "No event was told." in summary(TelemetryAggregator().snapshot(), None, RUN)
+def test_a_log_without_events_says_so() -> None:
+    assert "No event." in summary(TelemetryAggregator().snapshot(), None, RUN)
 
 
 def test_groups_stand_apart() -> None:
-    text = told(STARTED, group_ids=("control", "treatment"))
+    text = summary_of(STARTED, group_ids=("control", "treatment"))
     assert text.index("Group control") < text.index("Group treatment")
-    assert "Group" not in told(STARTED)
+    assert "Group" not in summary_of(STARTED)
 
 
-def test_a_resume_and_an_earlier_run_are_told() -> None:
+def test_a_resume_and_an_earlier_run_are_shown() -> None:
     resumed = TrainingStartedPayload.from_dict({**STARTED.to_dict(), "start_episode": 4})
-    text = told(STARTED, STARTED, batch(0, 1.0, 0.5), update(), resumed)
+    text = summary_of(STARTED, STARTED, batch(0, 1.0, 0.5), update(), resumed)
     assert "Resumed once (1 event superseded)." in text
-    assert "Runs told in this log before: 1." in text
+    assert "Earlier runs in this log: 1." in text
 
 
 def test_the_page_fits_eighty_columns_and_a_hostile_log_cannot_break_it() -> None:
     name = "\x1b[31m" + "long" * 40 + "\n"
-    text = told(
+    text = summary_of(
         TrainingStartedPayload.from_dict({**STARTED.to_dict(), "task": name}),
         batch(0, -1234.5678, 0.123456),
         update(kl_divergence=-1e-300, grad_norm=1e300, explained_variance=-123456.789),
@@ -223,9 +225,11 @@ def test_the_snapshot_as_json_keeps_what_was_supplied_and_nothing_else() -> None
     assert snapshot["groups"]["default"]["envs"]["3"]["counterfactual"] is None
 
 
-def test_a_number_beyond_every_float_is_told_as_huge_and_ends_nothing() -> None:
+def test_a_number_beyond_every_float_is_shown_as_huge_and_ends_nothing() -> None:
     huge = 10**400
-    text = told(STARTED, batch(0, huge, huge), batch(1, huge, huge), update(kl_divergence=huge, nan_grad_count=huge))
+    text = summary_of(
+        STARTED, batch(0, huge, huge), batch(1, huge, huge), update(kl_divergence=huge, nan_grad_count=huge)
+    )
     assert line_of(text, "KL")[0] == "huge"
     assert line_of(text, "NaN gradients")[0] == "huge"
     assert line_of(text, "reward") == ["inf", "inf", "inf"]

@@ -178,7 +178,7 @@ def test_ablating_every_seed_gives_the_bare_host() -> None:
     assert ablated[1] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item())
 
 
-def test_the_gradient_told_to_a_slot_is_that_of_the_last_batch() -> None:
+def test_the_gradient_given_to_a_slot_is_that_of_the_last_batch() -> None:
     net = network()
     germinate(net, 1)
     for slot in net.slots:

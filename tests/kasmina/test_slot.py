@@ -23,10 +23,10 @@ HEALTHY = GradientHealth(seed_norm=0.5, host_norm=2.0)
 
 
 class Life:
-    """A slot, the events it told, and a trainer's part played by hand."""
+    """A slot, the events it emitted, and a trainer's part played by hand."""
 
     def __init__(self) -> None:
-        self.told: list[TelemetryEvent] = []
+        self.emitted: list[TelemetryEvent] = []
         self.slot = SeedSlot(
             "r1",
             env_id=3,
@@ -35,7 +35,7 @@ class Life:
             generator=torch.Generator().manual_seed(0),
             device=torch.device("cpu"),
             serials=itertools.count(7),
-            emit=self.told.append,
+            emit=self.emitted.append,
             group_id="B",
         )
 
@@ -77,10 +77,10 @@ class Life:
         assert self.slot.stage is stage
 
     def told_of(self, kind: type) -> list[TelemetryEvent]:
-        return [event for event in self.told if isinstance(event.data, kind)]
+        return [event for event in self.emitted if isinstance(event.data, kind)]
 
     def route(self) -> list[tuple[str, str]]:
-        changes = [event.data for event in self.told if isinstance(event.data, SeedStageChangedPayload)]
+        changes = [event.data for event in self.emitted if isinstance(event.data, SeedStageChangedPayload)]
         return [(change.from_stage, change.to_stage) for change in changes]
 
 
@@ -92,7 +92,7 @@ ASKED: dict[SeedStage, Callable[[Life], None]] = {
 }
 
 
-def test_a_kept_seed_goes_through_every_stage_and_each_is_told_once_with_the_stage_it_left() -> None:
+def test_a_kept_seed_goes_through_every_stage_and_each_is_emitted_once_with_the_stage_it_left() -> None:
     life = Life()
     life.reach(SeedStage.FOSSILIZED)
     assert life.route() == [
@@ -110,26 +110,26 @@ def test_a_pruned_slot_rests_for_the_embargo_and_is_dormant_again() -> None:
     life = Life()
     life.reach(SeedStage.TRAINING)
     life.slot.prune()
-    life.told.clear()
+    life.emitted.clear()
     for _ in range(EMBARGO_EPOCHS):
         assert life.slot.stage in {SeedStage.PRUNED, SeedStage.EMBARGOED}
         life.epoch()
     assert life.slot.stage is SeedStage.DORMANT
     assert life.route() == [("PRUNED", "EMBARGOED"), ("EMBARGOED", "DORMANT")]
-    rest = life.told[-1].data
+    rest = life.emitted[-1].data
     assert isinstance(rest, SeedStageChangedPayload)
     assert rest.epochs_in_stage == EMBARGO_EPOCHS
     assert rest.supplied.isdisjoint({"alpha", "accuracy_delta", "grad_ratio"})
-    assert {event.seed_id for event in life.told} == {None}
+    assert {event.seed_id for event in life.emitted} == {None}
 
 
 @pytest.mark.parametrize(
     ("stage", "asked"), [(stage, asked) for stage in SeedStage for asked in ASKED if asked not in NEXT_STAGES[stage]]
 )
-def test_an_illegal_transition_is_refused_and_changes_and_tells_nothing(stage: SeedStage, asked: SeedStage) -> None:
+def test_an_illegal_transition_is_refused_and_changes_and_emits_nothing(stage: SeedStage, asked: SeedStage) -> None:
     life = Life()
     life.reach(stage)
-    life.told.clear()
+    life.emitted.clear()
     seed, epochs, alpha = life.slot.seed, life.slot.epochs_in_stage, life.slot.alpha
     with pytest.raises(IllegalTransitionError) as refusal:
         ASKED[asked](life)
@@ -137,17 +137,17 @@ def test_an_illegal_transition_is_refused_and_changes_and_tells_nothing(stage: S
         assert named in str(refusal.value)
     assert (refusal.value.slot_id, refusal.value.stage, refusal.value.requested) == ("r1", stage, asked)
     assert (life.slot.stage, life.slot.seed, life.slot.epochs_in_stage, life.slot.alpha) == (stage, seed, epochs, alpha)
-    assert life.told == []
+    assert life.emitted == []
 
 
 @pytest.mark.parametrize("stage", [stage for stage in SeedStage if SeedStage.PRUNED in NEXT_STAGES[stage]])
 @pytest.mark.parametrize("reason", ["policy", "episode_end"])
-def test_a_prune_is_told_exactly_once_before_its_transition(stage: SeedStage, reason: str) -> None:
+def test_a_prune_is_emitted_exactly_once_before_its_transition(stage: SeedStage, reason: str) -> None:
     life = Life()
     life.reach(stage)
-    life.told.clear()
+    life.emitted.clear()
     life.slot.prune(reason)
-    own, change = (event.data for event in life.told)
+    own, change = (event.data for event in life.emitted)
     assert isinstance(own, SeedPrunedPayload)
     assert (own.reason, own.auto_pruned, own.blueprint_id) == (reason, reason != "policy", "mixer")
     assert isinstance(change, SeedStageChangedPayload)
@@ -161,10 +161,10 @@ def test_events_carry_the_identity_of_slot_seed_epoch_and_group() -> None:
     life.epoch()
     life.germinate()
     life.epoch()
-    assert [(event.epoch, event.slot_id, event.seed_id, event.group_id) for event in life.told] == [
+    assert [(event.epoch, event.slot_id, event.seed_id, event.group_id) for event in life.emitted] == [
         (2, "r1", "env3-r1-s7", "B")
     ] * 3
-    for event in life.told:
+    for event in life.emitted:
         assert "r1" in event.message
         assert isinstance(event.data, SeedGerminatedPayload | SeedStageChangedPayload)
         assert (event.data.env_id, event.data.slot_id) == (3, "r1")
@@ -181,10 +181,10 @@ def test_every_seed_has_a_name_of_its_own() -> None:
     assert names == ["env3-r1-s7", "env3-r1-s8", "env3-r1-s9"]
 
 
-def test_germination_tells_the_parameters_that_are_there_and_no_gradient() -> None:
+def test_germination_emits_the_parameters_that_are_there_and_no_gradient() -> None:
     life = Life()
     life.germinate(tempo=4)
-    payload = life.told[0].data
+    payload = life.emitted[0].data
     assert isinstance(payload, SeedGerminatedPayload)
     assert payload.params == life.slot.params == 2 * (2 * 2 + 2)
     assert payload.blend_tempo_epochs == 4
@@ -192,7 +192,7 @@ def test_germination_tells_the_parameters_that_are_there_and_no_gradient() -> No
     assert payload.supplied.isdisjoint({"grad_ratio", "has_vanishing", "has_exploding"})
 
 
-def test_a_gradient_is_told_only_after_a_training_batch() -> None:
+def test_a_gradient_is_emitted_only_after_a_training_batch() -> None:
     life = Life()
     life.germinate()
     life.epoch()
@@ -218,7 +218,7 @@ def test_gradient_flags_follow_the_norm_and_an_explosion_is_a_warning(
     life.germinate()
     life.epoch(gradient=GradientHealth(seed_norm=norm, host_norm=1.0))
     life.advance()
-    change = life.told[-1]
+    change = life.emitted[-1]
     assert isinstance(change.data, SeedStageChangedPayload)
     assert (change.data.has_vanishing, change.data.has_exploding) == (vanishing, exploding)
     assert change.severity == ("warning" if exploding else "info")
@@ -229,8 +229,8 @@ def test_there_is_no_ratio_to_a_host_without_a_gradient() -> None:
     life.germinate()
     life.epoch(gradient=GradientHealth(seed_norm=1.0, host_norm=0.0))
     life.advance()
-    assert "grad_ratio" not in life.told[-1].data.supplied
-    assert "has_exploding" in life.told[-1].data.supplied
+    assert "grad_ratio" not in life.emitted[-1].data.supplied
+    assert "has_exploding" in life.emitted[-1].data.supplied
 
 
 def test_accuracy_delta_is_the_change_within_the_stage_that_was_left() -> None:
@@ -241,7 +241,7 @@ def test_accuracy_delta_is_the_change_within_the_stage_that_was_left() -> None:
     life.advance()
     life.epoch(0.5)
     life.epoch(0.875)
-    changes = [event.data for event in life.told if isinstance(event.data, SeedStageChangedPayload)]
+    changes = [event.data for event in life.emitted if isinstance(event.data, SeedStageChangedPayload)]
     by_stage = {change.from_stage: change for change in changes}
     assert "accuracy_delta" not in by_stage["DORMANT"].supplied
     assert "accuracy_delta" not in by_stage["GERMINATED"].supplied
@@ -256,7 +256,7 @@ def test_a_stage_left_before_it_was_validated_supplies_no_delta_and_no_improveme
     life.slot.begin_epoch()
     life.slot.end_training(HEALTHY)
     life.slot.prune("episode_end")
-    own, change = (event.data for event in life.told[-2:])
+    own, change = (event.data for event in life.emitted[-2:])
     assert isinstance(own, SeedPrunedPayload)
     assert own.epochs_total == 1
     assert own.supplied.isdisjoint({"improvement", "counterfactual"})
@@ -264,7 +264,7 @@ def test_a_stage_left_before_it_was_validated_supplies_no_delta_and_no_improveme
     assert "grad_ratio" in change.supplied
 
 
-def test_fossilizing_tells_improvement_since_germination_and_the_last_ablation() -> None:
+def test_fossilizing_emits_improvement_since_germination_and_the_last_ablation() -> None:
     life = Life()
     life.germinate()
     life.epoch(0.5)
@@ -272,7 +272,7 @@ def test_fossilizing_tells_improvement_since_germination_and_the_last_ablation()
     life.epoch(0.5, contribution=0.125)
     life.epoch(0.75, contribution=0.0625)
     life.slot.fossilize()
-    own = life.told[-2].data
+    own = life.emitted[-2].data
     assert isinstance(own, SeedFossilizedPayload)
     assert (own.improvement, own.counterfactual, own.alpha) == (0.5, 0.0625, 0.75)
     assert (own.epochs_total, own.params_added) == (3, 12)
@@ -281,7 +281,7 @@ def test_fossilizing_tells_improvement_since_germination_and_the_last_ablation()
 def test_fossilizing_without_an_ablation_supplies_no_counterfactual() -> None:
     life = Life()
     life.reach(SeedStage.FOSSILIZED)
-    assert "counterfactual" not in life.told[-2].data.supplied
+    assert "counterfactual" not in life.emitted[-2].data.supplied
 
 
 def test_blending_moves_alpha_epoch_by_epoch_until_the_target_is_held() -> None:
@@ -297,7 +297,7 @@ def test_blending_moves_alpha_epoch_by_epoch_until_the_target_is_held() -> None:
     assert life.slot.stage is SeedStage.HOLDING
 
 
-def test_the_state_is_complete_when_an_event_is_told() -> None:
+def test_the_state_is_complete_when_an_event_is_emitted() -> None:
     seen: list[tuple[SeedStage, int]] = []
     life = Life()
     slot = SeedSlot(
@@ -342,7 +342,7 @@ def test_an_unknown_blueprint_leaves_the_slot_dormant() -> None:
     with pytest.raises(KeyError, match="quantum"):
         life.slot.germinate("quantum", style=BlendStyle.ADD, tempo=1, val_accuracy=0.0)
     assert life.slot.stage is SeedStage.DORMANT
-    assert life.told == []
+    assert life.emitted == []
 
 
 REQUESTS: dict[str, Callable[[Life], None]] = {
@@ -356,14 +356,14 @@ REQUESTS: dict[str, Callable[[Life], None]] = {
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([*REQUESTS, "epoch", "epoch"]), max_size=30))
-def test_whatever_is_asked_the_told_route_is_legal_unbroken_and_complete(requests: list[str]) -> None:
+def test_whatever_is_asked_the_emitted_route_is_legal_unbroken_and_complete(requests: list[str]) -> None:
     life = Life()
     for request in requests:
-        before, told = life.slot.stage, len(life.told)
+        before, emitted = life.slot.stage, len(life.emitted)
         try:
             REQUESTS[request](life)
         except IllegalTransitionError:
-            assert (life.slot.stage, len(life.told)) == (before, told)
+            assert (life.slot.stage, len(life.emitted)) == (before, emitted)
     route = life.route()
     entered = [to for _, to in route]
     assert [left for left, _ in route] == ["DORMANT", *entered][: len(route)]

@@ -45,9 +45,9 @@ PPO: Entry = {
 MATRIX: Entry = {"env_id": 0, "slot_ids": ["a", "b"], "configs": [{"seed_mask": [True, False], "accuracy": 0.5}]}
 
 
-def refusal(cls: type[TelemetryPayload], told: object) -> PayloadError:
+def refusal(cls: type[TelemetryPayload], fields: object) -> PayloadError:
     with pytest.raises(PayloadError) as caught:
-        cls.from_dict(told)  # type: ignore[arg-type]  # what is being tested
+        cls.from_dict(fields)  # type: ignore[arg-type]  # what is being tested
     assert caught.value.payload == cls.__name__
     return caught.value
 
@@ -55,7 +55,7 @@ def refusal(cls: type[TelemetryPayload], told: object) -> PayloadError:
 # ---- what goes in comes out
 
 
-def test_what_to_dict_tells_from_dict_takes(full: TelemetryPayload, bare: TelemetryPayload) -> None:
+def test_what_to_dict_writes_from_dict_takes(full: TelemetryPayload, bare: TelemetryPayload) -> None:
     for payload in (full, bare):
         assert same(type(payload).from_dict(payload.to_dict()), payload)
 
@@ -66,9 +66,9 @@ def test_any_payload_survives_its_mapping(payload: TelemetryPayload) -> None:
 
 
 def test_to_dict_keeps_floats_as_they_are_and_tuples_as_tuples() -> None:
-    told = PPOUpdatePayload(**PPO, explained_variance=math.nan).to_dict()
-    assert told["grad_norm"] == math.inf
-    assert math.isnan(told["explained_variance"])  # type: ignore[arg-type]  # a float
+    fields = PPOUpdatePayload(**PPO, explained_variance=math.nan).to_dict()
+    assert fields["grad_norm"] == math.inf
+    assert math.isnan(fields["explained_variance"])  # type: ignore[arg-type]  # a float
     assert CounterfactualMatrixPayload.from_dict(MATRIX).to_dict()["slot_ids"] == ("a", "b")
 
 
@@ -81,8 +81,8 @@ def test_lists_become_tuples_where_the_field_is_one_and_ints_do_for_floats() -> 
 
 @pytest.mark.parametrize("kind", [dict, collections.OrderedDict, collections.UserDict, MappingProxyType])
 def test_any_mapping_will_do(kind: Any) -> None:
-    told = EPOCH | {"seeds": kind({"r0c1": kind({"alpha": 0.5})})}
-    assert EpochCompletedPayload.from_dict(kind(told)).seeds == {"r0c1": {"alpha": 0.5}}
+    fields = EPOCH | {"seeds": kind({"r0c1": kind({"alpha": 0.5})})}
+    assert EpochCompletedPayload.from_dict(kind(fields)).seeds == {"r0c1": {"alpha": 0.5}}
     assert BatchEpochCompletedPayload.from_dict(kind(BATCH)).n_envs == 4
 
 
@@ -102,7 +102,7 @@ def test_from_dict_supplies_what_the_mapping_has() -> None:
     assert BatchEpochCompletedPayload.from_dict(BATCH | {"env_accuracies": None}).supplied == {"env_accuracies"}
 
 
-def test_a_dict_of_floats_may_hold_whole_numbers_and_figures_that_are_not_finite() -> None:
+def test_a_dict_of_floats_may_hold_whole_numbers_and_numbers_that_are_not_finite() -> None:
     health = {"a": 1, "b": math.nan, "é": -0.0}
     payload = PPOUpdatePayload.from_dict(PPO | {"layer_gradient_health": health})
     assert same(payload.layer_gradient_health, health)
@@ -121,11 +121,11 @@ def test_all_missing_fields_are_named(cls: type[TelemetryPayload], required: Ent
 
 def test_every_required_field_is_required_and_no_other(cls: type[TelemetryPayload], everything: Entry) -> None:
     for field in dataclasses.fields(cls):
-        told = {name: value for name, value in everything.items() if name != field.name}
+        fields = {name: value for name, value in everything.items() if name != field.name}
         if field.default is dataclasses.MISSING:
-            assert refusal(cls, told).missing == (field.name,)
+            assert refusal(cls, fields).missing == (field.name,)
         else:
-            assert cls.from_dict(told).supplied == cls.from_dict(everything).supplied - {field.name}
+            assert cls.from_dict(fields).supplied == cls.from_dict(everything).supplied - {field.name}
 
 
 def test_nan_grad_count_is_required() -> None:
@@ -134,7 +134,7 @@ def test_nan_grad_count_is_required() -> None:
     )
 
 
-def test_strangers_are_named(cls: type[TelemetryPayload], everything: Entry) -> None:
+def test_unknown_fields_are_named(cls: type[TelemetryPayload], everything: Entry) -> None:
     error = refusal(cls, everything | {"val_acuracy": 1.0, 7: None})
     assert isinstance(error, UnknownFieldError)
     assert isinstance(error, ValueError)
@@ -244,11 +244,11 @@ CONTENT: list[tuple[type[TelemetryPayload], Entry, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("cls", "told", "path", "expected", "actual"), CONTENT)
-def test_wrong_content_is_told_by_its_path(
-    cls: type[TelemetryPayload], told: Entry, path: str, expected: str, actual: str
+@pytest.mark.parametrize(("cls", "fields", "path", "expected", "actual"), CONTENT)
+def test_wrong_content_is_reported_by_its_path(
+    cls: type[TelemetryPayload], fields: Entry, path: str, expected: str, actual: str
 ) -> None:
-    assert refusal(cls, told).problems == (FieldProblem(path, expected, actual),)
+    assert refusal(cls, fields).problems == (FieldProblem(path, expected, actual),)
 
 
 @pytest.mark.parametrize("thing", [None, 3, "text", [("env_id", 1)], object(), EpochCompletedPayload(**EPOCH)])
@@ -259,16 +259,22 @@ def test_what_is_no_mapping_is_refused(thing: object) -> None:
     assert type(thing).__name__ in str(error)
 
 
-def test_one_message_tells_every_problem_and_the_class_is_the_first_that_applies() -> None:
-    told: Entry = {"env_id": True, "val_accuracy": "0.5", "val_loss": 1.0, "inner_epoch": 1, "seeds": {"a": 1, "b": 2}}
-    error = refusal(EpochCompletedPayload, told)
+def test_one_message_reports_every_problem_and_the_class_is_the_first_that_applies() -> None:
+    fields: Entry = {
+        "env_id": True,
+        "val_accuracy": "0.5",
+        "val_loss": 1.0,
+        "inner_epoch": 1,
+        "seeds": {"a": 1, "b": 2},
+    }
+    error = refusal(EpochCompletedPayload, fields)
     assert type(error) is FieldTypeError
     assert [p.path for p in error.problems] == ["env_id", "val_accuracy", "seeds['a']", "seeds['b']"]
-    error = refusal(EpochCompletedPayload, told | {"loss": 1})
+    error = refusal(EpochCompletedPayload, fields | {"loss": 1})
     assert type(error) is UnknownFieldError
     assert len(error.problems) == 4
-    del told["val_loss"]
-    error = refusal(EpochCompletedPayload, told | {"loss": 1})
+    del fields["val_loss"]
+    error = refusal(EpochCompletedPayload, fields | {"loss": 1})
     assert type(error) is MissingFieldError
     assert (error.missing, error.unknown, len(error.problems)) == (("val_loss",), ("loss",), 4)
     assert str(error) == (
@@ -310,11 +316,11 @@ def test_a_traceback_shows_the_generated_lines() -> None:
 @given(events(), st.data())
 def test_every_change_of_a_single_field_changes_the_line(event: TelemetryEvent, data: st.DataObject) -> None:
     payload = event.data
-    told = payload.to_dict()
+    fields = payload.to_dict()
     name, shape = data.draw(st.sampled_from([*shapes_of(type(payload)).items()]))
     value = data.draw(values(shape))
-    assume(name not in told or not same(told[name], value))
-    changed = dataclasses.replace(event, data=type(payload).from_dict(told | {name: value}))
+    assume(name not in fields or not same(fields[name], value))
+    changed = dataclasses.replace(event, data=type(payload).from_dict(fields | {name: value}))
     assert encode_event(changed) != encode_event(event)
 
 
@@ -378,12 +384,12 @@ def test_what_pydantic_takes_in_strict_mode_and_from_dict_does_not() -> None:
 
 
 def test_training_started_of_the_specification_is_read() -> None:
-    told: Entry = {
+    fields: Entry = {
         "n_envs": 4, "max_epochs": 24, "task": "digits", "host_params": 706, "slot_ids": ["r0c0"], "seed": 42,
         "n_episodes": 160, "lr": 3e-3, "clip_ratio": 0.2, "entropy_coef": 0.05, "param_budget": 2000,
         "policy_device": "cpu", "env_devices": ["cpu", "cpu", 3],
     }  # fmt: skip
-    (problem,) = refusal(TrainingStartedPayload, told).problems
+    (problem,) = refusal(TrainingStartedPayload, fields).problems
     assert problem.path == "env_devices[2]"
-    told["env_devices"].pop()
-    assert TrainingStartedPayload.from_dict(told).env_devices == ("cpu", "cpu")
+    fields["env_devices"].pop()
+    assert TrainingStartedPayload.from_dict(fields).env_devices == ("cpu", "cpu")

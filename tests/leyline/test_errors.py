@@ -31,7 +31,7 @@ def test_a_wire_error_is_a_value_error_and_no_payload_error() -> None:
 
 
 @pytest.mark.parametrize("kind", [PayloadError, MissingFieldError, UnknownFieldError, FieldTypeError])
-def test_the_message_tells_everything_and_stays_readable(kind: type[PayloadError]) -> None:
+def test_the_message_reports_everything_and_stays_readable(kind: type[PayloadError]) -> None:
     error = kind("EpochCompletedPayload", missing=("a", "b"), unknown=("c",), problems=(PROBLEM,))
     assert str(error) == "EpochCompletedPayload: missing a, b; unknown c; env_devices[2]: expected str, got int 3"
 

@@ -129,26 +129,26 @@ def test_any_event_survives_its_mapping(event: TelemetryEvent) -> None:
 
 
 def test_the_mapping_names_type_and_time_as_text(event: TelemetryEvent) -> None:
-    told = event.to_dict()
-    assert told["event_type"] == event.event_type.name
-    assert told["timestamp"] == event.timestamp.isoformat()
-    assert told["data"] == event.data.to_dict()
-    assert [*told] == [f.name for f in dataclasses.fields(event)]
+    fields = event.to_dict()
+    assert fields["event_type"] == event.event_type.name
+    assert fields["timestamp"] == event.timestamp.isoformat()
+    assert fields["data"] == event.data.to_dict()
+    assert [*fields] == [f.name for f in dataclasses.fields(event)]
 
 
 @pytest.mark.parametrize("name", ["event_id", "event_type", "timestamp", "data"])
 def test_what_a_reader_would_have_to_make_up_must_be_there(name: str) -> None:
-    told = TelemetryEvent(data=EPOCH).to_dict()
-    del told[name]
+    fields = TelemetryEvent(data=EPOCH).to_dict()
+    del fields[name]
     with pytest.raises(MissingFieldError) as caught:
-        TelemetryEvent.from_dict(told)
+        TelemetryEvent.from_dict(fields)
     assert caught.value.missing == (name,)
 
 
-def test_every_problem_of_an_envelope_is_told_at_once() -> None:
-    told = TelemetryEvent(data=EPOCH).to_dict() | {"event_type": "NOPE", "timestamp": "now", "severity": "loud"}
+def test_every_problem_of_an_envelope_is_reported_at_once() -> None:
+    fields = TelemetryEvent(data=EPOCH).to_dict() | {"event_type": "NOPE", "timestamp": "now", "severity": "loud"}
     with pytest.raises(FieldTypeError) as caught:
-        TelemetryEvent.from_dict(told)
+        TelemetryEvent.from_dict(fields)
     assert [p.path for p in caught.value.problems] == ["event_type", "timestamp", "severity"]
     with pytest.raises(UnknownFieldError, match="TelemetryEvent: unknown level; epoch: expected int"):
         TelemetryEvent.from_dict(TelemetryEvent(data=EPOCH).to_dict() | {"level": 1, "epoch": "3"})
@@ -161,14 +161,14 @@ def test_what_is_no_mapping_is_no_event(thing: Any) -> None:
 
 
 def test_from_dict_reads_floats_as_they_are_and_no_names_for_them() -> None:
-    told = TelemetryEvent(data=EPOCH).to_dict()
-    told["data"] = EPOCH.to_dict() | {"val_loss": float("inf")}
-    event = TelemetryEvent.from_dict(told)
+    fields = TelemetryEvent(data=EPOCH).to_dict()
+    fields["data"] = EPOCH.to_dict() | {"val_loss": float("inf")}
+    event = TelemetryEvent.from_dict(fields)
     assert isinstance(event.data, EpochCompletedPayload)
     assert event.data.val_loss == float("inf")
-    told["data"] = EPOCH.to_dict() | {"val_loss": "Infinity"}
+    fields["data"] = EPOCH.to_dict() | {"val_loss": "Infinity"}
     with pytest.raises(FieldTypeError, match="val_loss: expected float, got str 'Infinity'"):
-        TelemetryEvent.from_dict(told)
+        TelemetryEvent.from_dict(fields)
 
 
 # ---- ids

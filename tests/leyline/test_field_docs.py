@@ -14,7 +14,7 @@ def test_every_field_has_a_docstring(cls: type[TelemetryPayload]) -> None:
     assert all(meaning.text.endswith((".", "html")) for meaning in meanings(cls).values())
 
 
-def test_every_figure_has_a_unit_and_a_range(cls: type[TelemetryPayload]) -> None:
+def test_every_number_has_a_unit_and_a_range(cls: type[TelemetryPayload]) -> None:
     for name, shape in shapes_of(cls).items():
         meaning = meanings(cls)[name]
         assert "Unit:" not in meaning.text, name

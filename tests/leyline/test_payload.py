@@ -1,4 +1,4 @@
-"""A payload behaves as a plain frozen slotted dataclass, cannot be changed, and knows what it was told."""
+"""A payload behaves as a plain frozen slotted dataclass, cannot be changed, and knows what it was supplied_fields."""
 
 from __future__ import annotations
 
@@ -120,14 +120,14 @@ def test_weak_references_are_refused_as_by_a_plain_slotted_dataclass(full: Telem
 
 
 def test_hash_works_where_the_fields_allow_it(cls: type[TelemetryPayload], everything: Entry, required: Entry) -> None:
-    for told in (everything, required):
+    for supplied_fields in (everything, required):
         try:
-            expected = hash(plain_twin(cls)(**told))
+            expected = hash(plain_twin(cls)(**supplied_fields))
         except TypeError:
             with pytest.raises(TypeError, match="unhashable"):
-                hash(cls(**told))
+                hash(cls(**supplied_fields))
         else:
-            assert hash(cls(**told)) == expected
+            assert hash(cls(**supplied_fields)) == expected
 
 
 def test_replace_changes_one_field_and_marks_all_as_supplied(bare: TelemetryPayload) -> None:
@@ -184,8 +184,8 @@ def _assert_frozen(value: Any) -> None:
 
 def test_to_dict_gives_plain_containers_of_its_own(full: TelemetryPayload) -> None:
     before = copy.deepcopy(full)
-    told = full.to_dict()
-    for value in told.values():
+    supplied_fields = full.to_dict()
+    for value in supplied_fields.values():
         _spoil(value)
     assert same(full, before)
 
@@ -211,8 +211,8 @@ def test_what_was_not_supplied_reads_as_the_specified_default_and_is_not_written
     assert bare.to_dict().keys() == required.keys()
 
 
-def plain_equivalent(cls: type[TelemetryPayload], told: Entry) -> TelemetryPayload:
-    twin = plain_twin(cls)(**told)
+def plain_equivalent(cls: type[TelemetryPayload], supplied_fields: Entry) -> TelemetryPayload:
+    twin = plain_twin(cls)(**supplied_fields)
     return cls(**{f.name: getattr(twin, f.name) for f in dataclasses.fields(twin)})
 
 

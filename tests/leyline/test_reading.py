@@ -77,10 +77,10 @@ def test_a_single_field_is_read_as_any_number_is() -> None:
 
 @pytest.mark.parametrize("content", CONTENT)
 def test_containers_of_any_are_copied_and_frozen_at_every_depth(content: dict[str, Any]) -> None:
-    told = {"env_id": 0, "val_accuracy": 0.5, "val_loss": 1.0, "inner_epoch": 3, "seeds": {"r0c0": content}}
-    payload = EpochCompletedPayload.from_dict(told)
+    fields = {"env_id": 0, "val_accuracy": 0.5, "val_loss": 1.0, "inner_epoch": 3, "seeds": {"r0c0": content}}
+    payload = EpochCompletedPayload.from_dict(fields)
     assert payload.seeds == {"r0c0": content}
-    assert payload.to_dict() == told
+    assert payload.to_dict() == fields
 
     def frozen(value: Any) -> bool:
         if isinstance(value, dict):
@@ -91,7 +91,7 @@ def test_containers_of_any_are_copied_and_frozen_at_every_depth(content: dict[st
     assert payload.seeds["r0c0"] is not content
 
 
-def test_a_wrong_value_in_a_plan_is_told_as_without_one() -> None:
+def test_a_wrong_value_in_a_plan_is_reported_as_without_one() -> None:
     for wrong in (True, "0.5", None, {"a": 1}, [1]):
         for _ in range(2):
             with pytest.raises(FieldTypeError) as caught:
@@ -100,20 +100,20 @@ def test_a_wrong_value_in_a_plan_is_told_as_without_one() -> None:
             assert caught.value.problems[0].actual == f"{type(wrong).__name__} {wrong!r}"
 
 
-def test_a_parsed_line_s_objects_are_told_by_the_name_that_users_know() -> None:
-    for parsed, told in ((freeze({"op": 1.0}), "dict {'op': 1.0}"), (freeze([1.0]), "list [1.0]")):
+def test_a_parsed_line_s_objects_are_reported_by_the_name_that_users_know() -> None:
+    for parsed, fields in ((freeze({"op": 1.0}), "dict {'op': 1.0}"), (freeze([1.0]), "list [1.0]")):
         with pytest.raises(FieldTypeError) as caught:
             Reader(PPOUpdatePayload, wire=True).read(REQUIRED | {"entropy": parsed})
-        assert caught.value.problems[0].actual == told
+        assert caught.value.problems[0].actual == fields
 
 
 def test_what_is_not_finite_stands_as_text_only_in_a_parsed_line() -> None:
-    told = REQUIRED | {"grad_norm": "Infinity", "explained_variance": "NaN"}
-    payload = Reader(PPOUpdatePayload, wire=True).read(told)
+    fields = REQUIRED | {"grad_norm": "Infinity", "explained_variance": "NaN"}
+    payload = Reader(PPOUpdatePayload, wire=True).read(fields)
     assert payload.grad_norm == math.inf
     assert math.isnan(payload.explained_variance)
     with pytest.raises(FieldTypeError, match="grad_norm"):
-        PPOUpdatePayload.from_dict(told)
+        PPOUpdatePayload.from_dict(fields)
 
 
 ODD: st.SearchStrategy[Any] = st.sampled_from([
@@ -127,16 +127,16 @@ ODD: st.SearchStrategy[Any] = st.sampled_from([
 def test_a_plan_reads_what_the_careful_way_reads_and_refuses_what_it_refuses(
     payload: TelemetryPayload, wire: bool, data: st.DataObject
 ) -> None:
-    told = payload.to_dict()
-    for name in data.draw(st.lists(st.sampled_from([*told]), max_size=2, unique=True)):
-        told[name] = data.draw(ODD)
+    fields = payload.to_dict()
+    for name in data.draw(st.lists(st.sampled_from([*fields]), max_size=2, unique=True)):
+        fields[name] = data.draw(ODD)
     if wire:  # as the parser would have it
-        told = {name: freeze(value) if isinstance(value, dict) else value for name, value in told.items()}
+        fields = {name: freeze(value) if isinstance(value, dict) else value for name, value in fields.items()}
     reader = Reader(type(payload), wire=wire)
     outcomes = []
     for read in (reader.read, reader._carefully):
         try:
-            outcomes.append(read(dict(told)))
+            outcomes.append(read(dict(fields)))
         except PayloadError as error:
             outcomes.append(error.args)
     assert outcomes[0] == outcomes[1] or same(*outcomes)
@@ -151,7 +151,7 @@ def test_an_error_within_a_foreign_mapping_is_not_taken_for_a_missing_key() -> N
         PPOUpdatePayload.from_dict(REQUIRED | {"head_op_entropy": Broken(op=1.0)})
 
 
-def test_a_key_that_cannot_even_be_shown_is_told_all_the_same() -> None:
+def test_a_key_that_cannot_even_be_shown_is_reported_all_the_same() -> None:
     class Rude:
         def __repr__(self) -> str:
             raise RuntimeError

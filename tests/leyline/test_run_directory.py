@@ -52,8 +52,8 @@ def test_run_json_is_strict_json(tmp_path: Path) -> None:
     def refuse(token: str) -> None:
         raise AssertionError(token)
 
-    told = json.loads(run.info.read_text(), parse_constant=refuse)
-    assert told["evaluation"]["random"]["test_accuracy"]["standard_error"] == "NaN"
+    written = json.loads(run.info.read_text(), parse_constant=refuse)
+    assert written["evaluation"]["random"]["test_accuracy"]["standard_error"] == "NaN"
 
 
 def test_a_directory_without_run_json_has_no_info(tmp_path: Path) -> None:
@@ -153,11 +153,11 @@ def test_the_shards_of_several_processes_are_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "written"),
     [(float("-inf"), "-Infinity"), ((1, None, True), [1, None, True]), ({None: 1, "a": 2.5}, {"null": 1, "a": 2.5})],
 )
-def test_every_value_has_one_plain_form(value: object, told: object) -> None:
-    assert to_json(value) == told
+def test_every_value_has_one_plain_form(value: object, written: object) -> None:
+    assert to_json(value) == written
 
 
 def test_what_has_no_json_form_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The schema says about a line what the decoder does, and the views give back what the events told."""
+"""The schema says about a line what the decoder does, and the views give back what the events hold."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ def test_required_optional_defaults_units_and_meanings_are_the_fields_(cls: type
     fields = dataclasses.fields(cls)
     assert payload["required"] == [f.name for f in fields if f.default is dataclasses.MISSING]
     for field in fields:
-        told, meaning = payload["properties"][field.name], meanings(cls)[field.name]
-        assert told["description"] == meaning.text
-        assert told.get("x-unit") == meaning.unit
-        assert told.get("default", dataclasses.MISSING) == field.default
+        described, meaning = payload["properties"][field.name], meanings(cls)[field.name]
+        assert described["description"] == meaning.text
+        assert described.get("x-unit") == meaning.unit
+        assert described.get("default", dataclasses.MISSING) == field.default
 
 
 # ---- DuckDB
@@ -133,12 +133,14 @@ def as_duckdb(value: Any, *, typed_levels: int) -> Any:
 TYPED_LEVELS = {"seeds": 2, "slot_states": 2, "configs": 2, "alternatives": 2}
 
 
-def test_a_view_gives_back_exactly_what_was_told(event: TelemetryEvent, bare: TelemetryPayload, tmp_path: Path) -> None:
+def test_a_view_gives_back_exactly_what_was_emitted(
+    event: TelemetryEvent, bare: TelemetryPayload, tmp_path: Path
+) -> None:
     log = tmp_path / "events.jsonl"
-    told = [event, TelemetryEvent(data=bare)]
-    log.write_text("".join(encode_event(e) + "\n" for e in told))
+    described = [event, TelemetryEvent(data=bare)]
+    log.write_text("".join(encode_event(e) + "\n" for e in described))
     view = event.event_type.name.lower()
-    for row, one in zip(rows(log, f"FROM {view} ORDER BY timestamp"), told, strict=True):
+    for row, one in zip(rows(log, f"FROM {view} ORDER BY timestamp"), described, strict=True):
         written = json.loads(encode_event(one))["data"]
         for name in shapes_of(type(one.data)):
             value = row[name]

@@ -1,4 +1,4 @@
-"""`validate` tells bad lines like a compiler, counts them, and says so by its status."""
+"""`validate` lists bad lines like a compiler, counts them, and says so by its status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINE = encode_event(TelemetryEvent(data=EpochCompletedPayload(env_id=0, val_accu
 STRANGER = LINE.replace('"env_id"', '"env"')
 
 
-def told(*sources: Path | str, as_json: bool = False) -> tuple[int, list[str]]:
+def validated(*sources: Path | str, as_json: bool = False) -> tuple[int, list[str]]:
     out = io.StringIO()
     status = validate([str(source) for source in sources], as_json=as_json, out=out)
     return status, out.getvalue().splitlines()
@@ -37,11 +37,11 @@ def bad(tmp_path: Path) -> Path:
 
 
 def test_a_log_of_events_only_is_valid(good: Path) -> None:
-    assert told(good) == (0, ["3 events, 0 invalid lines"])
+    assert validated(good) == (0, ["3 events, 0 invalid lines"])
 
 
-def test_each_bad_line_is_told_by_file_and_line_and_counted_by_kind(good: Path, bad: Path) -> None:
-    status, lines = told(good, bad)
+def test_each_bad_line_is_reported_by_file_and_line_and_counted_by_kind(good: Path, bad: Path) -> None:
+    status, lines = validated(good, bad)
     assert status == 1
     assert lines[0] == f"{bad}:2: missing: EpochCompletedPayload: missing env_id; unknown env"
     assert lines[1] == f"{bad}:3: empty: an empty line"
@@ -50,8 +50,8 @@ def test_each_bad_line_is_told_by_file_and_line_and_counted_by_kind(good: Path, 
     assert lines[4:] == ["5 events, 4 invalid lines: 2 missing, 1 empty, 1 torn"]
 
 
-def test_json_tells_the_same_to_machines_with_the_raw_text(bad: Path) -> None:
-    status, lines = told(bad, as_json=True)
+def test_json_reports_the_same_to_machines_with_the_raw_text(bad: Path) -> None:
+    status, lines = validated(bad, as_json=True)
     *records, summary = map(json.loads, lines)
     assert status == 1
     assert [(r["file"], r["line"], r["kind"]) for r in records] == [
@@ -61,20 +61,22 @@ def test_json_tells_the_same_to_machines_with_the_raw_text(bad: Path) -> None:
     assert summary == {"events": 2, "invalid": {"missing": 2, "empty": 1, "torn": 1}, "unreadable": {}}
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_is_read_all_the_same(tmp_path: Path, good: Path, bad: Path) -> None:
+def test_what_cannot_be_read_is_reported_and_the_rest_is_read_all_the_same(
+    tmp_path: Path, good: Path, bad: Path
+) -> None:
     nowhere = tmp_path / "none.jsonl"
-    status, lines = told(nowhere, bad, good)
+    status, lines = validated(nowhere, bad, good)
     assert status == 2
     assert lines[0] == f"{nowhere}: cannot be read: no such log: {nowhere}"
     assert lines[-1].startswith("5 events, 4 invalid lines")
-    status, lines = told(nowhere, as_json=True)
+    status, lines = validated(nowhere, as_json=True)
     assert (status, [*json.loads(lines[-1])["unreadable"]]) == (2, [str(nowhere)])
 
 
 def test_a_run_directory_is_validated_shard_by_shard(tmp_path: Path) -> None:
     for rank, text in enumerate((LINE, "x")):
         (tmp_path / f"events-rank{rank}.jsonl").write_text(f"{text}\n")
-    status, lines = told(tmp_path)
+    status, lines = validated(tmp_path)
     assert status == 1
     assert f"{tmp_path}/events-rank1.jsonl:1: json: " in lines[0]
     assert lines[-1] == "1 events, 1 invalid lines: 1 json"

@@ -85,7 +85,7 @@ def test_what_was_not_supplied_is_not_written(bare: TelemetryPayload, required: 
     assert decode_event(line).data.supplied == frozenset()
 
 
-def test_figures_that_are_not_finite_are_strings_and_never_null() -> None:
+def test_numbers_that_are_not_finite_are_strings_and_never_null() -> None:
     seeds: dict[str, dict[str, Any]] = {
         "a": {"x": math.inf, "$float": "NaN"},
         "b": {"$float": "NaN"},
@@ -132,9 +132,9 @@ UNENCODABLE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("path", UNENCODABLE)
 def test_a_payload_that_cannot_be_written_is_refused_by_field(path: str) -> None:
-    told = {"env_id": 0, "val_accuracy": 0.5, "val_loss": 1.0, "inner_epoch": 3} | UNENCODABLE[path]
+    fields = {"env_id": 0, "val_accuracy": 0.5, "val_loss": 1.0, "inner_epoch": 3} | UNENCODABLE[path]
     with pytest.raises(PayloadError) as caught:
-        encode_event(made(data=EpochCompletedPayload(**told)))
+        encode_event(made(data=EpochCompletedPayload(**fields)))
     assert [p.path for p in caught.value.problems] == [path]
     assert caught.value.payload == "EpochCompletedPayload"
 
@@ -165,12 +165,12 @@ def nested(depth: int, value: Any, of: str) -> Any:
 @pytest.mark.parametrize("of", ["list", "dict", "foreign"])
 @pytest.mark.parametrize("value", [0.5, math.nan, "$float"])
 def test_what_is_nested_as_deep_as_may_be_is_written_and_read_and_deeper_is_neither(of: str, value: Any) -> None:
-    told: dict[str, Any] = {"env_id": 0, "val_accuracy": 0.5, "val_loss": 1.0, "inner_epoch": 3}
-    data = EpochCompletedPayload(**told, seeds=nested(DEEPEST, value, of))
+    fields: dict[str, Any] = {"env_id": 0, "val_accuracy": 0.5, "val_loss": 1.0, "inner_epoch": 3}
+    data = EpochCompletedPayload(**fields, seeds=nested(DEEPEST, value, of))
     assert same(decode_event(encode_event(made(data=data))).data, data)
     assert same(EpochCompletedPayload.from_dict(data.to_dict()), data)
 
-    deeper = EpochCompletedPayload(**told, seeds=nested(DEEPEST + 1, value, of))
+    deeper = EpochCompletedPayload(**fields, seeds=nested(DEEPEST + 1, value, of))
     problem = f"seeds: expected containers at most {DEEPEST} deep, got deeper ones"
     with pytest.raises(PayloadError, match=problem):
         encode_event(made(data=deeper))
@@ -195,7 +195,7 @@ def test_content_without_end_is_refused() -> None:
         encode_event(made(data=data))
 
 
-def test_every_problem_of_the_envelope_and_its_payload_is_told_at_once() -> None:
+def test_every_problem_of_the_envelope_and_its_payload_is_reported_at_once() -> None:
     wrong = {"event_id": 5, "timestamp": "x", "severity": "loud", "level": 1, "data": {"env_id": "0", "loss": 1}}
     with pytest.raises(PayloadError) as caught:
         decode_event(changed(**wrong))
@@ -204,7 +204,7 @@ def test_every_problem_of_the_envelope_and_its_payload_is_told_at_once() -> None
     assert {p.path for p in caught.value.problems} == {"event_id", "timestamp", "severity", "data.env_id"}
 
 
-def test_of_very_many_wrong_values_only_the_first_are_told() -> None:
+def test_of_very_many_wrong_values_only_the_first_are_reported() -> None:
     with pytest.raises(PayloadError) as caught:
         decode_event(changed_data(seeds=dict.fromkeys(map(str, range(1_000_000)))))
     problems = caught.value.problems
@@ -300,7 +300,7 @@ NO_EVENT: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("what", NO_EVENT)
-def test_a_line_that_is_no_event_is_told_with_place_kind_reason_and_text_and_reading_goes_on(
+def test_a_line_that_is_no_event_is_reported_with_place_kind_reason_and_text_and_reading_goes_on(
     what: str, tmp_path: Path
 ) -> None:
     line, kind, reason = NO_EVENT[what]
@@ -379,7 +379,7 @@ def test_a_whole_last_line_without_its_end_is_an_event() -> None:
     assert [type(r) for r in read(f"{LINE}\n{LINE}")] == [TelemetryEvent, TelemetryEvent]
 
 
-def test_bytes_that_are_not_utf_8_are_told() -> None:
+def test_bytes_that_are_not_utf_8_are_reported() -> None:
     bad = LINE.encode().replace(b"a:b", b"a\xffb")
     _, record, _ = read(b"\n".join([LINE.encode(), bad, LINE.encode(), b""]))
     assert isinstance(record, InvalidRecord)
@@ -417,7 +417,7 @@ def test_no_bytes_stop_the_reader_and_every_line_is_accounted_for(junk: list[byt
 
 
 @given(events(), st.data())
-def test_a_line_with_one_character_changed_is_an_event_or_told(event: TelemetryEvent, data: st.DataObject) -> None:
+def test_a_line_with_one_character_changed_is_an_event_or_reported(event: TelemetryEvent, data: st.DataObject) -> None:
     line = encode_event(event)
     place = data.draw(st.integers(0, len(line) - 1))
     spoilt = line[:place] + data.draw(st.sampled_from('0"{}[]:,\\-.etn ')) + line[place + 1 :]
@@ -499,7 +499,7 @@ def test_one_shard_can_be_read_alone(tmp_path: Path) -> None:
     assert len(list(read_events(tmp_path))) == 3
 
 
-def test_nothing_to_read_is_told_at_once(tmp_path: Path) -> None:
+def test_nothing_to_read_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such log"):
         read_events(tmp_path / "none.jsonl")
     with pytest.raises(FileNotFoundError, match=r"no log in .*: expected events\.jsonl or events-rank\*\.jsonl"):

@@ -32,11 +32,11 @@ def test_a_contribution_is_what_is_lost_without_this_seed_alone() -> None:
     assert ablation.host_accuracy == 0.5
 
 
-def test_the_matrix_tells_every_configuration_with_its_mask() -> None:
-    told: list[TelemetryEvent] = []
+def test_the_matrix_holds_every_configuration_with_its_mask() -> None:
+    emitted: list[TelemetryEvent] = []
     ablation = ablate(("r0", "r2"), accuracy(frozenset()), accuracy)
-    emit_counterfactual_matrix(told.append, ablation, env_id=5, epoch=7, group_id="B")
-    (event,) = told
+    emit_counterfactual_matrix(emitted.append, ablation, env_id=5, epoch=7, group_id="B")
+    (event,) = emitted
     payload = event.data
     assert isinstance(payload, CounterfactualMatrixPayload)
     assert (payload.env_id, payload.slot_ids, payload.strategy) == (5, ("r0", "r2"), "full_factorial")

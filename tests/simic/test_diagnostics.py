@@ -80,7 +80,7 @@ def test_a_single_ratio_has_no_spread_and_no_ratio_is_an_error() -> None:
         d.ratio_statistics(torch.zeros(0))
 
 
-def test_a_ratio_that_overflowed_is_told_as_it_is() -> None:
+def test_a_ratio_that_overflowed_is_emitted_as_it_is() -> None:
     stats = d.ratio_statistics(torch.tensor([0.0, 1000.0]))
     assert stats.max == INF
     assert math.isnan(stats.std)

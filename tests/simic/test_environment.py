@@ -58,10 +58,10 @@ def wine() -> Task:
     return Task.from_arrays("wine", inputs, labels, train=96, validation=48, width=6, batch_size=40)
 
 
-def make(task: Task, told: list[TelemetryEvent] | None = None, **changes: Any) -> GrowthEnv:
+def make(task: Task, emitted: list[TelemetryEvent] | None = None, **changes: Any) -> GrowthEnv:
     arguments: dict[str, Any] = {"env_id": 4, "n_slots": 3, "max_epochs": 6, "param_budget": 2000} | changes
     arguments = {"control": (0.0,) * arguments["max_epochs"]} | arguments
-    return GrowthEnv(task, emit=(told if told is not None else []).append, **arguments)
+    return GrowthEnv(task, emit=(emitted if emitted is not None else []).append, **arguments)
 
 
 def act(env: GrowthEnv, action: tuple[int, ...]) -> float:
@@ -127,9 +127,9 @@ def test_global_generators_are_neither_read_nor_moved(digits: Task) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_told_story_of_random_episodes_is_complete_and_unbroken(digits: Task, seed: int) -> None:
-    told: list[TelemetryEvent] = []
-    env = make(digits, told, max_epochs=12, group_id="B")
+def test_the_events_of_random_episodes_are_complete_and_unbroken(digits: Task, seed: int) -> None:
+    emitted: list[TelemetryEvent] = []
+    env = make(digits, emitted, max_epochs=12, group_id="B")
     ops, ablations = Counter[Op](), 0
     env.action_space.seed(seed)
     env.reset(seed=seed)
@@ -138,12 +138,12 @@ def test_the_told_story_of_random_episodes_is_complete_and_unbroken(digits: Task
         ops[env.outcome.op] += 1
         ablations += any(state["alpha"] > 0 for state in env.outcome.seeds.values())
 
-    kinds = Counter(type(event.data) for event in told)
+    kinds = Counter(type(event.data) for event in emitted)
     assert kinds[EpochCompletedPayload] == 12
     assert kinds[CounterfactualMatrixPayload] == ablations
     assert kinds[SeedGerminatedPayload] == ops[Op.GERMINATE]
     assert kinds[SeedFossilizedPayload] == ops[Op.FOSSILIZE]
-    prunes = [event.data for event in told if isinstance(event.data, SeedPrunedPayload)]
+    prunes = [event.data for event in emitted if isinstance(event.data, SeedPrunedPayload)]
     assert sum(not prune.auto_pruned for prune in prunes) == ops[Op.PRUNE]
     assert {prune.reason for prune in prunes if prune.auto_pruned} <= {EPISODE_END}
     # every seed came to an end, and to one only
@@ -151,25 +151,25 @@ def test_the_told_story_of_random_episodes_is_complete_and_unbroken(digits: Task
     for slot_id in env.slot_ids:
         changes = [
             event.data
-            for event in told
+            for event in emitted
             if isinstance(event.data, SeedStageChangedPayload) and event.data.slot_id == slot_id
         ]
         stages = ["DORMANT", *(change.to_stage for change in changes)]
         assert [change.from_stage for change in changes] == stages[:-1]
         assert all(SeedStage[to] in NEXT_STAGES[SeedStage[left]] for left, to in itertools.pairwise(stages))
-    for event in told:
+    for event in emitted:
         assert event.group_id == "B"
         assert event.data.to_dict()["env_id"] == 4
         assert event.epoch is not None
         assert 1 <= event.epoch <= 12
-    assert [event.epoch for event in told] == sorted(event.epoch or 0 for event in told)
+    assert [event.epoch for event in emitted] == sorted(event.epoch or 0 for event in emitted)
 
 
-def test_everything_told_survives_the_wire(digits: Task) -> None:
-    told: list[TelemetryEvent] = []
-    play_randomly(make(digits, told, max_epochs=12), 1)
-    assert len({type(event.data) for event in told}) >= 5
-    for event in told:
+def test_everything_emitted_survives_the_wire(digits: Task) -> None:
+    emitted: list[TelemetryEvent] = []
+    play_randomly(make(digits, emitted, max_epochs=12), 1)
+    assert len({type(event.data) for event in emitted}) >= 5
+    for event in emitted:
         line = encode_event(event)
         json.loads(line)
         again = decode_event(line)
@@ -177,25 +177,25 @@ def test_everything_told_survives_the_wire(digits: Task) -> None:
         assert again.data.supplied == event.data.supplied
 
 
-def test_the_outcome_agrees_with_what_was_told(digits: Task) -> None:
-    told: list[TelemetryEvent] = []
-    env = make(digits, told)
+def test_the_outcome_agrees_with_what_was_emitted(digits: Task) -> None:
+    emitted: list[TelemetryEvent] = []
+    env = make(digits, emitted)
     env.reset(seed=3)
     for number, action in enumerate((*KEEP_FIRST_SLOT, WAIT, WAIT, WAIT), start=1):
-        told.clear()
+        emitted.clear()
         reward = act(env, action)
         outcome = env.outcome
         assert outcome.epoch == number
         assert outcome.final == (number == 6)
         assert outcome.reward.total_reward == reward
-        (epoch,) = (event.data for event in told if isinstance(event.data, EpochCompletedPayload))
+        (epoch,) = (event.data for event in emitted if isinstance(event.data, EpochCompletedPayload))
         assert (epoch.val_accuracy, epoch.val_loss, epoch.inner_epoch) == (
             outcome.val_accuracy,
             outcome.val_loss,
             number,
         )
         assert epoch.seeds == outcome.seeds
-        for matrix in (event.data for event in told if isinstance(event.data, CounterfactualMatrixPayload)):
+        for matrix in (event.data for event in emitted if isinstance(event.data, CounterfactualMatrixPayload)):
             by_mask = {tuple(config["seed_mask"]): config["accuracy"] for config in matrix.configs}
             assert matrix.slot_ids == ("r0",)
             assert by_mask == {(True,): outcome.val_accuracy, (False,): outcome.host_accuracy}
@@ -239,13 +239,13 @@ def test_a_contribution_is_known_only_where_an_ablation_was_run(digits: Task) ->
 
 
 def test_what_is_not_kept_is_pruned_before_the_last_validation(digits: Task) -> None:
-    told: list[TelemetryEvent] = []
-    env = make(digits, told, max_epochs=3)
+    emitted: list[TelemetryEvent] = []
+    env = make(digits, emitted, max_epochs=3)
     env.reset(seed=3)
     act(env, KEEP_FIRST_SLOT[0])
     act(env, KEEP_FIRST_SLOT[1])
     act(env, (1, 1, MLP, 0, 0, 0, 0, 0))
-    prunes = [event.data for event in told if isinstance(event.data, SeedPrunedPayload)]
+    prunes = [event.data for event in emitted if isinstance(event.data, SeedPrunedPayload)]
     assert [(prune.slot_id, prune.reason, prune.auto_pruned) for prune in prunes] == [
         ("r0", EPISODE_END, True),
         ("r1", EPISODE_END, True),
@@ -259,12 +259,12 @@ def test_what_is_not_kept_is_pruned_before_the_last_validation(digits: Task) -> 
 
 
 def test_what_is_kept_survives_the_end_of_the_episode(digits: Task) -> None:
-    told: list[TelemetryEvent] = []
-    env = make(digits, told, max_epochs=3)
+    emitted: list[TelemetryEvent] = []
+    env = make(digits, emitted, max_epochs=3)
     env.reset(seed=3)
     for action in KEEP_FIRST_SLOT:
         act(env, action)
-    assert not [event for event in told if isinstance(event.data, SeedPrunedPayload)]
+    assert not [event for event in emitted if isinstance(event.data, SeedPrunedPayload)]
     assert env.outcome.seeds["r0"]["stage"] == "FOSSILIZED"
     assert env.outcome.reward.ratio_penalty == 0
 
@@ -307,12 +307,12 @@ def test_a_budget_too_small_for_any_blueprint_masks_germination(digits: Task) ->
     ],
 )
 def test_a_masked_action_is_refused_and_nothing_happens(digits: Task, action: tuple[int, ...], says: str) -> None:
-    told: list[TelemetryEvent] = []
-    env = make(digits, told, param_budget=700)
+    emitted: list[TelemetryEvent] = []
+    env = make(digits, emitted, param_budget=700)
     env.reset(seed=1)
     with pytest.raises(ValueError, match=says):
         act(env, action)
-    assert told == []
+    assert emitted == []
     refused = [act(env, WAIT) for _ in range(2)]
     env.reset(seed=1)
     assert [act(env, WAIT) for _ in range(2)] == refused
@@ -338,18 +338,18 @@ def test_an_episode_that_is_over_wants_a_reset(digits: Task) -> None:
 
 
 def test_seeds_are_named_apart_over_episodes(digits: Task) -> None:
-    told: list[TelemetryEvent] = []
-    env = make(digits, told, max_epochs=1)
+    emitted: list[TelemetryEvent] = []
+    env = make(digits, emitted, max_epochs=1)
     for _ in range(2):
         env.reset()
         act(env, KEEP_FIRST_SLOT[0])
-    names = [event.seed_id for event in told if isinstance(event.data, SeedGerminatedPayload)]
+    names = [event.seed_id for event in emitted if isinstance(event.data, SeedGerminatedPayload)]
     assert names == ["env4-r0-s1", "env4-r0-s2"]
 
 
-def test_a_host_that_diverges_is_told_as_it_is_and_rewarded_with_a_finite_figure(digits: Task) -> None:
-    told: list[TelemetryEvent] = []
-    env = make(dataclasses.replace(digits, learning_rate=1e30), told)
+def test_a_host_that_diverges_is_reported_as_it_is_and_rewarded_with_a_finite_number(digits: Task) -> None:
+    emitted: list[TelemetryEvent] = []
+    env = make(dataclasses.replace(digits, learning_rate=1e30), emitted)
     env.reset(seed=1)
     for action in (*KEEP_FIRST_SLOT, (1, 1, 3, 1, 0, 0, 0, 0), (2, 1, 0, 0, 0, 0, 0, 0), WAIT):
         observation, reward, *_ = env.step(np.array(action))
@@ -358,22 +358,24 @@ def test_a_host_that_diverges_is_told_as_it_is_and_rewarded_with_a_finite_figure
         assert np.isfinite(observation).all()
     assert not math.isfinite(env.outcome.val_loss)
     assert 0 <= env.outcome.val_accuracy <= 1
-    for event in told:
+    for event in emitted:
         assert decode_event(encode_event(event)).data.to_dict().keys() == event.data.to_dict().keys()
-    exploded = [event for event in told if isinstance(event.data, SeedStageChangedPayload) and event.data.has_exploding]
+    exploded = [
+        event for event in emitted if isinstance(event.data, SeedStageChangedPayload) and event.data.has_exploding
+    ]
     assert exploded
     assert all(event.severity == "warning" for event in exploded)
 
 
 def test_nothing_is_wired_to_digits() -> None:
     task = wine()
-    told: list[TelemetryEvent] = []
+    emitted: list[TelemetryEvent] = []
     control = do_nothing_control(task, n_slots=2, max_epochs=8, seed=1)
-    env = make(task, told, n_slots=2, max_epochs=8, control=control, param_budget=5000)
+    env = make(task, emitted, n_slots=2, max_epochs=8, control=control, param_budget=5000)
     trace = play_randomly(env, 2)
     assert len(trace) == 9
     assert env.observation_space.shape == trace[0][0].shape
-    assert any(isinstance(event.data, SeedGerminatedPayload) for event in told)
+    assert any(isinstance(event.data, SeedGerminatedPayload) for event in emitted)
     assert control[-1] > control[0]
     assert 0 <= env.test_accuracy() <= 1
 
@@ -398,7 +400,7 @@ def test_gain_over_the_control_bounds_the_reward_of_the_same_play(digits: Task) 
 
 
 @pytest.mark.parametrize("changes", [{"n_slots": 0}, {"max_epochs": 0}, {"param_budget": -1}, {"control": (0.5,)}])
-def test_figures_out_of_range_are_refused(digits: Task, changes: dict[str, Any]) -> None:
+def test_numbers_out_of_range_are_refused(digits: Task, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):
         make(digits, **changes)
 

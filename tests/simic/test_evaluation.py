@@ -60,5 +60,5 @@ def test_the_same_policy_gets_the_same_evaluation() -> None:
 
 @pytest.mark.parametrize("episodes", [1, 0, -1])
 def test_too_few_episodes_for_an_error_are_refused(episodes: int) -> None:
-    with pytest.raises(ValueError, match=f"episodes must be at least 2 to tell a standard error, got {episodes}"):
+    with pytest.raises(ValueError, match=f"episodes must be at least 2 to give a standard error, got {episodes}"):
         evaluate(trained(), episodes=episodes)

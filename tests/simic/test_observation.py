@@ -61,7 +61,7 @@ def test_an_observation_is_finite_and_bounded_whatever_was_measured(
     check(encode([slot(), in_training(0.5, None, seed_norm)], growth=growth, **figures), slots=2)
 
 
-def test_a_loss_that_is_not_finite_can_be_told_from_none() -> None:
+def test_a_loss_that_is_not_finite_differs_from_none() -> None:
     fine, lost = (encode([], **USUAL | {"loss": loss}) for loss in (0.0, float("nan")))
     assert not np.array_equal(fine, lost)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from esper.leyline.actions import Op
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import RewardComputedPayload
-from esper.simic.reward import StepFacts, compute_reward
+from esper.simic.reward import StepMeasurements, compute_reward
 
-NOTHING = StepFacts(
+NOTHING = StepMeasurements(
     op=Op.WAIT,
     accuracy_before=0.5,
     accuracy=0.5,
@@ -44,7 +44,7 @@ contributions = st.lists(st.floats(-1, 1), max_size=3).map(tuple)
 pairs_of_alphas = st.tuples(fractions, fractions)
 pairs_of_stages = st.tuples(st.sampled_from(SeedStage), st.sampled_from(SeedStage))
 any_facts = st.builds(
-    StepFacts,
+    StepMeasurements,
     op=st.sampled_from(Op),
     accuracy_before=fractions,
     accuracy=fractions,
@@ -65,7 +65,7 @@ any_facts = st.builds(
 
 @settings(deadline=None)
 @given(any_facts)
-def test_the_contributions_add_up_to_the_reward_exactly_and_are_finite(facts: StepFacts) -> None:
+def test_the_contributions_add_up_to_the_reward_exactly_and_are_finite(facts: StepMeasurements) -> None:
     reward = compute_reward(facts)
     assert sum(reward.contributions().values()) == reward.total_reward
     assert math.isfinite(reward.total_reward)
@@ -73,7 +73,7 @@ def test_the_contributions_add_up_to_the_reward_exactly_and_are_finite(facts: St
 
 @settings(deadline=None)
 @given(any_facts)
-def test_every_contribution_keeps_the_sign_and_bound_it_is_documented_with(facts: StepFacts) -> None:
+def test_every_contribution_keeps_the_sign_and_bound_it_is_documented_with(facts: StepMeasurements) -> None:
     reward = compute_reward(facts)
     assert reward.base_acc_delta == 10 * (facts.accuracy - facts.accuracy_before)
     assert -0.6 <= reward.bounded_attribution <= 0.3
@@ -83,9 +83,9 @@ def test_every_contribution_keeps_the_sign_and_bound_it_is_documented_with(facts
 
 
 def test_the_contributions_are_fields_of_the_payload_and_the_only_ones_that_add_up() -> None:
-    told = {field.name for field in dataclasses.fields(RewardComputedPayload)}
+    supplied = {field.name for field in dataclasses.fields(RewardComputedPayload)}
     names = set(compute_reward(NOTHING).contributions())
-    assert names <= told
+    assert names <= supplied
     assert {name for name in names if f"``{name}``" in str(RewardComputedPayload.__doc__)} == names
 
 
@@ -110,7 +110,7 @@ def test_a_network_worse_than_the_control_gets_a_debit_only_with_seeds_that_clai
     assert parts(control=0.625) == {}
 
 
-def test_harm_is_told_apart_by_stage_and_bounded() -> None:
+def test_harm_is_separated_by_stage_and_bounded() -> None:
     assert parts(blending=(-0.125,)) == {"blending_warning": -0.125}
     assert parts(settled=(-0.125,)) == {"bounded_attribution": -0.125}
     assert parts(blending=(-0.2, -0.2)) == {"blending_warning": -0.3}
@@ -148,7 +148,7 @@ def test_progress_through_the_stages_cancels_out_on_the_way_back() -> None:
 @pytest.mark.parametrize(
     ("contribution", "verdict"), [(0.25, 0.5), (0.9, 0.6), (0.005, -0.3), (0.0, -0.3), (-0.5, -0.3), (0.0625, 0.125)]
 )
-def test_fossilizing_is_judged_by_what_the_seed_contributes(contribution: float, verdict: float) -> None:
+def test_fossilizing_is_assessed_by_what_the_seed_contributes(contribution: float, verdict: float) -> None:
     assert parts(op=Op.FOSSILIZE, fossilized=contribution) == {"fossilize_terminal_bonus": pytest.approx(verdict)}
 
 

@@ -14,13 +14,13 @@ def test_advantages_are_the_discounted_sum_of_temporal_differences() -> None:
     gamma, lam = 0.9, 0.8
     generator = torch.Generator().manual_seed(0)
     rewards, values = torch.randn(6, 2, generator=generator), torch.randn(6, 2, generator=generator)
-    told = generalized_advantages(rewards, values, gamma, lam)
+    computed = generalized_advantages(rewards, values, gamma, lam)
     for env in range(2):
         r, v = rewards[:, env].tolist(), [*values[:, env].tolist(), 0.0]
         deltas = [r[t] + gamma * v[t + 1] - v[t] for t in range(6)]
         for t in range(6):
             expected = math.fsum((gamma * lam) ** k * delta for k, delta in enumerate(deltas[t:]))
-            assert float(told[t, env]) == pytest.approx(expected, abs=1e-5)
+            assert float(computed[t, env]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_with_lambda_one_advantage_plus_value_is_the_return() -> None:

@@ -76,11 +76,11 @@ def test_joint_probabilities_and_entropy_are_those_of_full_enumeration(
     actions = torch.tensor(list(expected))
     n = len(actions)
     every = {head: score.expand(n, -1) for head, score in scores.items()}
-    told = FactoredDistribution(every, MaskBatch.stack([mask] * n)).log_prob(actions).exp()
+    computed = FactoredDistribution(every, MaskBatch.stack([mask] * n)).log_prob(actions).exp()
 
-    assert told.tolist() == pytest.approx(list(expected.values()), abs=1e-5)
-    assert math.fsum(told.tolist()) == pytest.approx(1.0, abs=1e-4)
-    assert all(p == 0.0 for p, e in zip(told.tolist(), expected.values(), strict=True) if e == 0.0)
+    assert computed.tolist() == pytest.approx(list(expected.values()), abs=1e-5)
+    assert math.fsum(computed.tolist()) == pytest.approx(1.0, abs=1e-4)
+    assert all(p == 0.0 for p, e in zip(computed.tolist(), expected.values(), strict=True) if e == 0.0)
 
     distribution = FactoredDistribution(scores, MaskBatch.stack([mask]))
     entropy = -math.fsum(p * math.log(p) for p in expected.values() if p > 0.0)
@@ -148,10 +148,10 @@ def test_alternatives_are_the_best_other_pairs(scores: dict[Head, Tensor], mask:
     del pairs[chosen, int(actions[0, 1]) if "slot" in HEADS_USED[chosen] else None]
     expected = sorted((p for p in pairs.values() if p > 1e-30), reverse=True)[:3]
 
-    (told,) = distribution.alternatives(actions, 3)
-    assert all(told_pair.probability > 0.0 for told_pair in told)
-    assert [pair.probability for pair in told][: len(expected)] == pytest.approx(expected, abs=1e-5)
-    assert [pair.probability for pair in told] == pytest.approx([pairs[pair[:2]] for pair in told], abs=1e-5)
+    (computed,) = distribution.alternatives(actions, 3)
+    assert all(told_pair.probability > 0.0 for told_pair in computed)
+    assert [pair.probability for pair in computed][: len(expected)] == pytest.approx(expected, abs=1e-5)
+    assert [pair.probability for pair in computed] == pytest.approx([pairs[pair[:2]] for pair in computed], abs=1e-5)
 
 
 def test_sampling_follows_the_joint_probabilities() -> None:
@@ -204,7 +204,7 @@ def test_head_entropies_are_those_of_the_chosen_op() -> None:
     ]
 
 
-def test_half_precision_logits_are_judged_in_float32() -> None:
+def test_half_precision_logits_are_assessed_in_float32() -> None:
     scores = {head: torch.zeros(1, size, dtype=torch.bfloat16) for head, size in SIZES.items()}
     distribution = FactoredDistribution(scores, MaskBatch.stack([OPEN]))
     assert distribution.probabilities("op").dtype is torch.float32

@@ -88,7 +88,7 @@ def an_event_by_position() -> None:
     TelemetryEvent("id", data=EPOCH)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
-def an_emitter_that_tells_a_payload_without_its_event(emit: Emit) -> None:
+def an_emitter_that_emits_a_payload_without_its_event(emit: Emit) -> None:
     emit(EPOCH)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

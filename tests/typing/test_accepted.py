@@ -129,14 +129,14 @@ def events_of(records: Iterable[TelemetryEvent | InvalidRecord]) -> Iterator[Tel
             assert_type(record, InvalidRecord)
 
 
-def test_a_reader_tells_events_from_records() -> None:
+def test_a_reader_distinguishes_events_from_records() -> None:
     records = read_events(io.StringIO(encode_event(TelemetryEvent(data=EPOCH))))
     assert_type(records, Iterator[TelemetryEvent | InvalidRecord])
     assert [event.data for event in events_of(records)] == [EPOCH]
 
 
 def test_any_callable_of_an_event_will_do_for_emit() -> None:
-    told: list[TelemetryEvent] = []
-    emit: Emit = told.append
+    emitted: list[TelemetryEvent] = []
+    emit: Emit = emitted.append
     emit(TelemetryEvent(data=EPOCH, epoch=3, slot_id="r0c1", seed_id="s", group_id="A", message="m"))
-    assert len(told) == 1
+    assert len(emitted) == 1

@@ -133,7 +133,7 @@ class _Training:
             self._end("failed", error)
             sys.stderr.write(f"esper train: error: {error}\n")
             status = FAILED
-        except Exception as error:  # noqa: BLE001 - told with its traceback, after what was measured is safe
+        except Exception as error:  # noqa: BLE001 - reported with its traceback, after what was measured is safe
             self._end("failed", error)
             traceback.print_exc()
             status = FAILED

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from esper.karn.absence import figure, supplied
+from esper.karn.absence import supplied, supplied_number
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.snapshot import (
     Entry,
@@ -37,6 +37,6 @@ __all__ = [
     "SeedRecord",
     "SlotSnapshot",
     "TelemetryAggregator",
-    "figure",
     "supplied",
+    "supplied_number",
 ]

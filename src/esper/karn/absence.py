@@ -15,7 +15,7 @@ from esper.leyline.telemetry import EVENT_TYPES
 if TYPE_CHECKING:
     from esper.leyline.telemetry import TelemetryPayload
 
-__all__ = ["figure", "supplied"]
+__all__ = ["supplied", "supplied_number"]
 
 _REQUIRED = {cls: {field.name: not is_optional(field) for field in dataclasses.fields(cls)} for cls in EVENT_TYPES}
 
@@ -29,18 +29,18 @@ def supplied(payload: TelemetryPayload, field: str) -> object | None:
     required = _REQUIRED[type(payload)]
     if field not in required:
         raise UnknownFieldError(type(payload).__name__, unknown=(field,))
-    told: object = getattr(payload, field) if required[field] or field in payload.supplied else None
-    return told
+    value: object = getattr(payload, field) if required[field] or field in payload.supplied else None
+    return value
 
 
-def figure(payload: TelemetryPayload, field: str) -> float | None:
+def supplied_number(payload: TelemetryPayload, field: str) -> float | None:
     """Return a numeric field's value, or None when its maker did not supply it.
 
     Raises:
         UnknownFieldError: the payload has no such field.
         TypeError: the field holds no number.
     """
-    told = supplied(payload, field)
-    if told is None or (isinstance(told, int | float) and not isinstance(told, bool)):
-        return told
-    raise TypeError(f"{type(payload).__name__}.{field} is no number but {told!r}")
+    value = supplied(payload, field)
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"{type(payload).__name__}.{field} is no number but {value!r}")

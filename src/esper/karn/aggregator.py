@@ -3,19 +3,19 @@
 The order of events is the order in which they are processed; nothing is sorted and nothing de-duplicated. What is
 unusual has an outcome all the same:
 
-- *An environment, slot or group not heard of before* begins to exist by being told of.
-- *Entry before its TRAINING_STARTED*: kept; the start joins it.
+- *An environment, slot or group not heard of before* begins to exist with its first event.
+- *An event before its TRAINING_STARTED*: kept; the start joins it.
 - *TRAINING_STARTED of another rank* joins the run when ``episode_id``, ``world_size`` and ``start_episode`` agree and
   the rank has not started yet.
 - *Any other TRAINING_STARTED with ``start_episode`` 0* is a second run in the log: the group starts afresh and counts
   the earlier run.
-- *Any other with ``start_episode`` above 0* is a resume: whatever was told once that many episodes had been completed
-  is taken back, then the run goes on. Where no batch told of exactly that many, or too long ago, everything after the
-  last known batch before it is taken back and the totals begin anew; ``counted_from`` says so.
+- *Any other with ``start_episode`` above 0* is a resume: whatever was emitted once that many episodes were complete is
+  superseded, then the run goes on. Where no batch reported exactly that many, or too long ago, everything after the
+  last known batch before it is superseded and the totals begin anew; ``counted_from`` says so.
 - *A seed event* belongs to the newest seed of its slot that carries its ``seed_id``; one without ``seed_id``, to the
-  newest seed of the slot. When there is none, it begins a seed of which the rest is None until it is told.
+  newest seed of the slot. When there is none, it begins a seed of which the rest is None until an event says it.
 - *A second germination, a second leave from DORMANT or a second end* begins another seed, whatever its ``seed_id``.
-- *A germination after the end of its seed* begins another one too: it cannot be told from a re-used ``seed_id``.
+- *A germination after the end of its seed* begins another one too: nothing distinguishes it from a re-used ``seed_id``.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class TelemetryAggregator:
             self._counts[data.__class__] += 1
             self._log.append(event)
             group = self._groups[event.group_id]
-            group.told += 1
+            group.events += 1
             if isinstance(data, RewardComputedPayload):
                 group.actions[data.action_name] += 1
                 group.envs[data.env_id].rewards.append(event, group.episodes)
@@ -122,7 +122,7 @@ class TelemetryAggregator:
                 assert_never(data)
 
     def snapshot(self) -> RunSnapshot:
-        """Return what was told so far; later events do not change it."""
+        """Return what the events so far amount to; later events do not change it."""
         with self._lock:
             return RunSnapshot(
                 groups=MappingProxyType({group_id: group.freeze() for group_id, group in self._groups.items()}),
@@ -133,7 +133,7 @@ class TelemetryAggregator:
             )
 
 
-class _Tape(Generic[P]):
+class _History(Generic[P]):
     """The newest events that carry one kind of payload.
 
     The oldest goes when the newest comes, so that as many objects die as are made: the garbage collector counts the
@@ -166,8 +166,8 @@ class _Tape(Generic[P]):
         stop = len(self.events)
         return EntryHistory(self.events, self.episodes, stop - self.bound if stop > self.bound else 0, stop)
 
-    def take_back(self, episodes: int) -> None:
-        """Forget what was told about the episodes from this one on. What had no room any more does not come back."""
+    def supersede(self, episodes: int) -> None:
+        """Forget the events about the episodes from this one on. What had no room any more does not come back."""
         start = max(len(self.events) - self.bound, 0)
         self._keep(slice(start, bisect_left(self.episodes, episodes)))  # they only ever grow
 
@@ -199,8 +199,8 @@ class _Env:
 
     def __init__(self, env_id: int) -> None:
         self.env_id = env_id
-        self.epochs = _Tape[EpochCompletedPayload](ENV_HISTORY)
-        self.rewards = _Tape[RewardComputedPayload](ENV_HISTORY)
+        self.epochs = _History[EpochCompletedPayload](ENV_HISTORY)
+        self.rewards = _History[RewardComputedPayload](ENV_HISTORY)
         self.last_actions = deque[Entry[AnalyticsSnapshotPayload]](maxlen=ENV_NEWEST)
         self.counterfactuals = deque[Entry[CounterfactualMatrixPayload]](maxlen=ENV_NEWEST)
         self.slots: MappingProxyType[str, SlotSnapshot] = MappingProxyType({})
@@ -215,33 +215,33 @@ class _Env:
             self.slots,
         )
 
-    def add_germination(self, told: Entry[SeedGerminatedPayload]) -> None:
-        seeds, at = self._find(told)
+    def add_germination(self, entry: Entry[SeedGerminatedPayload]) -> None:
+        seeds, at = self._find(entry)
         if at is None or seeds[at].germinated is not None or seeds[at].outcome is not None:
-            self._put(told, seeds, None, SeedRecord(told.event.seed_id, told))
+            self._put(entry, seeds, None, SeedRecord(entry.event.seed_id, entry))
         else:
-            self._put(told, seeds, at, SeedRecord(seeds[at].seed_id, told, seeds[at].stages))
+            self._put(entry, seeds, at, SeedRecord(seeds[at].seed_id, entry, seeds[at].stages))
 
-    def add_stage(self, told: Entry[SeedStageChangedPayload]) -> None:
-        seeds, at = self._find(told)
-        if at is not None and told.data.from_stage == SeedStage.DORMANT.name and seeds[at].stages:
+    def add_stage(self, entry: Entry[SeedStageChangedPayload]) -> None:
+        seeds, at = self._find(entry)
+        if at is not None and entry.data.from_stage == SeedStage.DORMANT.name and seeds[at].stages:
             at = None  # a seed leaves DORMANT but once: this is another, and its germination comes late
-        seed = SeedRecord(told.event.seed_id) if at is None else seeds[at]
-        stages = (*seed.stages[1 - STAGES_KEPT :], told)
-        self._put(told, seeds, at, SeedRecord(seed.seed_id, seed.germinated, stages, seed.outcome))
+        seed = SeedRecord(entry.event.seed_id) if at is None else seeds[at]
+        stages = (*seed.stages[1 - STAGES_KEPT :], entry)
+        self._put(entry, seeds, at, SeedRecord(seed.seed_id, seed.germinated, stages, seed.outcome))
 
-    def add_outcome(self, told: SeedOutcome) -> SeedRecord:
-        seeds, at = self._find(told)
+    def add_outcome(self, entry: SeedOutcome) -> SeedRecord:
+        seeds, at = self._find(entry)
         if at is not None and seeds[at].outcome is not None:
-            at = None  # a seed ends but once: this is the end of another, of which nothing else was told
-        seed = SeedRecord(told.event.seed_id) if at is None else seeds[at]
-        ended = SeedRecord(seed.seed_id, seed.germinated, seed.stages, told)
-        self._put(told, seeds, at, ended)
+            at = None  # a seed ends but once: this is the end of another, of which there is no other event
+        seed = SeedRecord(entry.event.seed_id) if at is None else seeds[at]
+        ended = SeedRecord(seed.seed_id, seed.germinated, seed.stages, entry)
+        self._put(entry, seeds, at, ended)
         return ended
 
-    def take_back(self, episodes: int) -> None:
-        self.epochs.take_back(episodes)
-        self.rewards.take_back(episodes)
+    def supersede(self, episodes: int) -> None:
+        self.epochs.supersede(episodes)
+        self.rewards.supersede(episodes)
         for newest in (self.last_actions, self.counterfactuals):
             while newest and newest[-1].episodes >= episodes:
                 newest.pop()
@@ -252,25 +252,25 @@ class _Env:
                 slots[slot.slot_id] = SlotSnapshot(slot.slot_id, seeds)
         self.slots = MappingProxyType(slots)
 
-    def _find(self, told: _SeedEntry) -> tuple[tuple[SeedRecord, ...], int | None]:
+    def _find(self, entry: _SeedEntry) -> tuple[tuple[SeedRecord, ...], int | None]:
         """Return the seeds of the slot that an event is about, and the index of the one it means, if there is one."""
-        slot_id, seed_id = told.data.slot_id, told.event.seed_id
+        slot_id, seed_id = entry.data.slot_id, entry.event.seed_id
         seeds = self.slots[slot_id].seeds if slot_id in self.slots else ()
         at = len(seeds) - 1
         while at >= 0 and seed_id is not None and seeds[at].seed_id != seed_id:
             at -= 1
         return seeds, at if at >= 0 else None
 
-    def _put(self, told: _SeedEntry, seeds: tuple[SeedRecord, ...], at: int | None, seed: SeedRecord) -> None:
-        slot_id = told.data.slot_id
+    def _put(self, entry: _SeedEntry, seeds: tuple[SeedRecord, ...], at: int | None, seed: SeedRecord) -> None:
+        slot_id = entry.data.slot_id
         seeds = (*seeds[1 - SEEDS_KEPT :], seed) if at is None else (*seeds[:at], seed, *seeds[at + 1 :])
         self.slots = MappingProxyType({**self.slots, slot_id: SlotSnapshot(slot_id, seeds)})
 
 
 def _before(episodes: int, seed: SeedRecord) -> SeedRecord | None:
-    """Return what was told of a seed before these episodes; None when nothing was."""
+    """Return what is known of a seed from before these episodes; None when nothing is."""
     germinated = seed.germinated if seed.germinated is not None and seed.germinated.episodes < episodes else None
-    stages = tuple(told for told in seed.stages if told.episodes < episodes)
+    stages = tuple(entry for entry in seed.stages if entry.episodes < episodes)
     outcome = seed.outcome if seed.outcome is not None and seed.outcome.episodes < episodes else None
     if germinated is None and outcome is None and not stages:
         return None
@@ -282,7 +282,7 @@ class _Checkpoint:
     """What the totals were when a batch was complete."""
 
     episodes: int
-    told: int
+    events: int
     actions: dict[str, int]
     lifecycle: dict[str | None, LifecycleTotals]
 
@@ -295,11 +295,11 @@ class _Group:
         self.earlier_runs = earlier_runs
         self.ranks: dict[int, Entry[TrainingStartedPayload]] = {}
         self.envs = _Envs()
-        self.ppo = _Tape[PPOUpdatePayload](RUN_HISTORY)
-        self.batches = _Tape[BatchEpochCompletedPayload](RUN_HISTORY)
-        self.distributions = _Tape[AnalyticsSnapshotPayload](RUN_HISTORY)
-        self.analytics = _Tape[AnalyticsSnapshotPayload](RUN_HISTORY)
-        self.told = self.resumes = self.superseded = 0
+        self.ppo = _History[PPOUpdatePayload](RUN_HISTORY)
+        self.batches = _History[BatchEpochCompletedPayload](RUN_HISTORY)
+        self.distributions = _History[AnalyticsSnapshotPayload](RUN_HISTORY)
+        self.analytics = _History[AnalyticsSnapshotPayload](RUN_HISTORY)
+        self.events = self.resumes = self.superseded = 0
         self.episodes: int
         self.counted_from: int
         self.actions: _Tally
@@ -324,44 +324,44 @@ class _Group:
             earlier_runs=self.earlier_runs,
         )
 
-    def add_analytics(self, told: Entry[AnalyticsSnapshotPayload]) -> None:
-        data = told.data
+    def add_analytics(self, entry: Entry[AnalyticsSnapshotPayload]) -> None:
+        data = entry.data
         if data.kind == "last_action" and data.env_id is not None:
-            self.envs[data.env_id].last_actions.append(told)
+            self.envs[data.env_id].last_actions.append(entry)
         elif data.kind == "action_distribution":
-            self.distributions.append(told.event, told.episodes)
+            self.distributions.append(entry.event, entry.episodes)
         else:
-            self.analytics.append(told.event, told.episodes)
+            self.analytics.append(entry.event, entry.episodes)
 
-    def add_germination(self, told: Entry[SeedGerminatedPayload]) -> None:
-        self.envs[told.data.env_id].add_germination(told)
-        totals = self.lifecycle[told.data.blueprint_id]
-        self.lifecycle[told.data.blueprint_id] = replace(totals, germinated=totals.germinated + 1)
+    def add_germination(self, entry: Entry[SeedGerminatedPayload]) -> None:
+        self.envs[entry.data.env_id].add_germination(entry)
+        totals = self.lifecycle[entry.data.blueprint_id]
+        self.lifecycle[entry.data.blueprint_id] = replace(totals, germinated=totals.germinated + 1)
 
-    def add_fossilization(self, told: Entry[SeedFossilizedPayload]) -> None:
-        self.envs[told.data.env_id].add_outcome(told)
-        totals = self.lifecycle[told.data.blueprint_id]
-        self.lifecycle[told.data.blueprint_id] = replace(totals, fossilized=totals.fossilized + 1)
+    def add_fossilization(self, entry: Entry[SeedFossilizedPayload]) -> None:
+        self.envs[entry.data.env_id].add_outcome(entry)
+        totals = self.lifecycle[entry.data.blueprint_id]
+        self.lifecycle[entry.data.blueprint_id] = replace(totals, fossilized=totals.fossilized + 1)
 
-    def add_prune(self, told: Entry[SeedPrunedPayload]) -> None:
-        seed = self.envs[told.data.env_id].add_outcome(told)
-        blueprint_id = seed.blueprint_id if told.data.blueprint_id is None else told.data.blueprint_id
+    def add_prune(self, entry: Entry[SeedPrunedPayload]) -> None:
+        seed = self.envs[entry.data.env_id].add_outcome(entry)
+        blueprint_id = seed.blueprint_id if entry.data.blueprint_id is None else entry.data.blueprint_id
         totals = self.lifecycle[blueprint_id]
-        if told.data.auto_pruned if "auto_pruned" in told.data.supplied else told.data.reason != "policy":
+        if entry.data.auto_pruned if "auto_pruned" in entry.data.supplied else entry.data.reason != "policy":
             totals = replace(totals, pruned_by_rule=totals.pruned_by_rule + 1)
         else:
             totals = replace(totals, pruned_by_policy=totals.pruned_by_policy + 1)
         self.lifecycle[blueprint_id] = totals
 
-    def add_batch(self, told: Entry[BatchEpochCompletedPayload]) -> None:
-        self.batches.append(told.event, told.episodes)
-        if told.data.episodes_completed > self.episodes:
-            self.episodes = told.data.episodes_completed
+    def add_batch(self, entry: Entry[BatchEpochCompletedPayload]) -> None:
+        self.batches.append(entry.event, entry.episodes)
+        if entry.data.episodes_completed > self.episodes:
+            self.episodes = entry.data.episodes_completed
             self.checkpoints.append(self._checkpoint())
 
-    def add_start(self, told: Entry[TrainingStartedPayload]) -> _Group:
+    def add_start(self, entry: Entry[TrainingStartedPayload]) -> _Group:
         """Add a start and return the group that goes on: itself, or a fresh one for a second run."""
-        data = told.data
+        data = entry.data
         group = self
         if not self.ranks and not self.batches.events:
             if data.start_episode > 0:
@@ -371,28 +371,28 @@ class _Group:
                 group = _Group(self.group_id, earlier_runs=self.earlier_runs + 1)
             else:
                 self._resume(data.start_episode)
-        group.ranks[data.rank] = told
+        group.ranks[data.rank] = entry
         return group
 
     def _is_of_this_run(self, data: TrainingStartedPayload) -> bool:
         return data.rank not in self.ranks and any(
             (data.episode_id, data.world_size, data.start_episode)
-            == (told.data.episode_id, told.data.world_size, told.data.start_episode)
-            for told in self.ranks.values()
+            == (entry.data.episode_id, entry.data.world_size, entry.data.start_episode)
+            for entry in self.ranks.values()
         )
 
     def _resume(self, start_episode: int) -> None:
         while self.checkpoints and self.checkpoints[-1].episodes > start_episode:
             self.checkpoints.pop()
         kept = self.checkpoints[-1] if self.checkpoints else _Checkpoint(start_episode, 0, {}, {})
-        for tape in (self.ppo, self.batches, self.distributions, self.analytics):
-            tape.take_back(kept.episodes)
+        for history in (self.ppo, self.batches, self.distributions, self.analytics):
+            history.supersede(kept.episodes)
         for env in self.envs.values():
-            env.take_back(kept.episodes)
+            env.supersede(kept.episodes)
         self.ranks = {}
         self.resumes += 1
-        self.superseded += self.told - 1 - kept.told  # but for the start that is being told
-        self.told = kept.told + 1
+        self.superseded += self.events - 1 - kept.events  # but for the start itself
+        self.events = kept.events + 1
         if self.checkpoints and kept.episodes == start_episode:
             self.episodes = start_episode
             self.actions = _Tally(kept.actions)
@@ -408,4 +408,4 @@ class _Group:
         self.checkpoints = deque([self._checkpoint()], RESUME_REACH)
 
     def _checkpoint(self) -> _Checkpoint:
-        return _Checkpoint(self.episodes, self.told, dict(self.actions), dict(self.lifecycle))
+        return _Checkpoint(self.episodes, self.events, dict(self.actions), dict(self.lifecycle))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from esper.karn.snapshot import GroupSnapshot
     from esper.leyline.telemetry import TelemetryEvent
 
-__all__ = ["Console", "figures_of"]
+__all__ = ["Console", "progress_text"]
 
 
 class Console:
@@ -46,7 +46,7 @@ class Console:
                 left = eta_seconds(group, event.timestamp)
                 time_left = "" if left is None else f"  left {age(left)}"
                 done = f"{data.episodes_completed}/{data.total_episodes} episodes"
-                print(f"{done}  {figures_of(group)}{time_left}", file=self._stream, flush=True)
+                print(f"{done}  {progress_text(group)}{time_left}", file=self._stream, flush=True)
         elif self._bar is not None and isinstance(data, RewardComputedPayload):
             self._bar.step()
 
@@ -56,8 +56,8 @@ class Console:
             self._bar.close()
 
 
-def figures_of(group: GroupSnapshot) -> str:
-    """Return the few figures that matter, on one line; ``—`` before they were measured."""
+def progress_text(group: GroupSnapshot) -> str:
+    """Return the few numbers that matter, on one line; ``—`` before they were measured."""
     batch, update = group.batch, group.update
     accuracy = ABSENT if batch is None else fraction(batch.data.avg_accuracy)
     reward = ABSENT if batch is None else number(batch.data.avg_reward)
@@ -86,7 +86,7 @@ class _Bar:
         if batch is not None:
             done = batch.data.episodes_completed
         self._progress.update(
-            self._task, total=total, completed=done * self._steps_an_episode, description=figures_of(group)
+            self._task, total=total, completed=done * self._steps_an_episode, description=progress_text(group)
         )
 
     def step(self) -> None:

@@ -116,14 +116,14 @@ def plural(count: int, thing: str) -> str:
 
 
 def fraction(value: float | None, width: int = 7) -> str:
-    """Return a figure between 0 and 1 with three decimals, or fewer where they would not fit."""
+    """Return a number between 0 and 1 with three decimals, or fewer where they would not fit."""
     if value is None or not is_finite(value) or abs(value) >= 10:  # noqa: PLR2004
         return number(value, width)
     return _first_that_fits((f"{value:.{digits}f}" for digits in (3, 2, 1, 0)), width)
 
 
 def signed(value: float | None, width: int = 7) -> str:
-    """Return a figure with its sign and three decimals, or fewer where they would not fit."""
+    """Return a number with its sign and three decimals, or fewer where they would not fit."""
     if value is None or not is_finite(value):
         return number(value)
     return _first_that_fits((*(f"{value:+.{digits}f}" for digits in (3, 2, 1, 0)), f"{value:+.0e}"), width)

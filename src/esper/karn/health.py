@@ -11,14 +11,25 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
-from esper.karn.absence import figure, supplied
+from esper.karn.absence import supplied, supplied_number
 from esper.karn.formatting import is_finite, number
 from esper.leyline.telemetry import PPOUpdatePayload
 
 if TYPE_CHECKING:
     from esper.karn.snapshot import Entry
 
-__all__ = ["RULES", "Rule", "Status", "Verdict", "gravest_first", "health", "judge", "tally", "value_of", "worst"]
+__all__ = [
+    "RULES",
+    "Rule",
+    "Status",
+    "Verdict",
+    "assess_update",
+    "assess_updates",
+    "gravest_first",
+    "tally",
+    "value_of",
+    "worst",
+]
 
 
 class Status(Enum):
@@ -37,7 +48,7 @@ _Test: TypeAlias = Callable[[PPOUpdatePayload, float], _Finding]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one field is judged."""
+    """How one field is assessed."""
 
     field: str
     """The field of `PPOUpdatePayload`."""
@@ -45,7 +56,7 @@ class Rule:
     text: str
     """The rule in words."""
     test: _Test
-    """Judges a finite value."""
+    """Assesses a finite value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,8 @@ def gravest_first(verdicts: tuple[Verdict, ...], room: int) -> tuple[Verdict, ..
     return tuple(sorted(verdicts, key=lambda verdict: verdict not in above))
 
 
-def health(updates: Sequence[Entry[PPOUpdatePayload]]) -> tuple[Verdict, ...]:
-    """Judge a run by all rules: each by the newest update, and where that leaves it unknown by what was last known.
+def assess_updates(updates: Sequence[Entry[PPOUpdatePayload]]) -> tuple[Verdict, ...]:
+    """Assess a run by all rules: each by the newest update, and where that leaves it unknown by what was last known.
 
     A rule that was last known to be OK is unknown now; one that was not stays what it was, and says since when.
 
@@ -87,13 +98,14 @@ def health(updates: Sequence[Entry[PPOUpdatePayload]]) -> tuple[Verdict, ...]:
     """
     newest = updates[-1].data if updates else None
     return tuple(
-        _last_known(verdict, updates) if verdict.status is Status.UNKNOWN else verdict for verdict in judge(newest)
+        _last_known(verdict, updates) if verdict.status is Status.UNKNOWN else verdict
+        for verdict in assess_update(newest)
     )
 
 
 def _last_known(unknown: Verdict, updates: Sequence[Entry[PPOUpdatePayload]]) -> Verdict:
     for ago in range(1, min(len(updates), _REACH)):
-        known = _judge(unknown.rule, updates[-1 - ago].data)
+        known = _assess(unknown.rule, updates[-1 - ago].data)
         if known.status is Status.OK:
             break
         if known.status is not Status.UNKNOWN:
@@ -102,20 +114,20 @@ def _last_known(unknown: Verdict, updates: Sequence[Entry[PPOUpdatePayload]]) ->
     return unknown
 
 
-def judge(update: PPOUpdatePayload | None) -> tuple[Verdict, ...]:
-    """Judge one update by all rules; without one everything is unknown."""
-    return tuple(_judge(rule, update) for rule in RULES)
+def assess_update(update: PPOUpdatePayload | None) -> tuple[Verdict, ...]:
+    """Assess one update by all rules; without one everything is unknown."""
+    return tuple(_assess(rule, update) for rule in RULES)
 
 
 def value_of(update: PPOUpdatePayload, rule: Rule) -> float | None:
-    """Return the figure that a rule judges, a flag as 1 or 0; None when it was not supplied, or means nothing."""
+    """Return the number that a rule assesses, a flag as 1 or 0; None when it was not supplied, or means nothing."""
     if rule.field != "skipped" and supplied(update, "skipped") is True:
         return None
-    told = supplied(update, rule.field)
-    return int(told) if isinstance(told, bool) else figure(update, rule.field)
+    value = supplied(update, rule.field)
+    return int(value) if isinstance(value, bool) else supplied_number(update, rule.field)
 
 
-def _judge(rule: Rule, update: PPOUpdatePayload | None) -> Verdict:
+def _assess(rule: Rule, update: PPOUpdatePayload | None) -> Verdict:
     if update is None:
         return Verdict(rule, None, Status.UNKNOWN, "no update yet")
     value = value_of(update, rule)

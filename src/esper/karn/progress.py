@@ -1,4 +1,4 @@
-"""How far the run is, how well it goes and how old what we know is: facts that need a clock, which snapshots lack."""
+"""How far the run is, how well it goes and how old what we know is: all that needs a clock, which snapshots lack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Best", "Trend", "best_of", "eta_seconds", "stale_after", "trend_of"]
 _NEWEST = 10
 """Batches that a rate or a trend is taken over."""
 _PATIENCE = 10.0
-"""Seconds of silence that are never called stale."""
+"""Seconds without an event that are never called stale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ def trend_of(values: tuple[float, ...]) -> Trend | None:
 
 
 def _pace(group: GroupSnapshot) -> tuple[float, int] | None:
-    """Return the seconds and episodes that the newest batches took, since a resume; None before that can be told."""
+    """Return the seconds and episodes that the newest batches took, since a resume; None before that is known."""
     start, batches = group.started, group.batches[-_NEWEST - 1 :]
     if start is not None:  # the pause before a resume is nobody's pace
-        batches = tuple(told for told in batches if told.data.episodes_completed > start.data.start_episode)
+        batches = tuple(entry for entry in batches if entry.data.episodes_completed > start.data.start_episode)
     if not batches:
         return None
     newest, oldest = batches[-1], batches[0]
@@ -89,7 +89,7 @@ def eta_seconds(group: GroupSnapshot, now: datetime) -> float | None:
 
 
 def stale_after(group: GroupSnapshot | None) -> float:
-    """Return the silence, in seconds, that is called stale: thrice the time a batch takes, and ten at least."""
+    """Return the seconds without an event that make a run stale: thrice the time a batch takes, and ten at least."""
     pace = _pace(group) if group is not None else None
     if group is None or pace is None or group.batch is None:
         return _PATIENCE

@@ -52,11 +52,11 @@ class Entry(NamedTuple, Generic[P_co]):
     """A payload, the event that carried it, and when in the run that was."""
 
     data: P_co
-    """The facts; the same object as ``event.data``, with its class known."""
+    """What happened; the same object as ``event.data``, with its class known."""
     event: TelemetryEvent
     """The envelope: timestamp, epoch, seed_id, message, severity."""
     episodes: int
-    """Episodes that the group had completed when this was told: what it is about happened in later ones.
+    """Episodes that the group had completed when this was emitted: what it is about happened in later ones.
     Unit: episodes; 0 or more."""
 
 
@@ -138,16 +138,16 @@ SeedOutcome: TypeAlias = Entry[SeedFossilizedPayload] | Entry[SeedPrunedPayload]
 
 @dataclass(frozen=True, slots=True)
 class SeedRecord:
-    """The life of one seed, as far as it was told."""
+    """The life of one seed, as far as events describe it."""
 
     seed_id: str | None
     """The identifier that the first of its events carries; None when that carries none."""
     germinated: Entry[SeedGerminatedPayload] | None = None
-    """None when stages were told of a seed whose germination was not (a log that begins in the middle)."""
+    """None when there are stages of a seed whose germination is missing (a log that begins in the middle)."""
     stages: tuple[Entry[SeedStageChangedPayload], ...] = ()
     """Its newest transitions, oldest first."""
     outcome: SeedOutcome | None = None
-    """None while neither fossilization nor pruning was told."""
+    """None while there is neither a fossilization nor a prune."""
 
     @property
     def stage(self) -> Entry[SeedStageChangedPayload] | None:
@@ -185,7 +185,7 @@ Slots: TypeAlias = Mapping[str, SlotSnapshot]
 
 @dataclass(frozen=True, slots=True)
 class EnvSnapshot:
-    """One environment. What was not told yet is None or empty."""
+    """One environment. What has not been emitted yet is None or empty."""
 
     env_id: int
     epochs: Epochs
@@ -225,13 +225,13 @@ class LifecycleTotals:
 class GroupSnapshot:
     """One arm of an A/B comparison; most runs have a single one, named ``default``.
 
-    Everything tells of the newest run in the log. What an interrupted run told about episodes that its resume runs
-    again is taken back, but for its histories' oldest items, which by then may have had to make room.
+    Everything is about the newest run in the log. What an interrupted run emitted about episodes that its resume runs
+    again is superseded, but for its histories' oldest items, which by then may have had to make room.
     """
 
     group_id: str
     ranks: Mapping[int, Entry[TrainingStartedPayload]]
-    """The start that each process told, by ascending rank; empty when only later events were seen."""
+    """The start of each process, by ascending rank; empty when only later events were seen."""
     envs: Mapping[int, EnvSnapshot]
     """Every environment that an event named, by ascending env_id."""
     ppo: History[Entry[PPOUpdatePayload]]
@@ -243,7 +243,7 @@ class GroupSnapshot:
     actions: Mapping[str, int]
     """How often each op was carried out, counted over REWARD_COMPUTED. Unit: actions; 1 or more."""
     lifecycle: Mapping[str | None, LifecycleTotals]
-    """By blueprint; None for prunes of seeds whose blueprint nobody told."""
+    """By blueprint; None for prunes of seeds whose blueprint no event names."""
     counted_from: int
     """Episodes that had been completed where ``actions`` and ``lifecycle`` begin: above 0 for a resume whose past this
     log does not hold, or not up to there. Unit: episodes; 0 or more."""
@@ -252,11 +252,11 @@ class GroupSnapshot:
     superseded: int
     """Events that a resume took back. Unit: events; 0 or more."""
     earlier_runs: int
-    """Runs of this group that the log told before the present one; nothing else here tells of them."""
+    """Runs of this group in the log before the present one; nothing else here is about them."""
 
     @property
     def started(self) -> Entry[TrainingStartedPayload] | None:
-        """The start told by the lowest rank."""
+        """The start of the lowest rank."""
         return next(iter(self.ranks.values()), None)
 
     @property
@@ -266,7 +266,7 @@ class GroupSnapshot:
 
     @property
     def batch(self) -> Entry[BatchEpochCompletedPayload] | None:
-        """The newest batch, which tells the progress: ``episodes_completed`` of ``total_episodes``."""
+        """The newest batch, which has the progress: ``episodes_completed`` of ``total_episodes``."""
         return self.batches.newest
 
     @property
@@ -277,10 +277,10 @@ class GroupSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """Everything that was told so far."""
+    """Everything that was emitted so far."""
 
     groups: Mapping[str, GroupSnapshot]
-    """By group_id, in the order they were first told of; empty before the first event."""
+    """By group_id, in the order of their first events; empty before the first event."""
     log: History[TelemetryEvent]
     """The newest events of all groups, in the order they came."""
     events: Mapping[TelemetryEventType, int]

@@ -1,6 +1,6 @@
 """What a run came to, on one page of plain text: the same page live and from the log.
 
-Everything is read from the snapshot and run.json. What was not supplied is ``—``, and what cannot be judged unknown.
+Everything is read from the snapshot and run.json. What was not supplied is ``—``, and what cannot be assessed unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esper.karn.formatting import ABSENT, age, cells, columns, mean, number, plural, real, tidy
-from esper.karn.health import Verdict, health, tally, value_of, worst
+from esper.karn.health import Verdict, assess_updates, tally, value_of, worst
 from esper.karn.snapshot import Entry, GroupSnapshot, History, LifecycleTotals, RunSnapshot
 from esper.leyline.strict_json import JsonValue, strict_json, to_json
 
@@ -43,7 +43,7 @@ def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path) -> str:
             sections.append([f"Group {tidy(group.group_id, 60)}"])
         sections += [_run(group), _seeds(group), _health(group)]
     if not snapshot.groups:
-        sections.append(["No event was told."])
+        sections.append(["No event."])
     if info is not None:
         sections.insert(1, _verdict(info.evaluation))
     sections += [_telemetry(snapshot, info), _next(info, where)]
@@ -87,34 +87,34 @@ def _run(group: GroupSnapshot) -> list[str]:
     start, batch = group.started, group.batch
     lines = ["Training"]
     if start is None:
-        lines.append("  Its start was not told.")
+        lines.append("  Its start is missing from the log.")
     else:
-        told = start.data
+        begun = start.data
         lines.append(
-            f"  Task {tidy(told.task, 30)}, seed {told.seed}, "
-            f"{plural(told.n_envs, 'environment')}, {plural(len(told.slot_ids), 'slot')}."
+            f"  Task {tidy(begun.task, 30)}, seed {begun.seed}, "
+            f"{plural(begun.n_envs, 'environment')}, {plural(len(begun.slot_ids), 'slot')}."
         )
-        if told.world_size > 1:
-            lines.append(f"  {len(group.ranks)} of {told.world_size} processes told their start.")
+        if begun.world_size > 1:
+            lines.append(f"  {len(group.ranks)} of {begun.world_size} processes have started.")
     if batch is None:
         return [*lines, "  No batch was completed."]
     lines.append(
         f"  {number(batch.data.episodes_completed)} of {number(batch.data.total_episodes)} episodes were played."
     )
-    figures = {
-        "reward": [real(told.data.avg_reward) for told in group.batches],
-        "validation accuracy": [real(told.data.avg_accuracy) for told in group.batches],
+    series = {
+        "reward": [real(entry.data.avg_reward) for entry in group.batches],
+        "validation accuracy": [real(entry.data.avg_accuracy) for entry in group.batches],
     }
     n = min(_ENDS, len(group.batches) // 2)
     if n:
-        rows = [(name, *map(number, (mean(v[:n]), mean(v[-n:]), _best(v)))) for name, v in figures.items()]
+        rows = [(name, *map(number, (mean(v[:n]), mean(v[-n:]), _best(v)))) for name, v in series.items()]
         lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
     else:
-        lines += _table(("", "the only batch"), [(name, number(v[0])) for name, v in figures.items()])
+        lines += _table(("", "the only batch"), [(name, number(v[0])) for name, v in series.items()])
     if group.resumes or group.earlier_runs:
         times = "once" if group.resumes == 1 else f"{group.resumes:,} times"
         lines.append(f"  Resumed {times} ({plural(group.superseded, 'event')} superseded).")
-        lines.append(f"  Runs told in this log before: {group.earlier_runs}.")
+        lines.append(f"  Earlier runs in this log: {group.earlier_runs}.")
     return lines
 
 
@@ -137,7 +137,7 @@ def _seeds(group: GroupSnapshot) -> list[str]:
 
 
 def _health(group: GroupSnapshot) -> list[str]:
-    verdicts = health(group.ppo)
+    verdicts = assess_updates(group.ppo)
     rows = [(verdict.rule.label, number(verdict.value), *_range(verdict, group.ppo)) for verdict in verdicts]
     lines = _table(("PPO", "newest", "lowest", "highest"), rows)
     width = max(map(columns, lines))
@@ -157,12 +157,12 @@ def _health(group: GroupSnapshot) -> list[str]:
 
 def _range(verdict: Verdict, updates: History[Entry[PPOUpdatePayload]]) -> tuple[str, str]:
     values = (value_of(update.data, verdict.rule) for update in updates)
-    told = [value for value in values if value is not None]
-    if not told:
+    known = [value for value in values if value is not None]
+    if not known:
         return ABSENT, ABSENT
-    numbers = [value for value in told if not math.isnan(real(value))]
+    numbers = [value for value in known if not math.isnan(real(value))]
     lowest, highest = number(min(numbers, default=None)), number(max(numbers, default=None))
-    return lowest, highest if len(numbers) == len(told) else "NaN"
+    return lowest, highest if len(numbers) == len(known) else "NaN"
 
 
 def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
@@ -204,7 +204,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 
 def snapshot_json(snapshot: RunSnapshot) -> str:
-    """Return the whole snapshot as strict JSON: what is None was not told, payloads hold what was supplied."""
+    """Return the whole snapshot as strict JSON: what is None was not recorded, payloads hold what was supplied."""
     return strict_json(snapshot)
 
 

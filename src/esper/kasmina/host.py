@@ -33,7 +33,7 @@ class Host(nn.Module):
         Args:
             features: features of an input token.
             width: features of a token inside the host.
-            classes: classes to tell apart.
+            classes: classes to distinguish.
             n_slots: slots, and blocks, from input to output.
         """
         super().__init__()
@@ -102,7 +102,7 @@ class GrowingNetwork:
         self._seed_optimizers: dict[str, torch.optim.Optimizer] = {}
 
     def train_epoch(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
-        """Train host and seeds for one epoch, and tell each slot its seed's gradient in the last batch.
+        """Train host and seeds for one epoch, and record for each slot its seed's gradient in the last batch.
 
         Seeds that have joined learn together with the host. A seed in TRAINING learns behind it, from
         `isolated_gradients`.

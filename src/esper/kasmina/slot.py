@@ -1,4 +1,4 @@
-"""The seed slot: a place in the host where a seed lives through its stages and tells about it.
+"""The seed slot: a place in the host where a seed lives through its stages and emits an event of each.
 
 ::
 
@@ -51,7 +51,7 @@ _ROUTINE_STAGES = frozenset({SeedStage.TRAINING, SeedStage.EMBARGOED, SeedStage.
 
 
 class IllegalTransitionError(Exception):
-    """A slot was asked for what its stage does not allow; nothing was changed and nothing was told.
+    """A slot was asked for what its stage does not allow; nothing was changed and nothing was emitted.
 
     Attributes:
         slot_id: the slot that was asked.
@@ -139,7 +139,7 @@ class SeedSlot:
     """A slot of one environment's host, and the lifecycle of the seed in it.
 
     Every transition emits one SEED_STAGE_CHANGED; germinating, fossilizing and pruning emit their own event before.
-    State is complete before anything is told.
+    State is complete before anything is emitted.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class SeedSlot:
             accuracy_at_entry=val_accuracy,
             accuracy=val_accuracy,
         )
-        told = SeedGerminatedPayload(
+        payload = SeedGerminatedPayload(
             slot_id=self.slot_id,
             env_id=self._env_id,
             blueprint_id=blueprint_id,
@@ -251,7 +251,7 @@ class SeedSlot:
             epochs_in_stage=0,
             blend_tempo_epochs=tempo,
         )
-        self._enter(SeedStage.GERMINATED, told, f"{blueprint_id} seed germinated, {seed.params} parameters")
+        self._enter(SeedStage.GERMINATED, payload, f"{blueprint_id} seed germinated, {seed.params} parameters")
 
     def advance(self, *, target: float, speed: AlphaSpeed, curve: AlphaCurve) -> None:
         """Begin to blend the seed in; alpha rises from the next epoch on.
@@ -274,7 +274,7 @@ class SeedSlot:
         assert self.seed is not None
         seed = self.seed
         improvement = seed.accuracy - seed.accuracy_at_birth
-        told = SeedFossilizedPayload(
+        payload = SeedFossilizedPayload(
             slot_id=self.slot_id,
             env_id=self._env_id,
             blueprint_id=seed.blueprint_id,
@@ -285,7 +285,7 @@ class SeedSlot:
             **_measured(counterfactual=seed.contribution),
         )
         message = f"{seed.blueprint_id} seed fossilized, {improvement:+.3f} accuracy since germination"
-        self._enter(SeedStage.FOSSILIZED, told, message)
+        self._enter(SeedStage.FOSSILIZED, payload, message)
 
     def prune(self, reason: str = POLICY) -> None:
         """Remove the seed.
@@ -299,7 +299,7 @@ class SeedSlot:
         self._refuse_unless_legal(SeedStage.PRUNED)
         assert self.seed is not None
         seed = self.seed
-        told = SeedPrunedPayload(
+        payload = SeedPrunedPayload(
             slot_id=self.slot_id,
             env_id=self._env_id,
             reason=reason,
@@ -311,7 +311,7 @@ class SeedSlot:
                 counterfactual=seed.contribution,
             ),
         )
-        self._enter(SeedStage.PRUNED, told, f"{seed.blueprint_id} seed pruned: {reason}")
+        self._enter(SeedStage.PRUNED, payload, f"{seed.blueprint_id} seed pruned: {reason}")
 
     # ── what an epoch brings ───────────────────────────────────────────────────────────────────────────────────
 
@@ -360,8 +360,8 @@ class SeedSlot:
         if requested not in NEXT_STAGES[self.stage]:
             raise IllegalTransitionError(self.slot_id, self.stage, requested)
 
-    def _enter(self, stage: SeedStage, told: TelemetryPayload | None = None, message: str = "") -> None:
-        """Change the stage, then tell ``told``, if any, and the transition."""
+    def _enter(self, stage: SeedStage, payload: TelemetryPayload | None = None, message: str = "") -> None:
+        """Change the stage, then emit ``payload``, if any, and the transition."""
         self._refuse_unless_legal(stage)
         left, seed = self.stage, self.seed
         changed = SeedStageChangedPayload(
@@ -379,13 +379,13 @@ class SeedSlot:
             seed.validations_in_stage = 0
         if stage is SeedStage.PRUNED:
             self.seed = None
-        if told:
-            self._tell(told, seed, message, "info")
+        if payload:
+            self._emit_event(payload, seed, message, "info")
         exploding = seed is not None and seed.gradient is not None and seed.gradient.exploding
         routine: Severity = "debug" if stage in _ROUTINE_STAGES else "info"
-        self._tell(changed, seed, f"{left.name} → {stage.name}", "warning" if exploding else routine)
+        self._emit_event(changed, seed, f"{left.name} → {stage.name}", "warning" if exploding else routine)
 
-    def _tell(self, payload: TelemetryPayload, seed: Seed | None, message: str, severity: Severity) -> None:
+    def _emit_event(self, payload: TelemetryPayload, seed: Seed | None, message: str, severity: Severity) -> None:
         self._emit(
             TelemetryEvent(
                 data=payload,
@@ -399,13 +399,13 @@ class SeedSlot:
         )
 
 
-def _measured(**figures: float | None) -> dict[str, Any]:
-    """Return the figures that exist, so that one which does not is left unsupplied."""
-    return {name: figure for name, figure in figures.items() if figure is not None}
+def _measured(**measurements: float | None) -> dict[str, Any]:
+    """Return the measurements that exist, so that one which does not is left unsupplied."""
+    return {name: value for name, value in measurements.items() if value is not None}
 
 
 def _seed_at_transition(seed: Seed) -> dict[str, Any]:
-    """Return what a stage change tells of the seed, as far as it was measured."""
+    """Return what a stage change says of the seed, as far as it was measured."""
     gradient = seed.gradient
     return {
         "alpha": seed.alpha,

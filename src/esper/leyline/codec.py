@@ -1,7 +1,7 @@
 """From payload to mapping and JSON, compiled once a class from its fields; the way back is `Reader`.
 
 The generated functions hold the fast way: exact types, tested inline. What they do not take for granted goes to a
-function that knows more; when that cannot write it either, reading the payload as a mapping tells what is wrong.
+function that knows more; when that cannot write it either, reading the payload as a mapping says what is wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from esper.leyline.errors import FieldProblem, FieldTypeError
 from esper.leyline.frozen import FrozenDict, FrozenList, thaw
 from esper.leyline.payload import Payload, define, is_optional
-from esper.leyline.reading import Reader, Surprise, surprise
+from esper.leyline.reading import MismatchError, Reader, mismatch
 from esper.leyline.shapes import DEEPEST, DICT_KEY, FLOAT_KEY, NONFINITE_NAMES, Shape, is_unicode, shapes_of, shorten
 
 __all__ = ["Codec", "quote"]
@@ -42,7 +42,7 @@ class Codec:
         self.to_json: Callable[[Any], str] = self._compile_to_json()
 
     def _compile_to_dict(self) -> Callable[[Any], dict[str, object]]:
-        lines = ["def to_dict(self):", " absent = self._absent", " told = {}"]
+        lines = ["def to_dict(self):", " absent = self._absent", " result = {}"]
         bit = 1
         for f in self._fields:
             value = f"self.{f.name}" if self.shapes[f.name].item is None else f"thaw(self.{f.name})"
@@ -50,8 +50,8 @@ class Codec:
             if is_optional(f):
                 condition = f"if not absent & {bit}: "
                 bit <<= 1
-            lines.append(f" {condition}told[{f.name!r}] = {value}")
-        lines.append(" return told")
+            lines.append(f" {condition}result[{f.name!r}] = {value}")
+        lines.append(" return result")
         return define("to_dict", lines, {"thaw": thaw}, f"{self._cls.__name__}.to_dict")
 
     def _compile_to_json(self) -> Callable[[Any], str]:
@@ -66,13 +66,13 @@ class Codec:
             lines += _write(f.name, self.shapes[f.name])
         lines += [
             # TypeError: a key that is no text. ValueError: an integer of more digits than Python converts.
-            " except (Surprise, RecursionError, TypeError, ValueError): refuse(self)",
+            " except (MismatchError, RecursionError, TypeError, ValueError): refuse(self)",
             " return '{' + text[1:] + '}'",
         ]
         namespace = {
             "refuse": self._refuse,
-            "Surprise": Surprise,
-            "surprise": surprise,
+            "MismatchError": MismatchError,
+            "mismatch": mismatch,
             "ascii": encode_basestring_ascii,
             "quote": quote,
             "number": _number,
@@ -83,7 +83,7 @@ class Codec:
         return define("to_json", lines, namespace, f"{self._cls.__name__}.to_json")
 
     def _refuse(self, payload: Payload) -> NoReturn:
-        self.from_dict.read({f.name: getattr(payload, f.name) for f in self._fields})  # tells what is wrong
+        self.from_dict.read({f.name: getattr(payload, f.name) for f in self._fields})  # says what is wrong
         # What would do in a mapping, but is not what a payload holds: another kind of dict, an integer of many digits.
         suspects = {name: getattr(payload, name) for name, shape in self.shapes.items() if shape.kind not in _SIMPLE}
         problems = [
@@ -100,7 +100,7 @@ _SIMPLE = frozenset({"float", "str", "bool"})
 def _is_writable(shape: Shape, value: Any) -> bool:
     try:
         _text_of(shape, value)
-    except (Surprise, RecursionError, TypeError, ValueError):
+    except (MismatchError, RecursionError, TypeError, ValueError):
         return False
     return True
 
@@ -112,7 +112,7 @@ def _is_numbers_by_name(shape: Shape) -> bool:
 
 def _write(name: str, shape: Shape) -> list[str]:
     """Return the statements that append a field to ``text`` as JSON."""
-    plain = {
+    exact = {
         "float": "value.__class__ is float and value - value == 0.0",
         "int": "value.__class__ is int",
         "str": "value.__class__ is str and value.isascii()",
@@ -120,16 +120,16 @@ def _write(name: str, shape: Shape) -> list[str]:
     written = "ascii(value)" if shape.kind == "str" else "value!r"
     other = {
         "float": "number(value)",
-        "int": "surprise()",
-        "bool": "'true' if value is True else 'false' if value is False else surprise()",
+        "int": "mismatch()",
+        "bool": "'true' if value is True else 'false' if value is False else mismatch()",
         "str": "quote(value)",
     }.get(shape.kind, f"text_of(shape_{name}, value)")
     if _is_numbers_by_name(shape):
         other = f"numbers_by_name(shape_{name}, value)"
     branch = "if"
     lines = [f"   value = self.{name}"]
-    if shape.kind in plain:
-        lines.append(f"   if {plain[shape.kind]}: text += f',\"{name}\":{{{written}}}'")
+    if shape.kind in exact:
+        lines.append(f"   if {exact[shape.kind]}: text += f',\"{name}\":{{{written}}}'")
         branch = "elif"
     if shape.nullable:
         lines.append(f"   {branch} value is None: text += ',\"{name}\":null'")
@@ -140,7 +140,7 @@ def _write(name: str, shape: Shape) -> list[str]:
 def quote(value: Any) -> str:
     """Write a str as JSON, in ASCII."""
     if value.__class__ is not str or not (value.isascii() or is_unicode(value)):
-        surprise()
+        mismatch()
     return encode_basestring_ascii(value)
 
 
@@ -150,7 +150,7 @@ def _number(value: Any) -> str:
         return repr(value)
     if value.__class__ is float:
         return f'"{NONFINITE_NAMES[repr(value)]}"'
-    raise Surprise
+    raise MismatchError
 
 
 def _text_of(shape: Shape, value: Any, depth: int = 1) -> str:
@@ -164,14 +164,14 @@ def _text_of(shape: Shape, value: Any, depth: int = 1) -> str:
             return quote(value)
         if shape.kind == "float":
             return repr(value) if kind is float and isfinite(value) else _number(value)
-        return repr(value) if shape.kind == "int" and kind is int else surprise()
+        return repr(value) if shape.kind == "int" and kind is int else mismatch()
     if shape.kind == "dict" and kind is FrozenDict:
         if item.kind == "any":
             return _object_of_any(value, depth)
         return "{" + ",".join([f"{quote(key)}:{_text_of(item, v, depth + 1)}" for key, v in value.items()]) + "}"
     if (shape.kind == "tuple" and kind is tuple) or (shape.kind == "list" and kind is FrozenList):
         return "[" + ",".join([_text_of(item, v, depth + 1) for v in value]) + "]"
-    raise Surprise
+    raise MismatchError
 
 
 def _text_of_numbers(shape: Shape, value: Any) -> str:
@@ -205,7 +205,7 @@ def _text_of_any(value: Any, depth: int) -> str:
         text = _object_of_any(value, depth)
         ambiguous = len(value) == 1 and (FLOAT_KEY in value or DICT_KEY in value)
         return f'{{"{DICT_KEY}":{text}}}' if ambiguous else text
-    raise Surprise
+    raise MismatchError
 
 
 def _object_of_any(value: FrozenDict, depth: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from esper.leyline.errors import FieldProblem, PayloadError
 from esper.leyline.event_types import Severity
 from esper.leyline.payload import Payload, define, unfrozen_twin
-from esper.leyline.reading import examine, plain_test, refusal
+from esper.leyline.reading import exact_test, examine, refusal
 from esper.leyline.shapes import Shape, is_unicode, shorten
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
 
@@ -45,8 +45,8 @@ REQUIRED = frozenset({"event_id", "event_type", "timestamp", "data"})
 
 def event_to_dict(event: TelemetryEvent) -> dict[str, object]:
     """Return the event as plain Python values."""
-    told: dict[str, object] = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
-    return told | {
+    result: dict[str, object] = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
+    return result | {
         "event_type": event.event_type.name,
         "timestamp": event.timestamp.isoformat(),
         "data": event.data.to_dict(),
@@ -110,7 +110,7 @@ _MEANINGS: dict[str, Callable[[str], Any]] = {
 
 def _compile_event_from_json() -> Callable[[dict[str, Any]], TelemetryEvent]:
     """Compile the fast way for a line of the usual envelope; whatever is out of the ordinary goes the careful way."""
-    tests = [f"({plain_test(name, shape)})" for name, shape in ENVELOPE.items() if shape.kind != "any"]
+    tests = [f"({exact_test(name, shape)})" for name, shape in ENVELOPE.items() if shape.kind != "any"]
     tests += [
         f"len(record) == {len(ENVELOPE) + 1}",
         "timestamp.isascii()",

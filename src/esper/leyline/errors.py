@@ -8,7 +8,7 @@
     ├── UnknownFieldError   (ValueError)
     └── FieldTypeError      (TypeError)
 
-One error tells every problem of one mapping; its class is the first that applies in the order above.
+One error lists every problem of one mapping; its class is the first that applies in the order above.
 """
 
 from __future__ import annotations

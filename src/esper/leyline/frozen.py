@@ -29,8 +29,8 @@ _put: Callable[[Any, Any, Any], None] = dict.__setitem__
 
 
 def _refuse(self: object, *_args: object, **_kwargs: object) -> NoReturn:
-    plain = "dict" if isinstance(self, dict) else "list"
-    raise TypeError(f"a payload's {plain} cannot be changed; make your own with {plain}(...)")
+    kind = "dict" if isinstance(self, dict) else "list"
+    raise TypeError(f"a payload's {kind} cannot be changed; make your own with {kind}(...)")
 
 
 class FrozenDict(dict[Any, Any]):
@@ -99,7 +99,7 @@ def _copy(value: Any, depth: int) -> Any:
             return _copy_sequence(value, depth)
     except _TooDeep:
         raise
-    except Exception:  # noqa: BLE001 - a foreign container may do anything; whoever writes it will tell
+    except Exception:  # noqa: BLE001 - a foreign container may do anything; whoever writes it will report it
         return value
     return value
 

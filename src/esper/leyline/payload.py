@@ -1,7 +1,7 @@
 """What all payloads share: fast frozen construction, the memory of what was supplied, and the codec's methods.
 
 A payload class is an ordinary ``@dataclass(slots=True, frozen=True)``. Afterwards `compile_payloads` replaces its
-``__init__``, because the standard one pays an ``object.__setattr__`` a field and cannot tell a default from a value
+``__init__``, because the standard one pays an ``object.__setattr__`` a field and does not know a default from a value
 that was given. The new one turns the instance into an unfrozen twin of the same layout, fills it with plain stores
 and turns it back; a default never enters ``supplied``, and containers are copied into frozen ones.
 """
@@ -20,7 +20,7 @@ __all__ = ["UNSET", "Payload", "compile_init", "compile_payloads", "define", "is
 
 
 class Payload:
-    """Base of the eleven payloads. They are final: what is told is one of them, and nothing else."""
+    """Base of the eleven payloads. They are final: every event carries one of them, and nothing else."""
 
     __slots__ = ("_absent",)
 
@@ -51,7 +51,7 @@ class Payload:
         Lists become tuples where the field is a tuple; an int will do for a float. Nothing else is converted.
 
         Raises:
-            MissingFieldError: required fields are missing (the message tells every other problem too).
+            MissingFieldError: required fields are missing (the message lists every other problem too).
             UnknownFieldError: keys are no fields.
             FieldTypeError: values are of another type, or the argument is no mapping.
         """
@@ -62,17 +62,17 @@ class Payload:
 
     def to_dict(self) -> dict[str, object]:
         """Return the required and the supplied fields as plain, changeable Python values; floats stay as they are."""
-        told: dict[str, object] = self._codec.to_dict(self)
-        return told
+        fields: dict[str, object] = self._codec.to_dict(self)
+        return fields
 
     def __reduce__(self) -> tuple[object, ...]:
-        # By name and only what was told, so that the memory of what was supplied survives pickle and copy.
-        told = {
+        # By name and only what was supplied, so that the memory of what was supplied survives pickle and copy.
+        given = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)  # type: ignore[arg-type]  # every subclass is a dataclass
             if not is_optional(f) or f.name in self.supplied
         }
-        return _restore, (type(self), told)
+        return _restore, (type(self), given)
 
 
 def is_optional(field: dataclasses.Field[Any]) -> bool:
@@ -169,11 +169,11 @@ def compile_init(cls: type[Any], *, check: tuple[str, ...] = (), names: Mapping[
         " self.__class__ = FROZEN",
     ]
     init = define("__init__", lines, namespace, f"{cls.__name__}.__init__")
-    plain = cls.__init__
+    standard = cls.__init__
     # inspect follows __wrapped__, and so shows the signature of the plain dataclass with its real defaults.
-    init.__wrapped__ = plain  # type: ignore[attr-defined]
-    init.__annotations__ = plain.__annotations__
-    init.__qualname__ = plain.__qualname__
+    init.__wrapped__ = standard  # type: ignore[attr-defined]
+    init.__annotations__ = standard.__annotations__
+    init.__qualname__ = standard.__qualname__
     init.__module__ = cls.__module__
     cls.__init__ = init
     # The standard ones raise an unrelated TypeError for a name that is no field.
@@ -215,8 +215,8 @@ def _supplied(cls: type[Payload], absent: int) -> frozenset[str]:
     return frozenset(name for index, name in enumerate(optional) if not absent >> index & 1)
 
 
-def _restore(cls: type[Payload], told: dict[str, Any]) -> Payload:
-    return cls(**told)
+def _restore(cls: type[Payload], given: dict[str, Any]) -> Payload:
+    return cls(**given)
 
 
 def _refuse_assignment(self: object, name: str, value: object, /) -> NoReturn:  # noqa: ARG001 - refused unseen

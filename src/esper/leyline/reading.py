@@ -3,7 +3,7 @@
 An emitter supplies the same fields every time. So each set of keys that is met gets a plan of its own: straight code
 that fetches all values in one call, tests their exact types inline, and stores what was not supplied as a constant.
 What a plan does not take for granted goes to `check`, which converts what may be converted; at the first problem the
-whole mapping is gone through again to tell them all.
+whole mapping is gone through again to list them all.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from esper.leyline.frozen import FrozenDict, frozen_dict, frozen_list
 from esper.leyline.payload import Payload, define, is_optional, unfrozen_twin
 from esper.leyline.shapes import DEEPEST, DICT_KEY, FLOAT_KEY, Shape, brief, check, is_unicode, shapes_of, shorten
 
-__all__ = ["Reader", "Surprise", "examine", "plain_test", "refusal", "surprise"]
+__all__ = ["MismatchError", "Reader", "exact_test", "examine", "mismatch", "refusal"]
 
 Plan: TypeAlias = Callable[[dict[Any, Any]], Any]
 
 PLANS = 64
-"""Sets of keys that get a plan; whatever else a payload may be told with is read the careful way."""
+"""Sets of keys that get a plan; whatever else a payload may come with is read the careful way."""
 PROBLEMS = 100
-"""Problems told of one field."""
+"""Problems listed of one field."""
 
 
-class Surprise(Exception):  # noqa: N818 - not an error: it leads from the fast way to the careful one
+class MismatchError(Exception):
     """A value is not what the fast way expects."""
 
 
-def surprise(*_: object) -> NoReturn:
+def mismatch(*_: object) -> NoReturn:
     """Leave the fast way.
 
     Raises:
-        Surprise: always.
+        MismatchError: always.
     """
-    raise Surprise
+    raise MismatchError
 
 
 class Reader(dict[int, Plan]):
@@ -59,7 +59,7 @@ class Reader(dict[int, Plan]):
         self._plans: dict[frozenset[object], Plan] = {}
 
     def read(self, mapping: object) -> Any:
-        """Return the payload, or raise the one `PayloadError` that tells everything that is wrong."""
+        """Return the payload, or raise the one `PayloadError` that lists everything that is wrong."""
         if mapping.__class__ is dict or mapping.__class__ is FrozenDict:
             return self[len(mapping)](mapping)  # type: ignore[arg-type]  # either is a dict
         return self._carefully(mapping)
@@ -84,17 +84,17 @@ class Reader(dict[int, Plan]):
             raise refused
         return self._cls(**values)
 
-    def _compile(self, told: list[str]) -> Plan:
+    def _compile(self, present: list[str]) -> Plan:
         lines = [
             "def plan(mapping):",
-            f" try: {', '.join(told)} = fetch(mapping)",
+            f" try: {', '.join(present)} = fetch(mapping)",
             " except KeyError: return find(mapping)",
             " try:",
             "  self = UNFROZEN()",
         ]
         absent, bit = 0, 1
         for f in self._fields:
-            if f.name in told:
+            if f.name in present:
                 lines += _store(f.name, self._shapes[f.name], wire=self._wire)
             else:
                 lines.append(f"  self.{f.name} = {f.default!r}")
@@ -102,20 +102,20 @@ class Reader(dict[int, Plan]):
             if is_optional(f):
                 bit <<= 1
         lines += [
-            " except (Surprise, RecursionError): return carefully(mapping)",
+            " except (MismatchError, RecursionError): return carefully(mapping)",
             f" self._absent = {absent}",
             " self.__class__ = FROZEN",
             " return self",
         ]
         namespace = {
-            "fetch": itemgetter(*told),
+            "fetch": itemgetter(*present),
             "UNFROZEN": unfrozen_twin(self._cls),
             "FROZEN": self._cls,
-            "Surprise": Surprise,
+            "MismatchError": MismatchError,
             "find": self._find,
             "carefully": self._carefully,
             "check": check,
-            "surprise": surprise,
+            "mismatch": mismatch,
             "is_unicode": is_unicode,
             "FrozenDict": FrozenDict,
             "new_dict": dict.__new__,
@@ -123,7 +123,7 @@ class Reader(dict[int, Plan]):
             "frozen_list": frozen_list,
             "own": _own,
             "put": _put,
-            **{f"shape_{name}": self._shapes[name] for name in told},
+            **{f"shape_{name}": self._shapes[name] for name in present},
         }
         kind = "from_json" if self._wire else "from_dict"
         return define("plan", lines, namespace, f"{self._cls.__name__}.{kind} {len(self._plans)}")
@@ -143,7 +143,7 @@ class _Problems(list[FieldProblem]):
 def examine(
     owner: str, shapes: Mapping[str, Shape], required: frozenset[str], mapping: object, *, wire: bool
 ) -> tuple[dict[str, Any], PayloadError | None]:
-    """Return the values of a mapping that are right, by field name, and the error that tells everything else."""
+    """Return the values of a mapping that are right, by field name, and the error that lists everything else."""
     if not isinstance(mapping, Mapping):
         problem = FieldProblem("", "a mapping from field names to values", shorten(mapping))
         return {}, FieldTypeError(owner, problems=(problem,))
@@ -171,7 +171,7 @@ def examine(
 def refusal(
     owner: str, missing: tuple[str, ...], unknown: tuple[str, ...], problems: Sequence[FieldProblem]
 ) -> PayloadError | None:
-    """Return the error of the first class that applies, telling everything; None when nothing is wrong."""
+    """Return the error of the first class that applies, listing everything; None when nothing is wrong."""
     kind: type[PayloadError] | None = (
         MissingFieldError if missing else UnknownFieldError if unknown else FieldTypeError if problems else None
     )
@@ -180,13 +180,13 @@ def refusal(
 
 def _store(name: str, shape: Shape, *, wire: bool) -> list[str]:
     """Return the statements that test and store one value."""
-    lines = [f"  if {plain_test(name, shape) or False}: self.{name} = {name}"]
+    lines = [f"  if {exact_test(name, shape) or False}: self.{name} = {name}"]
     if shape.item is not None:
         lines += _store_container(name, shape, shape.item, wire=wire)
-    return [*lines, f"  else: self.{name} = check(shape_{name}, {name}, {name!r}, surprise, {wire})"]
+    return [*lines, f"  else: self.{name} = check(shape_{name}, {name}, {name!r}, mismatch, {wire})"]
 
 
-def plain_test(name: str, shape: Shape) -> str:
+def exact_test(name: str, shape: Shape) -> str:
     """Return the source of the test that a value may be stored without a second look; empty when there is none."""
     test = {
         "float": f"{name}.__class__ is float or {name}.__class__ is int",
@@ -199,18 +199,18 @@ def plain_test(name: str, shape: Shape) -> str:
 
 def _store_container(name: str, shape: Shape, item: Shape, *, wire: bool) -> list[str]:
     """Return the branch for a container of the usual class: a look at each item, and a frozen copy."""
-    is_plain = plain_test("item", item)
+    is_exact = exact_test("item", item)
     is_dict_of_any = item.kind == "dict" and item.item is not None and item.item.kind == "any"
-    carefully = f"self.{name} = check(shape_{name}, {name}, {name!r}, surprise, {wire})"
+    carefully = f"self.{name} = check(shape_{name}, {name}, {name!r}, mismatch, {wire})"
     if shape.kind == "dict":
         lines = [
             f"  elif {name}.__class__ is {'FrozenDict' if wire else 'dict'}:",
             f"   copy = {name}" if wire else f"   copy = new_dict(FrozenDict); fill_dict(copy, {name})",
             "   for key, item in copy.items():",
-            f"    if {'' if wire else 'key.__class__ is not str or '}not key.isascii(): surprise()",
+            f"    if {'' if wire else 'key.__class__ is not str or '}not key.isascii(): mismatch()",
         ]
-        if is_plain:
-            return [*lines, f"    if not ({is_plain}): {carefully}; break", f"   else: self.{name} = copy"]
+        if is_exact:
+            return [*lines, f"    if not ({is_exact}): {carefully}; break", f"   else: self.{name} = copy"]
         if is_dict_of_any:
             return [*lines, f"    put(copy, key, own(item, {wire}, 2))", f"   self.{name} = copy"]
         return []
@@ -218,11 +218,11 @@ def _store_container(name: str, shape: Shape, item: Shape, *, wire: bool) -> lis
         f"  elif {name}.__class__ is list{'' if wire or shape.kind == 'list' else f' or {name}.__class__ is tuple'}:"
     ]
     made = "tuple" if shape.kind == "tuple" else "frozen_list"
-    if is_plain:
+    if is_exact:
         return [
             *lines,
             f"   for item in {name}:",
-            f"    if not ({is_plain}): {carefully}; break",
+            f"    if not ({is_exact}): {carefully}; break",
             f"   else: self.{name} = {made}({name})",
         ]
     if is_dict_of_any:
@@ -236,11 +236,11 @@ _put: Callable[[Any, Any, Any], None] = dict.__setitem__
 def _own(value: Any, wire: bool, depth: int) -> Any:
     """Return a dict[str, Any] of the usual content, frozen; that of a parsed line belongs to nobody else yet."""
     if value.__class__ is not (FrozenDict if wire else dict) or depth > DEEPEST:
-        raise Surprise
+        raise MismatchError
     copy = value if wire else frozen_dict(value)
     for key, item in copy.items():
         if key.__class__ is not str or not key.isascii():
-            raise Surprise
+            raise MismatchError
         kind = item.__class__
         if kind is float or (kind is str and item.isascii()) or kind is int or kind is bool or item is None:
             continue
@@ -260,7 +260,7 @@ def _own_any(value: Any, wire: bool, depth: int) -> Any:
                 return frozen_list([_own_any(item, wire, depth + 1) for item in value])
         return frozen_list(value)
     if kind is str:
-        return value if is_unicode(value) else surprise()
+        return value if is_unicode(value) else mismatch()
     if wire and kind is FrozenDict and (FLOAT_KEY in value or DICT_KEY in value):
-        raise Surprise  # perhaps a wrapped value
+        raise MismatchError  # perhaps a wrapped value
     return _own(value, wire, depth)

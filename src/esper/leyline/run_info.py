@@ -89,7 +89,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class SinkStats:
-    """The books of one sink, which balance at every instant.
+    """The accounts of one sink, which balance at every instant.
 
     ``emitted == delivered + rejected + dropped + queued``, where the left side is counted by who emits and the right
     side by who delivers.
@@ -131,7 +131,7 @@ class RunInfo:
     versions: dict[str, str]
     """Of esper, Python and the libraries that decide results, by name."""
     sinks: tuple[SinkStats, ...] = ()
-    """The books of every sink when this was written."""
+    """The accounts of every sink when this was written."""
     evaluation: Evaluation | None = None
     """None before it was made, and when it was not asked for."""
     error: str | None = None
@@ -163,8 +163,11 @@ def _record(cls: type[Any], value: object, path: str) -> object:
     unknown = [name for name in value if name not in fields]
     missing = [name for name, f in fields.items() if name not in value and f.default is dataclasses.MISSING]
     if missing or unknown:
-        told = [*(f"{path}{name} is missing" for name in missing), *(f"{path}{name} is unknown" for name in unknown)]
-        raise RunInfoError(", ".join(told))
+        problems = [
+            *(f"{path}{name} is missing" for name in missing),
+            *(f"{path}{name} is unknown" for name in unknown),
+        ]
+        raise RunInfoError(", ".join(problems))
     hints = get_type_hints(cls)
     return cls(**{name: _value(hints[name], item, f"{path}{name}") for name, item in value.items()})
 

@@ -6,7 +6,7 @@ validator
 - takes ``3.0`` for an integer;
 - does not see what parsing has lost: a key that stands twice;
 - takes text with a lone surrogate, an integer of more digits than Python reads, and containers nested at any depth;
-- checks the calendar of a timestamp only when it is told to check formats.
+- checks the calendar of a timestamp only when it is asked to check formats.
 
 The other way round, the schema asks for a timestamp as it is written; `decode_event` takes any form of ISO 8601 that
 has a zone.
@@ -109,7 +109,7 @@ def duckdb_views(source: str | os.PathLike[str]) -> str:
     """Return SQL that lets DuckDB query a log: a view ``events``, and one for each event type, named after it.
 
     Every column has the type of its field; what was not supplied is NULL; floats that are not finite are ``nan`` and
-    ``inf``. A torn last line is left out, as is any line that is no JSON (`esper validate` tells those), and a value
+    ``inf``. A torn last line is left out, as is any line that is no JSON (`esper validate` lists those), and a value
     that does not fit its column, such as an integer beyond 64 bits, is an error of the query. Where a payload has a
     field of the same name, the envelope's is called ``event_…``.
 
@@ -120,7 +120,7 @@ def duckdb_views(source: str | os.PathLike[str]) -> str:
         FileNotFoundError: there is nothing to read.
     """
     files = ", ".join(_quoted(os.fspath(path.resolve())) for path in log_files(source))
-    # Read as text, because ignore_errors would drop a line of another type in silence; the casts do not.
+    # Read as text, because ignore_errors would drop a line of another type without a word; the casts do not.
     raw = ", ".join(f"{name}: '{'JSON' if name == 'data' else 'VARCHAR'}'" for name in ["schema_version", *ENVELOPE])
     typed = ", ".join(f"CAST({name} AS {type_}) AS {name}" for name, type_ in _envelope_columns().items())
     lines = f"read_json([{files}], format = 'newline_delimited', ignore_errors = true, columns = {{{raw}}})"

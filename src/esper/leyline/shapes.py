@@ -1,7 +1,7 @@
 """The types a field may have, read from its annotation, and the one check that knows them all.
 
 The compiled codec has a fast way for values that are right at first sight. Whatever is not comes here, where a value
-is converted or every problem with it is told.
+is converted or every problem with it is listed.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def brief(value: object) -> str:
     """Return the beginning of a value's repr, which holds neither control characters nor line ends."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - a foreign __repr__ may do anything, and we are telling about an error
+    except Exception:  # noqa: BLE001 - a foreign __repr__ may do anything, and we are reporting an error
         return "…"
     return text if len(text) <= _BRIEF else text[: _BRIEF - 3] + "…"
 
@@ -104,10 +104,10 @@ def is_unicode(text: str) -> bool:
 
 
 Path: TypeAlias = "str | tuple[Path, object]"
-"""A field's name, or where a container is and the key or index in it. It becomes text only to tell a problem."""
+"""A field's name, or where a container is and the key or index in it. It becomes text only to name a problem."""
 
 # What may be kept without a second look, by the kind of shape that asks for it.
-_PLAIN: dict[Kind, frozenset[type]] = {
+_EXACT: dict[Kind, frozenset[type]] = {
     "int": frozenset({int}),
     "float": frozenset({float, int}),
     "bool": frozenset({bool}),
@@ -120,7 +120,7 @@ _TEXT = Shape("str", "str")
 
 
 def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool, depth: int = 1) -> Any:
-    """Return the value as the contract wants it, containers frozen; tell what is wrong with it.
+    """Return the value as the contract wants it, containers frozen; report what is wrong with it.
 
     Args:
         shape: what is expected.
@@ -134,7 +134,7 @@ def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool, dept
         RecursionError: containers are nested deeper than `DEEPEST`.
     """
     kind = value.__class__
-    if kind in _PLAIN[shape.kind] or (shape.nullable and kind is NoneType):
+    if kind in _EXACT[shape.kind] or (shape.nullable and kind is NoneType):
         return value
     if shape.kind == "any":
         return _check_any(value, path, report, wire, depth)
@@ -179,13 +179,13 @@ def _check_dict(
     """Do as `check` for the values of a dict, and for its keys."""
     if depth > DEEPEST:
         raise RecursionError
-    plain, checked = _PLAIN[item.kind], {}
+    exact, checked = _EXACT[item.kind], {}
     text = str if item.kind in _TEXTUAL else None
     for key, v in value.items():
         if key.__class__ is not str or not (key.isascii() or is_unicode(key)):
             report(FieldProblem(_text(path), "keys of valid Unicode text", f"key {shorten(key)}"))
         kind = v.__class__
-        fine = kind in plain or (kind is text and v.isascii())
+        fine = kind in exact or (kind is text and v.isascii())
         checked[key] = v if fine else check(item, v, (path, key), report, wire, depth + 1)
     return frozen_dict(checked)
 
@@ -194,11 +194,11 @@ def _check_list(item: Shape, value: Sequence[Any], path: Path, report: Report, w
     """Do as `check` for the items of a list or tuple."""
     if depth > DEEPEST:
         raise RecursionError
-    plain = _PLAIN[item.kind]
+    exact = _EXACT[item.kind]
     text = str if item.kind in _TEXTUAL else None
     return [
         v
-        if v.__class__ in plain or (v.__class__ is text and v.isascii())
+        if v.__class__ in exact or (v.__class__ is text and v.isascii())
         else check(item, v, (path, i), report, wire, depth + 1)
         for i, v in enumerate(value)
     ]

@@ -1,7 +1,7 @@
 """The contract: what one line of telemetry may say.
 
 Eleven frozen, slotted dataclasses, one for each event type, and the event that carries one of them.
-The classes are written out plainly because they are the one source of truth: codecs, schema, SQL views,
+The classes are written out in full because they are the one source of truth: codecs, schema, SQL views,
 documentation and test strategies are all derived from these fields and the docstrings below them.
 
 A docstring's ``Unit:`` sentence reads ``Unit: <unit>; <range>.`` and is shown by the schema and the views.
@@ -41,7 +41,7 @@ __all__ = [
 @final
 @dataclass(slots=True, frozen=True)
 class TrainingStartedPayload(Payload):
-    """Configuration of a run, told once by every rank before its first episode."""
+    """Configuration of a run, emitted once by every rank before its first episode."""
 
     n_envs: int
     """Environments stepped side by side, over all ranks. Unit: environments; 1 or more."""
@@ -80,7 +80,7 @@ class TrainingStartedPayload(Payload):
     reward_mode: str = ""
     """Name of the reward function, for runs that compare several; empty when there is only one."""
     start_episode: int = 0
-    """First episode of this run: above 0 after a resume, and then it supersedes what an interrupted run told
+    """First episode of this run: above 0 after a resume, and then it supersedes what an interrupted run emitted
     about later ones. Unit: episodes; 0 or more."""
     entropy_anneal: dict[str, float] | None = None
     """Schedule of the entropy coefficient: ``start``, ``end`` and ``episodes`` (over which it runs linearly)."""
@@ -256,7 +256,7 @@ class PPOUpdatePayload(Payload):
     """Index of the batch the update learnt from, the first being 0. Unit: index; 0 or more."""
 
     skipped: bool = False
-    """Whether no update was attempted, for want of usable data; the measured figures then mean nothing."""
+    """Whether no update was attempted, for want of usable data; the measured values then mean nothing."""
 
 
 @final
@@ -541,7 +541,7 @@ class TelemetryEvent:
     """Arm of an A/B comparison; readers keep groups apart."""
 
     data: TelemetryPayload
-    """The facts."""
+    """What happened: one of the eleven payloads."""
 
     message: str = ""
     """The event in a sentence, for people."""
@@ -567,7 +567,7 @@ class TelemetryEvent:
 
 
 Emit: TypeAlias = Callable[[TelemetryEvent], None]
-"""What domain code is given to tell events. It does not raise for a reader's sake."""
+"""What domain code is given to emit events. It does not raise for a reader's sake."""
 
 
 def _event_type_of(data: object, event_type: TelemetryEventType | None) -> TelemetryEventType:

@@ -1,4 +1,4 @@
-"""For tests of code that tells or reads events: strategies that make any event the contract allows, and `same`.
+"""For tests of code that emits or reads events: strategies that make any event the contract allows, and `same`.
 
 The strategies are derived from the payloads' fields, so what they make covers every field, also the next one.
 """
@@ -70,7 +70,7 @@ def payloads(cls: type[P]) -> st.SearchStrategy[P]:
     return st.fixed_dictionaries(
         {name: strategy for name, strategy in made.items() if name not in optional},
         optional={name: strategy for name, strategy in made.items() if name in optional},
-    ).map(lambda told: cls(**told))
+    ).map(lambda fields: cls(**fields))
 
 
 def events() -> st.SearchStrategy[TelemetryEvent]:
@@ -91,7 +91,7 @@ def events() -> st.SearchStrategy[TelemetryEvent]:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two events, payloads or values tell exactly the same.
+    """Whether two events, payloads or values say exactly the same.
 
     Stricter than ``==``: 1, 1.0 and True differ, so do 0.0 and -0.0, and so do payloads that were supplied different
     fields. NaN is the same as NaN. A frozen container is the same as the plain one.

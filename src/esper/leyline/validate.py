@@ -1,4 +1,4 @@
-"""Tells every line of a log that is not an event, the way a compiler tells errors."""
+"""Lists every line of a log that is not an event, the way a compiler lists errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def validate(sources: Sequence[str], *, as_json: bool, out: TextIO) -> int:
     unreadable: dict[str, str] = {}
     heard = True
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         nonlocal heard
         if heard:
             try:
@@ -44,15 +44,15 @@ def validate(sources: Sequence[str], *, as_json: bool, out: TextIO) -> int:
                 events += 1
                 continue
             invalid[record.kind] += 1
-            told = f"{record.file}:{record.line}: {record.kind}: {record.reason}"
-            tell(json.dumps(dataclasses.asdict(record)) if as_json else told)
+            text = f"{record.file}:{record.line}: {record.kind}: {record.reason}"
+            report(json.dumps(dataclasses.asdict(record)) if as_json else text)
         if source in unreadable and not as_json:
-            tell(f"{source}: cannot be read: {unreadable[source]}")
+            report(f"{source}: cannot be read: {unreadable[source]}")
     if as_json:
-        tell(json.dumps({"events": events, "invalid": invalid, "unreadable": unreadable}))
+        report(json.dumps({"events": events, "invalid": invalid, "unreadable": unreadable}))
     else:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in invalid.most_common())
-        tell(f"{events:,} events, {invalid.total():,} invalid lines{f': {kinds}' if kinds else ''}")
+        report(f"{events:,} events, {invalid.total():,} invalid lines{f': {kinds}' if kinds else ''}")
     return 2 if unreadable else 1 if invalid else 0
 
 

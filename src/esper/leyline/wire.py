@@ -1,4 +1,4 @@
-r"""One event, one line of strict JSON; and a reader that never skips a line in silence.
+r"""One event, one line of strict JSON; and a reader that never skips a line without a word.
 
 A line is an object whose keys are ``schema_version`` and the event's field names. Floats that are not finite are the
 strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` in fields typed float; inside containers of Any they are
@@ -104,8 +104,8 @@ def encode_event(event: TelemetryEvent) -> str:
             f'"slot_id":{_optional(event.slot_id)},"epoch":{_epoch(event.epoch)},"group_id":{quote(group_id)},'
             f'"data":{data},"message":{quote(message)},"severity":{_severity(event.severity)}}}'
         )
-    except Exception:  # noqa: BLE001 - whatever it was, a PayloadError tells it
-        event_from_dict(event_to_dict(event))  # tells what is wrong
+    except Exception:  # noqa: BLE001 - whatever it was, a PayloadError says it
+        event_from_dict(event_to_dict(event))  # says what is wrong
         problem = FieldProblem("epoch", "an integer that can be written", "one of too many digits")
         raise FieldTypeError("TelemetryEvent", problems=(problem,)) from None
 
@@ -127,7 +127,7 @@ def _severity(severity: str) -> str:
 
 
 def decode_event(line: str | bytes) -> TelemetryEvent:
-    """Return the event that a line tells.
+    """Return the event that a line holds.
 
     Raises:
         WireError: the line is not strict JSON, not an envelope, or of a newer schema version.
@@ -299,7 +299,7 @@ def _read_stream(stream: IO[str] | IO[bytes], name: str) -> Iterator[TelemetryEv
     surrogates = "surrogatepass"
     if isinstance(stream, io.TextIOWrapper):
         with contextlib.suppress(io.UnsupportedOperation):  # somebody has begun to read it
-            stream.reconfigure(errors="surrogateescape")  # bytes that are not UTF-8 are for us to tell
+            stream.reconfigure(errors="surrogateescape")  # bytes that are not UTF-8 are for us to report
             surrogates = "surrogateescape"
     for number, raw in enumerate(lines, 1):
         line = raw.encode("utf-8", surrogates) if isinstance(raw, str) else raw

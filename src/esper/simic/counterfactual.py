@@ -53,7 +53,7 @@ def ablate(slot_ids: Sequence[str], full_accuracy: float, accuracy: Callable[[fr
 
 
 def emit_counterfactual_matrix(emit: Emit, ablation: Ablation, *, env_id: int, epoch: int, group_id: str) -> None:
-    """Tell an ablation.
+    """Emit an ablation.
 
     Args:
         emit: takes the event.

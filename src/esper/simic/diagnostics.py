@@ -191,7 +191,7 @@ def explained_variance(values: Tensor, returns: Tensor) -> float:
         returns: what they estimate, in the same unit and shape.
 
     Returns:
-        The figure, or NaN when Var(returns) < 1e-8: constant returns leave nothing to explain.
+        The fraction explained, or NaN when Var(returns) < 1e-8: constant returns leave nothing to explain.
     """
     values, returns = values.detach().double(), returns.detach().double()
     variance = float(returns.var(correction=0))
@@ -208,7 +208,7 @@ def head_entropy(
     Args:
         entropy: of the head at every step, shape (steps,), in nats.
         mattered: whether the chosen op uses the head, shape (steps,), bool.
-        slots: index of the slot chosen at every step, shape (steps,); None for no figures by slot.
+        slots: index of the slot chosen at every step, shape (steps,); None for no entropies by slot.
         slot_ids: names of the slots.
 
     Returns:

@@ -28,7 +28,7 @@ from esper.nissa.output import emit_epoch_completed
 from esper.simic.action_space import ActionVector, ValidActions, decode
 from esper.simic.counterfactual import Ablation, ablate, emit_counterfactual_matrix
 from esper.simic.observation import BOUND, Observation, encode, observation_size
-from esper.simic.reward import RewardBreakdown, StepFacts, compute_reward
+from esper.simic.reward import RewardBreakdown, StepMeasurements, compute_reward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,9 +55,9 @@ class StepOutcome:
     action_slot: str | None
     """Slot it was applied to; None for an op without one."""
     slot_states: dict[str, dict[str, Any]]
-    """Every slot as the decision saw it, as the reward's telemetry tells it."""
+    """Every slot as the decision saw it, as REWARD_COMPUTED describes it."""
     seeds: dict[str, dict[str, Any]]
-    """The occupied slots after the step, as the epoch's telemetry tells them."""
+    """The occupied slots after the step, as EPOCH_COMPLETED describes them."""
     reward: RewardBreakdown
     """What the step was worth."""
     epoch: int
@@ -101,7 +101,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
 
         Args:
             task: what the host learns.
-            env_id: global index of the environment, told in every event.
+            env_id: global index of the environment, named in every event.
             n_slots: slots of the host, 1 or more.
             max_epochs: host epochs, hence steps, of an episode; 1 or more.
             param_budget: parameters that the seeds may hold together.
@@ -218,10 +218,10 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         blending = {slot.slot_id for slot in self._slots if slot.stage is SeedStage.BLENDING}
         for slot in self._slots:
             slot.end_epoch(self._accuracy, contributions.get(slot.slot_id))
-        seeds = self._tell_epoch()
+        seeds = self._emit_epoch()
 
         reward = compute_reward(
-            StepFacts(
+            StepMeasurements(
                 op=decision.op,
                 accuracy_before=accuracy_before,
                 accuracy=self._accuracy,
@@ -334,7 +334,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         emit_counterfactual_matrix(self._emit, ablation, env_id=self.env_id, epoch=self._epoch, group_id=self._group_id)
         return ablation
 
-    def _tell_epoch(self) -> dict[str, dict[str, Any]]:
+    def _emit_epoch(self) -> dict[str, dict[str, Any]]:
         seeds = {slot.slot_id: _seed_state(slot) for slot in self._slots if slot.seed}
         emit_epoch_completed(
             self._emit,
@@ -424,7 +424,7 @@ def do_nothing_control(
 
 
 def _slot_state(slot: SeedSlot) -> dict[str, Any]:
-    """Return a slot as the telemetry tells it."""
+    """Return a slot as the telemetry describes it."""
     if not slot.seed:
         return {"stage": slot.stage.name}
     return {
@@ -436,7 +436,7 @@ def _slot_state(slot: SeedSlot) -> dict[str, Any]:
 
 
 def _seed_state(slot: SeedSlot) -> dict[str, Any]:
-    """Return an occupied slot as the telemetry tells it after an epoch."""
+    """Return an occupied slot as the telemetry describes it after an epoch."""
     gradient = slot.seed.gradient if slot.seed else None
     ratio = gradient.ratio if gradient else None
     return _slot_state(slot) | {"params": slot.params} | ({} if ratio is None else {"grad_ratio": ratio})

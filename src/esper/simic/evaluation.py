@@ -33,7 +33,7 @@ _Player: TypeAlias = "Callable[[Observation, ActionMasks], ActionVector]"
 
 
 def evaluate(trained: TrainedPolicy, *, episodes: int = 16) -> Evaluation:
-    """Play the three policies on episodes that training never saw. No telemetry is told.
+    """Play the three policies on episodes that training never saw. No telemetry is emitted.
 
     The learnt policy is sampled, as in training: its most probable actions alone often finish nothing.
 
@@ -48,7 +48,7 @@ def evaluate(trained: TrainedPolicy, *, episodes: int = 16) -> Evaluation:
         ValueError: there are too few episodes, or the task cannot be loaded.
     """
     if episodes < _MIN_EPISODES:
-        raise ValueError(f"episodes must be at least {_MIN_EPISODES} to tell a standard error, got {episodes}")
+        raise ValueError(f"episodes must be at least {_MIN_EPISODES} to give a standard error, got {episodes}")
     with one_thread():
         env = _environment(trained)
         players = (_learnt(trained), _random(trained), _do_nothing)
@@ -57,7 +57,7 @@ def evaluate(trained: TrainedPolicy, *, episodes: int = 16) -> Evaluation:
 
 
 def _environment(trained: TrainedPolicy) -> GrowthEnv:
-    """One like those of the training run, but silent."""
+    """One like those of the training run, but emitting nothing."""
     config = trained.config
     task = load_task(config.task)
     seed = derive_seed(config.seed, Stream.CONTROL)

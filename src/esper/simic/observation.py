@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BOUND", "Observation", "encode", "observation_size"]
 
 BOUND = 5.0
-"""No figure of an observation exceeds it, in either direction."""
+"""No number of an observation exceeds it, in either direction."""
 
 _STAGES = tuple(SeedStage)
 _NETWORK_FEATURES = 9

@@ -1,6 +1,6 @@
 """Proximal policy optimisation (Schulman et al. 2017): the clipped update, and what it measures.
 
-The update reads from top to bottom as in the paper; the figures it tells come from `esper.simic.diagnostics`.
+The update reads from top to bottom as in the paper; the measurements it emits come from `esper.simic.diagnostics`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from esper.simic.training.config import TrainingConfig
     from esper.tamiyo.policy import Policy
 
-__all__ = ["Learner", "judge_update"]
+__all__ = ["Learner", "assess_update"]
 
 LR_END = 0.1
 """Share of the learning rate that it falls towards."""
@@ -68,7 +68,7 @@ class _Step(NamedTuple):
     overflowed: bool
 
 
-class _AmpFigures(TypedDict, total=False):
+class _AmpMeasurements(TypedDict, total=False):
     """What exists under a gradient scaler only."""
 
     loss_scale: float
@@ -123,7 +123,7 @@ class Learner:
         self._linear = {name: module for name, module in policy.named_modules() if isinstance(module, nn.Linear)}
         self._weight_gradients: dict[str, Tensor] = {}
 
-    def judge(self, observations: Tensor, masks: MaskBatch) -> tuple[FactoredDistribution, Tensor]:
+    def evaluate(self, observations: Tensor, masks: MaskBatch) -> tuple[FactoredDistribution, Tensor]:
         """Return the policy's distribution over actions and its value estimates, shape (B,), of scaled returns."""
         with torch.autocast(self._device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
             logits, values = self.policy(observations)
@@ -239,13 +239,13 @@ class Learner:
             skipped=False,
             update_time_ms=(time.perf_counter() - started) * 1e3,
             **stop,
-            **self._amp_figures(steps),
+            **self._amp_measurements(steps),
         )
 
     def _step(self, samples: _Samples, entropy_coef: float) -> _Step:
         """One step of the optimizer on one minibatch."""
         config = self._config
-        distribution, values = self.judge(samples.observations, samples.masks)
+        distribution, values = self.evaluate(samples.observations, samples.masks)
         log_ratio = distribution.log_prob(samples.actions) - samples.log_probs
         ratio = log_ratio.exp()
 
@@ -297,7 +297,7 @@ class Learner:
             for index, head in enumerate(HEADS)
         }
 
-    def _amp_figures(self, steps: Sequence[_Step]) -> _AmpFigures:
+    def _amp_measurements(self, steps: Sequence[_Step]) -> _AmpMeasurements:
         if not self.scaler.is_enabled():
             return {}
         overflowed = any(step.overflowed for step in steps)
@@ -308,7 +308,7 @@ class Learner:
         }
 
 
-def judge_update(update: PPOUpdatePayload, target_kl: float) -> tuple[Severity, str]:
+def assess_update(update: PPOUpdatePayload, target_kl: float) -> tuple[Severity, str]:
     """Say in one line how an update went, and how urgently somebody should look at it.
 
     An error where it met numbers that mean nothing, a warning where a rule of health tripped.

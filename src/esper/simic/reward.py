@@ -18,7 +18,7 @@ from esper.leyline.stages import SeedStage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["RewardBreakdown", "StepFacts", "compute_reward"]
+__all__ = ["RewardBreakdown", "StepMeasurements", "compute_reward"]
 
 ACCURACY_WEIGHT = 10.0
 ATTRIBUTION_BOUND = 0.3
@@ -46,7 +46,7 @@ HOLDING_PATIENCE = 2
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class StepFacts:
+class StepMeasurements:
     """What was measured in one step of one environment. Accuracies and contributions are fractions."""
 
     op: Op
@@ -105,35 +105,35 @@ class RewardBreakdown:
         return sum(self.contributions().values())
 
 
-def compute_reward(facts: StepFacts) -> RewardBreakdown:
+def compute_reward(step: StepMeasurements) -> RewardBreakdown:
     """Return what one step is worth."""
     return RewardBreakdown(
-        base_acc_delta=ACCURACY_WEIGHT * (facts.accuracy - facts.accuracy_before),
-        bounded_attribution=_attribution(facts),
-        compute_rent=0.0 - RENT_WEIGHT * math.log1p(facts.seed_params / facts.host_params),
+        base_acc_delta=ACCURACY_WEIGHT * (step.accuracy - step.accuracy_before),
+        bounded_attribution=_attribution(step),
+        compute_rent=0.0 - RENT_WEIGHT * math.log1p(step.seed_params / step.host_params),
         alpha_shock=0.0
         - SHOCK_WEIGHT
-        * sum((after - before) ** 2 for before, after in zip(facts.alphas_before, facts.alphas, strict=True)),
+        * sum((after - before) ** 2 for before, after in zip(step.alphas_before, step.alphas, strict=True)),
         ratio_penalty=0.0
-        - GERMINATE_COST * (facts.op is Op.GERMINATE)
-        - PRUNE_COST * (facts.op is Op.PRUNE)
-        - LOST_SEED_COST * facts.lost_seeds,
-        stage_bonus=STAGE_WEIGHT * (_potential(facts.stages) - _potential(facts.stages_before)),
-        fossilize_terminal_bonus=0.0 if facts.fossilized is None else _verdict(facts.fossilized),
-        blending_warning=_bounded_harm(facts.blending),
-        holding_warning=0.0 - HOLDING_COST * sum(epochs > HOLDING_PATIENCE for epochs in facts.holding_epochs),
+        - GERMINATE_COST * (step.op is Op.GERMINATE)
+        - PRUNE_COST * (step.op is Op.PRUNE)
+        - LOST_SEED_COST * step.lost_seeds,
+        stage_bonus=STAGE_WEIGHT * (_potential(step.stages) - _potential(step.stages_before)),
+        fossilize_terminal_bonus=0.0 if step.fossilized is None else _verdict(step.fossilized),
+        blending_warning=_bounded_harm(step.blending),
+        holding_warning=0.0 - HOLDING_COST * sum(epochs > HOLDING_PATIENCE for epochs in step.holding_epochs),
     )
 
 
-def _attribution(facts: StepFacts) -> float:
+def _attribution(step: StepMeasurements) -> float:
     """Credit what helps, but never more than the gain over doing nothing, and debit settled seeds that hurt.
 
     Ablation alone overstates: a host that grew up with a seed is worse without it than one that never had it.
     """
-    helping = sum(value for value in (*facts.blending, *facts.settled) if value > 0)
-    gain = facts.accuracy - facts.control
+    helping = sum(value for value in (*step.blending, *step.settled) if value > 0)
+    gain = step.accuracy - step.control
     credit = max(-ATTRIBUTION_BOUND, min(helping, gain, ATTRIBUTION_BOUND)) if helping else 0.0
-    return credit + _bounded_harm(facts.settled)
+    return credit + _bounded_harm(step.settled)
 
 
 def _bounded_harm(contributions: Iterable[float]) -> float:

@@ -14,10 +14,10 @@ from esper.tamiyo.distribution import Alternative, MaskBatch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Moment", "ReturnScale", "Rollout", "generalized_advantages"]
+__all__ = ["ReturnScale", "Rollout", "Transition", "generalized_advantages"]
 
 
-class Moment(NamedTuple):
+class Transition(NamedTuple):
     """What was decided in E environments at one step; shapes as in `Rollout`, with E for T·E."""
 
     observations: Tensor
@@ -58,17 +58,17 @@ class Rollout:
     """Rewards of the decisions, shape (T, E)."""
 
     @classmethod
-    def of(cls, moments: Sequence[Moment], rewards: Sequence[Sequence[float]]) -> Rollout:
-        """Put the decisions of T moments in E environments together with their rewards."""
-        values = torch.stack([moment.values for moment in moments])
+    def of(cls, transitions: Sequence[Transition], rewards: Sequence[Sequence[float]]) -> Rollout:
+        """Put the decisions of T transitions in E environments together with their rewards."""
+        values = torch.stack([moment.values for moment in transitions])
         return cls(
-            observations=torch.cat([moment.observations for moment in moments]),
-            masks=MaskBatch.join([moment.masks for moment in moments]),
-            actions=torch.cat([moment.actions for moment in moments]),
-            log_probs=torch.cat([moment.log_probs for moment in moments]),
-            head_entropies=torch.cat([moment.head_entropies for moment in moments]),
-            heads_used=torch.cat([moment.heads_used for moment in moments]),
-            largest_entropy=torch.cat([moment.largest_entropy for moment in moments]),
+            observations=torch.cat([moment.observations for moment in transitions]),
+            masks=MaskBatch.join([moment.masks for moment in transitions]),
+            actions=torch.cat([moment.actions for moment in transitions]),
+            log_probs=torch.cat([moment.log_probs for moment in transitions]),
+            head_entropies=torch.cat([moment.head_entropies for moment in transitions]),
+            heads_used=torch.cat([moment.heads_used for moment in transitions]),
+            largest_entropy=torch.cat([moment.largest_entropy for moment in transitions]),
             values=values,
             rewards=torch.tensor(rewards, device=values.device),
         )

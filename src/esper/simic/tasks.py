@@ -63,7 +63,7 @@ class Task:
     test: Split
     """Held out; nothing is decided by it."""
     n_classes: int
-    """Classes to tell apart, 2 or more."""
+    """Classes to distinguish, 2 or more."""
     width: int = 12
     """Features of a token inside the host, 1 or more."""
     batch_size: int = 256
@@ -175,7 +175,7 @@ def load_task(name: str) -> Task:
         task = getattr(importlib.import_module(module_name), attribute)
         if callable(task):
             task = task()
-    except Exception as error:  # a stranger's module may raise anything
+    except Exception as error:  # a user's module may raise anything
         raise ValueError(f"cannot load task {name!r}: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(task, Task):
         raise ValueError(  # noqa: TRY004 - to the caller it is the name that is wrong

@@ -1,4 +1,4 @@
-"""The joint distribution over factored, masked actions, with every figure of it computed exactly.
+"""The joint distribution over factored, masked actions, with every quantity of it computed exactly.
 
 An action is an op and, depending on the op, choices of up to seven other heads (`HEADS_USED`). The joint probability
 is that of the op times that of each head the op uses; the slot head's masks depend on the op, so that its
@@ -143,7 +143,7 @@ class FactoredDistribution:
             actions: as from `sample`, shape (B, heads).
 
         Returns:
-            Shape (B,), in nats; -inf, or too low for float32 to tell from it, where a used choice is masked.
+            Shape (B,), in nats; -inf, or too low for float32 to differ from it, where a used choice is masked.
         """
         rows = torch.arange(len(actions), device=actions.device)
         op, slot = actions[:, _OP], actions[:, _SLOT]
@@ -210,7 +210,7 @@ class FactoredDistribution:
         return found
 
     def _head_entropy(self, head: Head) -> Tensor:
-        """Of one head under its masks; 0 where nothing is allowed. One figure an op for the slot head."""
+        """Of one head under its masks; 0 where nothing is allowed. One value an op for the slot head."""
         p = self._p[head]
         return -(p * self._log[head].masked_fill(p == 0.0, 0.0)).sum(dim=-1)
 

@@ -50,7 +50,7 @@ class Policy(nn.Module):
         self.value = _linear(_WIDTH, 1, 1.0, generator)
 
     def forward(self, observations: Tensor) -> tuple[dict[Head, Tensor], Tensor]:
-        """Judge B states.
+        """Evaluate B states.
 
         Args:
             observations: shape (B, features).

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from esper.karn.dashboard.feed import Record, Taken
-from esper.karn.dashboard.watching import Watching
+from esper.karn.dashboard.feed import NewRecords, Record
+from esper.karn.dashboard.following import FollowedRun
 from esper.leyline.event_types import Severity
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
@@ -51,7 +51,7 @@ class Seed:
 
 @dataclass
 class Story:
-    """Tells the run: ``events()`` gives all of it, the attributes say how large it is."""
+    """Makes the run: ``events()`` gives all of it, the attributes say how large it is."""
 
     n_envs: int = 4
     n_episodes: int = 160
@@ -140,8 +140,10 @@ class Story:
             action, slot = "GERMINATE", rng.choice(free)
             blueprint = rng.choices(list(BLUEPRINTS), [1, 1, 1 + 6 * skill, 1])[0]
             seeds[slot] = seed = Seed(f"env{env}-{slot}-s{self.serial}", blueprint)
-            told = SeedGerminatedPayload(slot, env, blueprint, BLUEPRINTS[blueprint], alpha=0.0, blend_tempo_epochs=2)
-            yield self.event(told, f"env {env} slot {slot}: {blueprint} seed germinated", seed=seed, epoch=epoch)
+            payload = SeedGerminatedPayload(
+                slot, env, blueprint, BLUEPRINTS[blueprint], alpha=0.0, blend_tempo_epochs=2
+            )
+            yield self.event(payload, f"env {env} slot {slot}: {blueprint} seed germinated", seed=seed, epoch=epoch)
         for slot_id, seed in list(seeds.items()):
             seed.epochs += 1
             if seed.stage in NEXT and seed.epochs >= 2 and rng.random() < 0.5:
@@ -179,10 +181,10 @@ class Story:
     def advance(self, env: int, slot: str, seed: Seed, epoch: int) -> Iterator[TelemetryEvent]:
         left, seed.stage, seed.epochs = seed.stage, NEXT[seed.stage], 0
         seed.alpha = 0.75 if seed.stage == "HOLDING" else 0.4 if seed.stage == "BLENDING" else 0.0
-        told = SeedStageChangedPayload(
+        payload = SeedStageChangedPayload(
             slot, env, left, seed.stage, alpha=seed.alpha, accuracy_delta=0.01, epochs_in_stage=2, grad_ratio=0.3
         )
-        yield self.event(told, f"env {env} slot {slot}: {left} → {seed.stage}", "debug", seed, epoch)
+        yield self.event(payload, f"env {env} slot {slot}: {left} → {seed.stage}", "debug", seed, epoch)
 
     def end(self, env: int, slot: str, seeds: dict[str, Seed], action: str, epoch: int) -> Iterator[TelemetryEvent]:
         seed = seeds[slot]
@@ -190,7 +192,7 @@ class Story:
         if action == "FOSSILIZE":
             left, seed.stage = seed.stage, "FOSSILIZED"
             params = BLUEPRINTS[seed.blueprint_id]
-            told: TelemetryPayload = SeedFossilizedPayload(
+            payload: TelemetryPayload = SeedFossilizedPayload(
                 slot, env, seed.blueprint_id, gain, params, alpha=0.75, epochs_total=9, counterfactual=gain / 2
             )
             message = f"env {env} slot {slot}: {seed.blueprint_id} seed fossilized, {gain:+.1%} accuracy"
@@ -198,11 +200,11 @@ class Story:
             left, seed.stage = seed.stage, "PRUNED"
             del seeds[slot]
             reason = "policy" if action == "PRUNE" else "episode_end"
-            told = SeedPrunedPayload(
+            payload = SeedPrunedPayload(
                 slot, env, reason, seed.blueprint_id, gain, auto_pruned=action != "PRUNE", epochs_total=9
             )
             message = f"env {env} slot {slot}: {seed.blueprint_id} seed pruned: {reason}"
-        yield self.event(told, message, seed=seed, epoch=epoch)
+        yield self.event(payload, message, seed=seed, epoch=epoch)
         changed = SeedStageChangedPayload(slot, env, left, seed.stage, alpha=seed.alpha)
         yield self.event(changed, f"env {env} slot {slot}: {left} → {seed.stage}", "debug", seed, epoch)
 
@@ -292,7 +294,7 @@ class Story:
     def update(self, batch: int) -> TelemetryEvent:
         rng, skill = self.rng, self.skill(batch)
         sick = self.unhealthy and (batch + 3) * self.n_envs > self.episodes
-        told = PPOUpdatePayload(
+        payload = PPOUpdatePayload(
             policy_loss=-0.02 + rng.gauss(0, 0.005),
             value_loss=0.4 * (1 - skill) + 0.05,
             entropy=3.1 - 2 * skill + rng.gauss(0, 0.05),
@@ -327,7 +329,7 @@ class Story:
             update_skipped=False,
         )
         # A sick update's maker did not measure these two.
-        measured = told.to_dict() | ({} if sick else {"inf_grad_count": 0, "entropy_collapsed": False})
+        measured = payload.to_dict() | ({} if sick else {"inf_grad_count": 0, "entropy_collapsed": False})
         return self.event(
             PPOUpdatePayload.from_dict(measured), f"batch {batch}: update of 8 epochs", "error" if sick else "info"
         )
@@ -344,21 +346,21 @@ class Entry:
     def __init__(self, records: Iterable[Record]) -> None:
         self._records = tuple(records)
 
-    def take(self) -> Taken:
+    def take(self) -> NewRecords:
         records, self._records = self._records, ()
-        return Taken(records)
+        return NewRecords(records)
 
 
-def look_at(records: Iterable[Record], now: datetime, source: str = "runs/demo") -> Watching:
+def look_at(records: Iterable[Record], now: datetime, source: str = "runs/demo") -> FollowedRun:
     """Watch records that have all come, at a moment."""
-    watching = Watching(source, Entry(records), lambda: now)
-    watching.advance()
-    return watching
+    following = FollowedRun(source, Entry(records), lambda: now)
+    following.advance()
+    return following
 
 
 @cache
 def retell(**numbers: Any) -> tuple[tuple[TelemetryEvent, ...], datetime]:
-    """Return the events of a story, and the moment of the newest; the same story is told but once."""
+    """Return the events of a story, and the moment of the newest; the same story is payload but once."""
     story = Story(**numbers)
     return tuple(story.events()), story.now
 
@@ -380,12 +382,12 @@ def _retell() -> Callable[..., tuple[tuple[TelemetryEvent, ...], datetime]]:
 
 
 @pytest.fixture
-def tell() -> type[Story]:
-    """The story, to be told with other numbers."""
+def make_story() -> type[Story]:
+    """The story, to be payload with other numbers."""
     return Story
 
 
 @pytest.fixture
-def look() -> Callable[..., Watching]:
+def look() -> Callable[..., FollowedRun]:
     """Watch records that have all come: ``look(records, now)``."""
     return look_at

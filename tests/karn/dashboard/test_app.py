@@ -15,10 +15,10 @@ import pytest
 from textual.pilot import Pilot
 
 from esper.karn.dashboard.app import Dashboard, Overview
-from esper.karn.dashboard.feed import LogTail, Taken
+from esper.karn.dashboard.feed import LogTail, NewRecords
+from esper.karn.dashboard.following import Filter, FollowedRun
 from esper.karn.dashboard.rows import Rows
 from esper.karn.dashboard.screens import Detail, EnvDetail, FilterDialog, Inspector, Reading
-from esper.karn.dashboard.watching import Filter, Watching
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     EpochCompletedPayload,
@@ -30,16 +30,16 @@ from esper.leyline.telemetry import (
 if TYPE_CHECKING:
     from tests.karn.dashboard.conftest import Story
 
-Look: TypeAlias = Callable[..., Watching]
+Look: TypeAlias = Callable[..., FollowedRun]
 Retell: TypeAlias = Callable[..., tuple[tuple[TelemetryEvent, ...], datetime]]
 SMALL, LARGE = (80, 24), (200, 60)
 
 
 def dashboard(
-    look: Look, told: tuple[tuple[TelemetryEvent, ...], datetime], *, after: float = 0.3, light: bool = False
+    look: Look, emitted: tuple[tuple[TelemetryEvent, ...], datetime], *, after: float = 0.3, light: bool = False
 ) -> Dashboard:
     """Return the dashboard of a story, so many seconds after its newest event."""
-    records, newest = told
+    records, newest = emitted
     app = Dashboard(look(records, newest + timedelta(seconds=after)))
     app.theme = "textual-light" if light else "textual-dark"
     return app
@@ -76,8 +76,8 @@ def test_picture(name: str, snap_compare: Callable[..., bool], retell: Retell, l
     assert snap_compare(dashboard(look, retell(**story), **seen), terminal_size=size, run_before=settled)
 
 
-def test_picture_waiting(snap_compare: Callable[..., bool], tell: type[Story], look: Look) -> None:
-    assert snap_compare(Dashboard(look([], tell().now)), terminal_size=SMALL, run_before=settled)
+def test_picture_waiting(snap_compare: Callable[..., bool], make_story: type[Story], look: Look) -> None:
+    assert snap_compare(Dashboard(look([], make_story().now)), terminal_size=SMALL, run_before=settled)
 
 
 KEYS = {
@@ -187,13 +187,13 @@ def test_the_filter_chooses_what_the_log_shows(app: Dashboard) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("f", "down", "down", "enter", "tab", *"2", "enter")
         await settled(pilot)
-        chosen = app.watching.log.chosen
+        chosen = app.following.log.chosen
         assert TelemetryEventType.EPOCH_COMPLETED in chosen.types
         assert chosen.envs == frozenset({2})
         assert all(isinstance(event, TelemetryEvent) and event.data.env_id == 2 for event in app.view.log)  # type: ignore[union-attr]  # those that have one
         assert "env 2" in shown(app)
         await pilot.press("f", "a")
-        assert len(app.watching.log.chosen.types) == 11
+        assert len(app.following.log.chosen.types) == 11
 
     drive(app, steps)
 
@@ -210,8 +210,8 @@ def test_escape_leaves_the_filter_whatever_was_typed(app: Dashboard) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("f", "down", "enter", "tab", *"all", "escape")
         assert isinstance(app.screen, Overview)
-        assert app.watching.log.chosen.envs is None
-        assert app.watching.log.chosen.types != Filter().types
+        assert app.following.log.chosen.envs is None
+        assert app.following.log.chosen.types != Filter().types
 
     drive(app, steps)
 
@@ -268,11 +268,11 @@ def test_a_page_down_turns_the_page_at_once(app: Dashboard) -> None:
 
 
 def test_which_group_is_looked_at_and_how_to_see_another_is_said_when_there_are_several(look: Look) -> None:
-    def told(group_id: str) -> TelemetryEvent:
+    def emitted(group_id: str) -> TelemetryEvent:
         return TelemetryEvent(data=EpochCompletedPayload(0, 0.5, 1.0, 1), group_id=group_id)
 
-    app = Dashboard(look([told("treated"), told("control")], datetime.now(UTC)))
-    app.watching.source = "a/very/long/path/" * 10
+    app = Dashboard(look([emitted("treated"), emitted("control")], datetime.now(UTC)))
+    app.following.source = "a/very/long/path/" * 10
 
     async def steps(pilot: Pilot[None]) -> None:
         assert "group treated" in shown(app)
@@ -282,7 +282,7 @@ def test_which_group_is_looked_at_and_how_to_see_another_is_said_when_there_are_
         assert "group control" in shown(app)
 
     drive(app, steps)
-    alone = Dashboard(look([told("default")], datetime.now(UTC)))
+    alone = Dashboard(look([emitted("default")], datetime.now(UTC)))
 
     async def none(pilot: Pilot[None]) -> None:
         assert "roup" not in shown(alone)
@@ -291,8 +291,8 @@ def test_which_group_is_looked_at_and_how_to_see_another_is_said_when_there_are_
     drive(alone, none)
 
 
-def test_a_run_that_was_resumed_took_what_it_took_since(tell: type[Story], look: Look) -> None:
-    story = tell(n_episodes=8, episodes=8, extra_epochs=0)
+def test_a_run_that_was_resumed_took_what_it_took_since(make_story: type[Story], look: Look) -> None:
+    story = make_story(n_episodes=8, episodes=8, extra_epochs=0)
     first, *rest = story.events()
     assert isinstance(first.data, TrainingStartedPayload)
     end = next(at for at, event in enumerate(rest) if isinstance(event.data, BatchEpochCompletedPayload)) + 1
@@ -309,17 +309,17 @@ def test_a_run_that_was_resumed_took_what_it_took_since(tell: type[Story], look:
 
 
 def test_nothing_is_promised_of_an_input_that_ended(look: Look) -> None:
-    watching = look([], datetime.now(UTC))
-    app = Dashboard(watching)
+    following = look([], datetime.now(UTC))
+    app = Dashboard(following)
 
     async def steps(pilot: Pilot[None]) -> None:
         assert "fills itself" in shown(app)
-        watching.ended = True
+        following.ended = True
         await settled(pilot)
         assert "fills itself" not in shown(app)
         assert "ended without a single event" in shown(app)
 
-    app.watching.feed.take = lambda: Taken(ended=watching.ended)  # type: ignore[method-assign]  # a pipe
+    app.following.feed.take = lambda: NewRecords(ended=following.ended)  # type: ignore[method-assign]  # a pipe
     drive(app, steps)
 
 
@@ -363,7 +363,7 @@ def test_a_cursor_in_the_log_stays_on_its_event_while_others_come(app: Dashboard
         events = app.query_one("#events", Rows)
         under = app.view.log[events.cursor]
         for _ in range(5):
-            app.watching.log.add(TelemetryEvent(data=EpochCompletedPayload(0, 0.5, math.inf, 1), severity="warning"))
+            app.following.log.add(TelemetryEvent(data=EpochCompletedPayload(0, 0.5, math.inf, 1), severity="warning"))
         await settled(pilot)
         assert events.cursor == 7
         assert app.view.log[events.cursor] is under
@@ -377,7 +377,7 @@ def test_a_log_that_was_scrolled_stays_where_it_is_while_others_come(app: Dashbo
         events.scroll_to(y=3, animate=False)
         await settled(pilot)
         for _ in range(5):
-            app.watching.log.add(TelemetryEvent(data=EpochCompletedPayload(0, 0.5, math.inf, 1), severity="warning"))
+            app.following.log.add(TelemetryEvent(data=EpochCompletedPayload(0, 0.5, math.inf, 1), severity="warning"))
         await settled(pilot)
         assert events.scroll_offset.y == 8
 
@@ -396,14 +396,14 @@ def test_enter_within_a_section_opens_the_event_that_it_is_about(app: Dashboard)
     drive(app, steps)
 
 
-def test_text_from_the_log_is_neither_markup_nor_control(tell: type[Story], look: Look) -> None:
-    story = tell(episodes=4)
+def test_text_from_the_log_is_neither_markup_nor_control(make_story: type[Story], look: Look) -> None:
+    story = make_story(episodes=4)
     hostile = "[bold red]not markup[/] \x1b[2J\x07\u202e " + "x" * 100_000
-    told = [
+    emitted = [
         *story.events(),
         TelemetryEvent(data=EpochCompletedPayload(0, 0.5, 1.0, 1), message=hostile, severity="error"),
     ]
-    app = Dashboard(look(told, story.now))
+    app = Dashboard(look(emitted, story.now))
 
     async def steps(pilot: Pilot[None]) -> None:
         assert "[bold red]not markup[/] \\x1b[2J\\x07\\u202e" in shown(app)
@@ -418,10 +418,10 @@ def test_text_from_the_log_is_neither_markup_nor_control(tell: type[Story], look
     drive(app, steps)
 
 
-def test_a_growing_log_is_followed(tmp_path: Path, tell: type[Story]) -> None:
-    story = tell(episodes=4)
-    watching = Watching(str(tmp_path), LogTail(tmp_path), lambda: story.now)
-    app = Dashboard(watching)
+def test_a_growing_log_is_followed(tmp_path: Path, make_story: type[Story]) -> None:
+    story = make_story(episodes=4)
+    following = FollowedRun(str(tmp_path), LogTail(tmp_path), lambda: story.now)
+    app = Dashboard(following)
 
     async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
         while not condition():

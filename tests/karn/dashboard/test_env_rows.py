@@ -1,4 +1,4 @@
-"""What an environment's line says: numbers that fit their columns, and slots as they were told."""
+"""What an environment's line says: numbers that fit their columns, and slots as events describe them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from rich.cells import cell_len
 
 from esper.karn.dashboard.env_rows import LARGE, MEDIUM, TINY, EnvRows, chip, env_heading
+from esper.karn.dashboard.following import FollowedRun, View
 from esper.karn.dashboard.help_text import help_rows
 from esper.karn.dashboard.rows import Row
-from esper.karn.dashboard.watching import View, Watching
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -32,20 +32,20 @@ def text(rows: list[Row]) -> str:
     return "\n".join("".join(span for span, _ in row.spans) for row in rows)
 
 
-def seen(look: Callable[..., Watching], *told: TelemetryPayload) -> View:
-    return look([TelemetryEvent(data=payload, timestamp=NOON) for payload in told], NOON).view()
+def seen(look: Callable[..., FollowedRun], *payloads: TelemetryPayload) -> View:
+    return look([TelemetryEvent(data=payload, timestamp=NOON) for payload in payloads], NOON).view()
 
 
-def test_a_slot_is_shown_as_the_newest_epoch_tells_it(look: Callable[..., Watching]) -> None:
-    told = {"stage": "BLENDING", "blueprint_id": "mixer", "alpha": 0.4}
-    view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1, seeds={"r0": told}))
+def test_a_slot_is_shown_as_the_newest_epoch_describes_it(look: Callable[..., FollowedRun]) -> None:
+    payloads = {"stage": "BLENDING", "blueprint_id": "mixer", "alpha": 0.4}
+    view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1, seeds={"r0": payloads}))
     assert view.group is not None
     env = view.group.envs[0]
     assert text([Row(tuple(chip(env, "r0", MEDIUM)))]) == "B mixer .40 "
     assert text([Row(tuple(chip(env, "r1", MEDIUM)))]).strip() == "·"
 
 
-def test_a_chip_is_as_wide_as_there_is_room(look: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chip_is_as_wide_as_there_is_room(look: Callable[..., FollowedRun], monkeypatch: pytest.MonkeyPatch) -> None:
     slots = {f"r{n}": {"stage": "HOLDING", "blueprint_id": "mixer", "alpha": 1.0} for n in range(6)}
     view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1, seeds=slots))
     rows = EnvRows()
@@ -62,7 +62,9 @@ def test_a_chip_is_as_wide_as_there_is_room(look: Callable[..., Watching], monke
         assert len(drawn) <= columns
 
 
-def test_slots_there_is_no_room_for_are_counted(look: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_there_is_no_room_for_are_counted(
+    look: Callable[..., FollowedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
     slots = {f"r{n}": {"stage": "HOLDING", "blueprint_id": "mixer", "alpha": 1.0} for n in range(30)}
     view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1, seeds=slots))
     rows = EnvRows()
@@ -81,7 +83,7 @@ def slot(view: View, slot_id: str, size: int = LARGE) -> str:
     return text([Row(tuple(chip(view.group.envs[0], slot_id, size)))]).strip()
 
 
-def test_where_epochs_tell_no_seeds_the_seed_events_do(look: Callable[..., Watching]) -> None:
+def test_where_epochs_name_no_seeds_the_seed_events_do(look: Callable[..., FollowedRun]) -> None:
     germinated = SeedGerminatedPayload("r0", 0, "norm", 24, alpha=0.0)
     untold = EpochCompletedPayload(0, 0.5, 1.0, 1)
     view = seen(look, germinated, untold)
@@ -93,7 +95,7 @@ def test_where_epochs_tell_no_seeds_the_seed_events_do(look: Callable[..., Watch
     assert slot(seen(look, germinated, advanced, pruned, untold), "r0").startswith("PRUNED ")
 
 
-def test_the_seeds_of_an_episode_that_is_over_say_nothing_of_the_next(look: Callable[..., Watching]) -> None:
+def test_the_seeds_of_an_episode_that_is_over_say_nothing_of_the_next(look: Callable[..., FollowedRun]) -> None:
     germinated = SeedGerminatedPayload("r0", 0, "norm", 24)
     batch = BatchEpochCompletedPayload(1, 0, 0.5, 1.0, 8, 1)
     assert slot(seen(look, germinated, batch, EpochCompletedPayload(0, 0.5, 1.0, 1)), "r0") == "—"
@@ -122,14 +124,14 @@ def test_every_stage_a_chip_can_show_is_in_the_help() -> None:
         (10**400, ">1"),
     ],
 )
-def test_alpha_is_never_shown_as_what_it_is_not(look: Callable[..., Watching], alpha: float, shown: str) -> None:
-    told = {"stage": "BLENDING", "blueprint_id": "mixer", "alpha": alpha}
-    view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1, seeds={"r0": told}))
+def test_alpha_is_never_shown_as_what_it_is_not(look: Callable[..., FollowedRun], alpha: float, shown: str) -> None:
+    payloads = {"stage": "BLENDING", "blueprint_id": "mixer", "alpha": alpha}
+    view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1, seeds={"r0": payloads}))
     assert slot(view, "r0", MEDIUM) == f"B mixer {shown}"
 
 
-def test_environments_with_long_numbers_are_told_apart(
-    look: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch
+def test_environments_with_long_numbers_are_distinguished(
+    look: Callable[..., FollowedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(EnvRows, "columns", 80)
     for numbers in ((0, 1), (0, 1012, 2012), (10**12 + 1, 10**12 + 2)):
@@ -145,12 +147,12 @@ def test_environments_with_long_numbers_are_told_apart(
         assert {line.index("0.500") + 5 for line in drawn} == {heading.index("acc") + 3}
 
 
-def test_a_number_in_a_row_is_never_cut(look: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[TelemetryPayload] = [
+def test_a_number_in_a_row_is_never_cut(look: Callable[..., FollowedRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    payloads: list[TelemetryPayload] = [
         EpochCompletedPayload(0, -1.7e308, 1.7e308, 123456),
         RewardComputedPayload(0, -1.7e308, "WAIT", -1.7e308, -1.7e308, decision_entropy=-1.7e308),
     ]
-    view = seen(look, *told)
+    view = seen(look, *payloads)
     assert view.group is not None
     for columns in (80, 200):
         monkeypatch.setattr(EnvRows, "columns", columns)
@@ -158,7 +160,7 @@ def test_a_number_in_a_row_is_never_cut(look: Callable[..., Watching], monkeypat
 
 
 def test_wide_letters_keep_every_column_in_its_place(
-    look: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch
+    look: Callable[..., FollowedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(EnvRows, "columns", 120)
     widths = set()

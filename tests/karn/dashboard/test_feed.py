@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from esper.karn.dashboard.feed import Feed, LogTail, Playback, Record, Taken, Tap
+from esper.karn.dashboard.feed import Feed, LogTail, NewRecords, Playback, Record, Tap
 from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent
 from esper.leyline.wire import InvalidRecord, encode_event
 
@@ -47,13 +47,13 @@ def everything(feed: Feed) -> list[str]:
 
 def test_it_waits_for_a_run_that_does_not_exist_yet_and_then_follows_it(tmp_path: Path) -> None:
     tail = LogTail(tmp_path / "run")
-    assert tail.take() == Taken()
+    assert tail.take() == NewRecords()
     (tmp_path / "run").mkdir()
-    assert tail.take() == Taken()
+    assert tail.take() == NewRecords()
     log = tmp_path / "run" / "events.jsonl"
     log.write_text(lines(0, 1))
     assert everything(tail) == ["0-0", "0-1"]
-    assert tail.take() == Taken()
+    assert tail.take() == NewRecords()
     with log.open("a") as stream:
         stream.write(lines(2))
     assert everything(tail) == ["0-2"]
@@ -122,7 +122,7 @@ def test_a_run_that_is_removed_is_said_to_be_gone_until_another_takes_its_place(
     tail = LogTail(tmp_path)
     tail.take()
     log.unlink()
-    assert tail.take() == Taken(problem=f"gone: {tmp_path}")
+    assert tail.take() == NewRecords(problem=f"gone: {tmp_path}")
     (tmp_path / "events-rank0.jsonl").write_text(lines(5))
     taken = tail.take()
     assert (ids(taken.records), taken.restarted) == (["0-5"], True)
@@ -163,7 +163,7 @@ def test_a_line_longer_than_a_slice_is_read(tmp_path: Path) -> None:
     assert everything(LogTail(tmp_path)) == [long.event_id, "0-1"]
 
 
-def test_a_log_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").mkdir()
     assert "directory" in str(LogTail(tmp_path).take().problem)
 
@@ -172,7 +172,7 @@ def test_a_pipe_is_read_without_waiting() -> None:
     outlet, inlet = os.pipe()
     with os.fdopen(outlet, "rb") as stream, os.fdopen(inlet, "w") as writer:
         tap = Tap(stream, "<stdin>")
-        assert tap.take() == Taken()
+        assert tap.take() == NewRecords()
         writer.write(lines(0) + "nonsense\n")
         writer.flush()
         found: list[Record] = []
@@ -239,7 +239,7 @@ def test_a_pause_stops_the_clock_of_the_run(wall: Wall) -> None:
     assert ids(playback.take().records) == ["0-1"]
 
 
-def test_long_silence_is_cut_short(wall: Wall) -> None:
+def test_a_long_pause_is_cut_short(wall: Wall) -> None:
     playback = played(wall, 0, 100_000)
     assert playback.take().records == ()
     wall.pass_(3.1)

@@ -86,19 +86,19 @@ def test_whatever_an_event_holds_can_be_looked_at(event: TelemetryEvent) -> None
 
 
 def test_moments_and_names_are_shown_as_such_not_as_python() -> None:
-    told = shown(BatchEpochCompletedPayload(4, 0, 0.5, 1.5, 8, 4))
-    assert " 2026-03-01T12:00:00+00:00 " in told
-    assert "BATCH_EPOCH_COMPLETED" in told
-    assert "datetime" not in told
-    assert "<" not in told
+    text_shown = shown(BatchEpochCompletedPayload(4, 0, 0.5, 1.5, 8, 4))
+    assert " 2026-03-01T12:00:00+00:00 " in text_shown
+    assert "BATCH_EPOCH_COMPLETED" in text_shown
+    assert "datetime" not in text_shown
+    assert "<" not in text_shown
 
 
 @pytest.mark.parametrize("letter", ["Q", "字"])
 def test_a_long_value_is_shown_in_full_and_fits_inside_a_container_too(letter: str) -> None:
     payload = RewardComputedPayload(0, 1.0, "WAIT", 5.0, 0.5, alternatives=[{"action": letter * 300}])
-    told = text(TelemetryEvent(data=payload, timestamp=NOON, message=letter * 200), 60)
-    assert told.count(letter) == 500
-    assert all(cell_len(line) <= 60 for line in told.splitlines() if letter in line)
+    text_shown = text(TelemetryEvent(data=payload, timestamp=NOON, message=letter * 200), 60)
+    assert text_shown.count(letter) == 500
+    assert all(cell_len(line) <= 60 for line in text_shown.splitlines() if letter in line)
 
 
 def test_large_containers_say_what_they_leave_out() -> None:
@@ -108,6 +108,6 @@ def test_large_containers_say_what_they_leave_out() -> None:
 
 
 def test_a_line_that_is_no_event_is_shown_with_its_reason() -> None:
-    told = text(InvalidRecord("events.jsonl", 3, "json", "not JSON: bare NaN", '{"a": NaN}\x1b[2J'))
+    text_shown = text(InvalidRecord("events.jsonl", 3, "json", "not JSON: bare NaN", '{"a": NaN}\x1b[2J'))
     for part in ("events.jsonl", "3", "not JSON: bare NaN", '{"a": NaN}\\x1b[2J'):
-        assert part in told
+        assert part in text_shown

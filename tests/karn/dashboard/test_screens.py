@@ -18,12 +18,12 @@ from textual.binding import Binding
 
 from esper.karn.dashboard.env_detail import COMPONENTS, env_detail
 from esper.karn.dashboard.env_rows import LARGE, MEDIUM, TINY, EnvRows, chip, env_heading
+from esper.karn.dashboard.following import FollowedRun, View
 from esper.karn.dashboard.help_text import help_rows
 from esper.karn.dashboard.overview import EventRows, brief, event_heading, learning_rows, ppo_rows, status_line
 from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
-from esper.karn.dashboard.watching import View, Watching
 from esper.karn.summary import summary
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats
 from esper.leyline.telemetry import (
@@ -48,8 +48,8 @@ def text(rows: list[Row]) -> str:
     return "\n".join("".join(span for span, _ in row.spans) for row in rows)
 
 
-def seen(look: Callable[..., Watching], *told: TelemetryPayload) -> View:
-    return look([TelemetryEvent(data=payload, timestamp=NOON) for payload in told], NOON).view()
+def seen(look: Callable[..., FollowedRun], *emitted: TelemetryPayload) -> View:
+    return look([TelemetryEvent(data=payload, timestamp=NOON) for payload in emitted], NOON).view()
 
 
 def every_screen(view: View, width: int) -> Iterator[list[Row]]:
@@ -66,27 +66,29 @@ def every_screen(view: View, width: int) -> Iterator[list[Row]]:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(told=st.lists(events(), max_size=6))
-def test_whatever_is_told_every_screen_can_show_it(
-    look: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch, told: list[TelemetryEvent]
+@given(emitted=st.lists(events(), max_size=6))
+def test_whatever_is_emitted_every_screen_can_show_it(
+    look: Callable[..., FollowedRun], monkeypatch: pytest.MonkeyPatch, emitted: list[TelemetryEvent]
 ) -> None:
-    view = look([dataclasses.replace(event, group_id="default") for event in told], NOON).view()
+    view = look([dataclasses.replace(event, group_id="default") for event in emitted], NOON).view()
     for wide in (False, True):
         monkeypatch.setattr(EnvRows, "columns", 200 if wide else 80)
         for rows in every_screen(view, 200 if wide else 80):
             for row in rows:
                 for span, _ in row.spans:
                     assert span.isprintable()
-        for event in told:
+        for event in emitted:
             assert brief(event).isprintable()
 
 
-def test_learning_is_told_with_best_trend_progress_and_eta(tell: type[Story], look: Callable[..., Watching]) -> None:
-    story = tell(episodes=80)
+def test_learning_is_shown_with_best_trend_progress_and_eta(
+    make_story: type[Story], look: Callable[..., FollowedRun]
+) -> None:
+    story = make_story(episodes=80)
     view = look(story.events(), NOON + timedelta(minutes=2)).view()
     view = dataclasses.replace(view, now=story.now)
     assert view.group is not None
-    batches = [told.data for told in view.group.batches]
+    batches = [emitted.data for emitted in view.group.batches]
     best = max(batches, key=lambda batch: batch.avg_reward)
     shown = text(learning_rows(view, 120, 4))
     assert f"{batches[-1].avg_reward:+.3f}" in shown
@@ -96,9 +98,11 @@ def test_learning_is_told_with_best_trend_progress_and_eta(tell: type[Story], lo
     assert "ETA" in shown
 
 
-def test_epochs_stand_with_the_batch_that_they_belong_to(tell: type[Story], look: Callable[..., Watching]) -> None:
+def test_epochs_stand_with_the_batch_that_they_belong_to(
+    make_story: type[Story], look: Callable[..., FollowedRun]
+) -> None:
     def heading_of(**story: Any) -> str:
-        return text(learning_rows(look(tell(**story).events(), NOON).view(), 120, 4)[:1])
+        return text(learning_rows(look(make_story(**story).events(), NOON).view(), 120, 4)[:1])
 
     assert "batch 1 complete · next one in epoch 5/24" in heading_of(episodes=8, extra_epochs=5)
     over = heading_of(episodes=8, extra_epochs=0)
@@ -109,7 +113,7 @@ def test_epochs_stand_with_the_batch_that_they_belong_to(tell: type[Story], look
     assert "batch" not in first
 
 
-def test_facts_that_do_not_fit_are_left_out_whole(look: Callable[..., Watching]) -> None:
+def test_facts_that_do_not_fit_are_left_out_whole(look: Callable[..., FollowedRun]) -> None:
     batches = [BatchEpochCompletedPayload(4 * n, n, 0.5, 1e4 + n, 8000, 4) for n in range(1001, 1005)]
     for width in (80, 120):
         for shown in text(learning_rows(seen(look, *batches), width, 4)).splitlines()[1:3]:
@@ -119,7 +123,7 @@ def test_facts_that_do_not_fit_are_left_out_whole(look: Callable[..., Watching])
 
 
 def test_events_have_the_local_time_and_the_heading_names_its_zone(
-    look: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch
+    look: Callable[..., FollowedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "XYZ-3")
     time.tzset()
@@ -132,11 +136,13 @@ def test_events_have_the_local_time_and_the_heading_names_its_zone(
         time.tzset()
 
 
-def test_a_stale_run_has_no_eta(tell: type[Story], look: Callable[..., Watching]) -> None:
-    assert "ETA —" in text(learning_rows(look(tell(episodes=80).events(), NOON + timedelta(days=1)).view(), 120, 4))
+def test_a_stale_run_has_no_eta(make_story: type[Story], look: Callable[..., FollowedRun]) -> None:
+    assert "ETA —" in text(
+        learning_rows(look(make_story(episodes=80).events(), NOON + timedelta(days=1)).view(), 120, 4)
+    )
 
 
-def test_before_the_first_batch_nothing_is_made_up(look: Callable[..., Watching]) -> None:
+def test_before_the_first_batch_nothing_is_made_up(look: Callable[..., FollowedRun]) -> None:
     view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1))
     shown = text(learning_rows(view, 80, 4)) + text(ppo_rows(view, 80, 8))
     assert "No batch is complete yet" in shown
@@ -145,18 +151,18 @@ def test_before_the_first_batch_nothing_is_made_up(look: Callable[..., Watching]
 
 
 def sick_where_it_is_easily_overlooked(update: TelemetryEvent) -> TelemetryEvent:
-    told = update.data.to_dict() | {"policy_loss": math.nan, "ratio_max": 50.0, "exploding_layers": 3}
-    return dataclasses.replace(update, data=PPOUpdatePayload.from_dict(told))
+    emitted = update.data.to_dict() | {"policy_loss": math.nan, "ratio_max": 50.0, "exploding_layers": 3}
+    return dataclasses.replace(update, data=PPOUpdatePayload.from_dict(emitted))
 
 
 @pytest.mark.parametrize("width", [20, 80, 200])
 @pytest.mark.parametrize("height", [2, 8, 30])
 def test_the_headline_is_that_of_all_rules_whatever_fits(
-    tell: type[Story], look: Callable[..., Watching], width: int, height: int
+    make_story: type[Story], look: Callable[..., FollowedRun], width: int, height: int
 ) -> None:
     story = [
         sick_where_it_is_easily_overlooked(event) if isinstance(event.data, PPOUpdatePayload) else event
-        for event in tell(episodes=12).events()
+        for event in make_story(episodes=12).events()
     ]
     view = look(story, NOON).view()
     title, *rows = (text([row]) for row in ppo_rows(view, width, height))
@@ -168,9 +174,9 @@ def test_the_headline_is_that_of_all_rules_whatever_fits(
 
 
 def test_in_the_detail_of_ppo_heads_and_layers_come_before_the_updates(
-    tell: type[Story], look: Callable[..., Watching]
+    make_story: type[Story], look: Callable[..., FollowedRun]
 ) -> None:
-    view = look(tell(episodes=12).events(), NOON).view()
+    view = look(make_story(episodes=12).events(), NOON).view()
     left, right = ppo_detail(view, 80)
     shown = text([*left, *right])
     assert shown.index("ENTROPY OF EACH HEAD") < shown.index("LAYERS:") < shown.index("UPDATES")
@@ -187,74 +193,74 @@ def test_the_components_are_those_of_the_contract() -> None:
     assert set(COMPONENTS) == {word.strip("`,\n ") for word in promised.split() if word.startswith("``")}
 
 
-def test_a_reward_that_its_components_explain_leaves_no_rest(look: Callable[..., Watching]) -> None:
-    told = reward(**{name: 0.1 * (index - 4) for index, name in enumerate(COMPONENTS)})
-    shown = text(env_detail(seen(look, told), 0, 100)[0])
+def test_a_reward_that_its_components_explain_leaves_no_rest(look: Callable[..., FollowedRun]) -> None:
+    emitted = reward(**{name: 0.1 * (index - 4) for index, name in enumerate(COMPONENTS)})
+    shown = text(env_detail(seen(look, emitted), 0, 100)[0])
     assert "not explained" not in shown
     for name in COMPONENTS:
         assert name in shown
 
 
-def test_a_reward_that_is_not_explained_says_how_much(look: Callable[..., Watching]) -> None:
-    told = RewardComputedPayload(0, 2.0, "WAIT", 5.0, 0.5, base_acc_delta=1.5)
-    rows = env_detail(seen(look, told), 0, 100)[0]
+def test_a_reward_that_is_not_explained_says_how_much(look: Callable[..., FollowedRun]) -> None:
+    emitted = RewardComputedPayload(0, 2.0, "WAIT", 5.0, 0.5, base_acc_delta=1.5)
+    rows = env_detail(seen(look, emitted), 0, 100)[0]
     (rest,) = (text([row]) for row in rows if "not explained" in text([row]))
     assert "+0.500" in rest
     (absent,) = (text([row]) for row in rows if "compute_rent" in text([row]))
     assert "—" in absent
 
 
-def test_the_counterfactual_matrix_shows_what_each_ablation_costs(look: Callable[..., Watching]) -> None:
+def test_the_counterfactual_matrix_shows_what_each_ablation_costs(look: Callable[..., FollowedRun]) -> None:
     configs = (
         {"seed_mask": [False, True], "accuracy": 0.6},
         {"seed_mask": [True, True], "accuracy": 0.8},
         {"accuracy": "unreadable"},
     )
-    told = CounterfactualMatrixPayload(0, ("r0", "r2"), configs, "full_factorial", 3.0)
-    shown = text(env_detail(seen(look, told), 0, 100)[1])
+    emitted = CounterfactualMatrixPayload(0, ("r0", "r2"), configs, "full_factorial", 3.0)
+    shown = text(env_detail(seen(look, emitted), 0, 100)[1])
     assert "○ off  ● on   0.600     -0.200" in shown
     assert "● on   ● on   0.800     +0.000" in shown
     assert "—" in shown
 
 
-def test_alternatives_stand_beside_the_choice(look: Callable[..., Watching]) -> None:
-    told = RewardComputedPayload(
+def test_alternatives_stand_beside_the_choice(look: Callable[..., FollowedRun]) -> None:
+    emitted = RewardComputedPayload(
         0, 1.0, "WAIT", 5.0, 0.25, alternatives=[{"action": "PRUNE", "slot": "r1", "probability": 0.125}]
     )
-    shown = text(env_detail(seen(look, told), 0, 100)[0])
+    shown = text(env_detail(seen(look, emitted), 0, 100)[0])
     assert "PRUNE        r1     0.125" in shown
     assert "▶ WAIT                0.250" in shown
 
 
-def test_a_seeds_stage_history_is_wrapped_not_cut(look: Callable[..., Watching]) -> None:
+def test_a_seeds_stage_history_is_wrapped_not_cut(look: Callable[..., FollowedRun]) -> None:
     names = [f"STAGE{n}" for n in range(24)]
-    told = [SeedStageChangedPayload("r0", 0, left, entered) for left, entered in pairwise(names)]
+    emitted = [SeedStageChangedPayload("r0", 0, left, entered) for left, entered in pairwise(names)]
     for width in (40, 80):
-        shown = text(env_detail(seen(look, *told), 0, width)[1])
+        shown = text(env_detail(seen(look, *emitted), 0, width)[1])
         for name in names[1:]:
             assert name in shown
         assert max(len(row) for row in shown.splitlines() if "→" in row) <= width
 
 
-def test_every_head_that_was_told_is_shown(look: Callable[..., Watching]) -> None:
+def test_every_head_that_was_supplied_is_shown(look: Callable[..., FollowedRun]) -> None:
     heads = {
         field.name: {"all": 1.25 + index}
         for index, field in enumerate(dataclasses.fields(PPOUpdatePayload))
         if field.name.startswith("head_")
     }
-    told: Any = PPOUpdatePayload.from_dict(
+    emitted: Any = PPOUpdatePayload.from_dict(
         PPOUpdatePayload(0.1, 0.2, 1.0, 0.4, 0.01, 0.1, 0).to_dict()
         | heads
         | {"layer_gradient_health": {"actor.0": 0.75}}
     )
-    shown = text(ppo_detail(seen(look, told), 100)[1])
+    shown = text(ppo_detail(seen(look, emitted), 100)[1])
     for entropies in heads.values():
         assert str(entropies["all"]) in shown
     assert "actor.0" in shown
     assert "not supplied" not in shown
 
 
-def test_what_run_json_knows_is_shown(look: Callable[..., Watching]) -> None:
+def test_what_run_json_knows_is_shown(look: Callable[..., FollowedRun]) -> None:
     one = PolicyScore(Estimate(11.2, 0.37), Estimate(0.88, 0.007), Estimate(0.877, 0.01))
     lost = SinkStats("log", True, 10, 7, 1, 2, 0, 0.1, False, "disk full \x1b[2J")
     info = RunInfo(
@@ -292,7 +298,7 @@ def test_help_knows_every_key_of_the_dashboard() -> None:
         assert f" {key} " in shown
 
 
-def test_the_status_line_names_what_is_wrong(look: Callable[..., Watching]) -> None:
+def test_the_status_line_names_what_is_wrong(look: Callable[..., FollowedRun]) -> None:
     view = dataclasses.replace(look([], NOON).view(), problem="Permission denied: run", invalid=3)
     shown = text(status_line(view, 120, 1))
     assert "Permission denied" in shown
@@ -300,9 +306,9 @@ def test_the_status_line_names_what_is_wrong(look: Callable[..., Watching]) -> N
 
 
 def test_an_incomplete_last_line_is_named_once_nobody_writes_any_more(
-    tell: type[Story], look: Callable[..., Watching]
+    make_story: type[Story], look: Callable[..., FollowedRun]
 ) -> None:
-    story = tell(episodes=4)
+    story = make_story(episodes=4)
     view = dataclasses.replace(look(story.events(), NOON).view(), torn=True)
     assert "incomplete" not in text(status_line(dataclasses.replace(view, now=story.now), 120, 1))
     later = dataclasses.replace(view, now=story.now + timedelta(hours=1))

@@ -85,9 +85,9 @@ class Opened(NamedTuple):
 
 
 @pytest.mark.parametrize("how", ["directory", "pipe", "playback"])
-def test_it_shows_a_run_and_leaves_when_asked(how: str, tmp_path: Path, tell: type[Story]) -> None:
+def test_it_shows_a_run_and_leaves_when_asked(how: str, tmp_path: Path, make_story: type[Story]) -> None:
     log = tmp_path / "events.jsonl"
-    tell(n_episodes=8, episodes=8, extra_epochs=0).write(log)
+    make_story(n_episodes=8, episodes=8, extra_epochs=0).write(log)
     arguments = {"directory": [str(tmp_path)], "pipe": ["-"], "playback": [str(tmp_path), "100000"]}[how]
     with opened(arguments, pipe=log if how == "pipe" else None) as dashboard:
         read_until(dashboard.terminal, b"FINISHED")
@@ -96,8 +96,10 @@ def test_it_shows_a_run_and_leaves_when_asked(how: str, tmp_path: Path, tell: ty
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals, tmp_path: Path, tell: type[Story]) -> None:
-    tell(n_episodes=8, episodes=8).write(tmp_path / "events.jsonl")
+def test_a_signal_leaves_the_terminal_as_it_was(
+    number: signal.Signals, tmp_path: Path, make_story: type[Story]
+) -> None:
+    make_story(n_episodes=8, episodes=8).write(tmp_path / "events.jsonl")
     with opened([str(tmp_path)]) as dashboard:
         before = termios.tcgetattr(dashboard.inside)
         read_until(dashboard.terminal, b"LEARNING")
@@ -123,14 +125,14 @@ Overview.refresh_view = broken
 
 
 def test_an_error_of_its_own_ends_it_with_a_short_traceback_and_a_clean_terminal(
-    tmp_path: Path, tell: type[Story]
+    tmp_path: Path, make_story: type[Story]
 ) -> None:
-    tell(n_episodes=8, episodes=8).write(tmp_path / "events.jsonl")
+    make_story(n_episodes=8, episodes=8).write(tmp_path / "events.jsonl")
     with opened([str(tmp_path)], BROKEN) as dashboard:
         before = termios.tcgetattr(dashboard.inside)
         status, said = dashboard.ended()
         assert status == 1
-        told = said.rpartition(LEAVES_ALTERNATE_SCREEN)[2]
-        assert b"ArithmeticError: [b]no markup[/b] \\x1b[2J" in told
-        assert len(told) < 5000
+        output = said.rpartition(LEAVES_ALTERNATE_SCREEN)[2]
+        assert b"ArithmeticError: [b]no markup[/b] \\x1b[2J" in output
+        assert len(output) < 5000
         assert termios.tcgetattr(dashboard.inside) == before

@@ -62,12 +62,12 @@ class Browser:
         message = {"id": self.n_commands, "method": method, "params": params, **self.session}
         os.write(self.out, json.dumps(message).encode() + b"\0")
         while True:
-            told = self.read()
-            if told.get("id") == self.n_commands:
-                assert "result" in told, told
-                found: dict[str, Any] = told["result"]
+            emitted = self.read()
+            if emitted.get("id") == self.n_commands:
+                assert "result" in emitted, emitted
+                found: dict[str, Any] = emitted["result"]
                 return found
-            self.note(told)
+            self.note(emitted)
 
     def read(self) -> dict[str, Any]:
         while b"\0" not in self.unread:
@@ -78,16 +78,16 @@ class Browser:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def note(self, told: dict[str, Any]) -> None:
-        if told["method"] in {"Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"}:
-            self.said.append(json.dumps(told["params"]))
-        elif told["method"] == "Network.requestWillBeSent":
-            self.asked.append(told["params"]["request"]["url"])
+    def note(self, emitted: dict[str, Any]) -> None:
+        if emitted["method"] in {"Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"}:
+            self.said.append(json.dumps(emitted["params"]))
+        elif emitted["method"] == "Network.requestWillBeSent":
+            self.asked.append(emitted["params"]["request"]["url"])
 
     def evaluate(self, expression: str) -> Any:
-        told = self.command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in told, told
-        return told["result"].get("value")
+        emitted = self.command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in emitted, emitted
+        return emitted["result"].get("value")
 
     def wait_for(self, expression: str) -> Any:
         until = time.monotonic() + 60
@@ -128,8 +128,8 @@ def two_runs(run_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs")
     whole, broken = [*run_of(n_batches=4).events()], [*run_of(n_batches=3, seed=2).events()]
     sources = [directory / "events.jsonl", directory / "events-of-a-run-of-rather-long-name-that-broke-off.jsonl"]
-    for source, told in zip(sources, (whole, broken[:-40]), strict=True):
-        source.write_text("".join(f"{encode_event(event)}\n" for event in told), encoding="ascii")
+    for source, emitted in zip(sources, (whole, broken[:-40]), strict=True):
+        source.write_text("".join(f"{encode_event(event)}\n" for event in emitted), encoding="ascii")
     return report(sources, directory / "report.html")
 
 
@@ -140,7 +140,7 @@ def opened(request: pytest.FixtureRequest, two_runs: Path, chromium: Browser) ->
     return chromium
 
 
-def test_every_figure_is_drawn_without_a_word_in_the_console(two_runs: Path, opened: Browser) -> None:
+def test_every_plot_is_drawn_without_a_word_in_the_console(two_runs: Path, opened: Browser) -> None:
     assert opened.said == []
     assert {address for address in opened.asked if not address.startswith("data:")} == {two_runs.as_uri()}
     n_figures = two_runs.read_text().count('class="plot"')
@@ -158,7 +158,7 @@ def test_the_page_is_as_wide_as_the_screen(opened: Browser) -> None:
     assert opened.evaluate(clipped) == []
 
 
-def test_nothing_in_a_figure_hides_anything_else(opened: Browser) -> None:
+def test_nothing_in_a_plot_hides_anything_else(opened: Browser) -> None:
     figures = opened.evaluate("""[...document.querySelectorAll(".plot")].map((plot) => {
         const box = (name) => plot.querySelector(name)?.getBoundingClientRect();
         const legend = box(".legend"), bar = box(".modebar"), area = box(".nsewdrag");
@@ -179,32 +179,32 @@ def test_no_text_is_too_small_to_read(opened: Browser) -> None:
     assert opened.evaluate(smallest) >= 10
 
 
-def test_figures_beyond_the_browsers_arithmetic_trouble_nobody(
+def test_plots_beyond_the_browsers_arithmetic_trouble_nobody(
     run_of: Any, write_log: Any, chromium: Browser, tmp_path: Path
 ) -> None:
-    told = [*run_of(n_batches=4).events()]
+    emitted = [*run_of(n_batches=4).events()]
     extreme = (1e308, -1e308, float("nan"), float("inf"))
-    ends = [i for i, event in enumerate(told) if isinstance(event.data, BatchEpochCompletedPayload)]
+    ends = [i for i, event in enumerate(emitted) if isinstance(event.data, BatchEpochCompletedPayload)]
     for i, value in zip(ends, extreme, strict=True):
-        told[i] = batch_with(told[i], value)
+        emitted[i] = batch_with(emitted[i], value)
 
-    chromium.open(report([write_log("a", told)], tmp_path / "report.html"))
+    chromium.open(report([write_log("a", emitted)], tmp_path / "report.html"))
 
     assert chromium.said == []
 
 
 def batch_with(event: Any, reward: float) -> Any:
     data = event.data
-    told = {name: getattr(data, name) for name in data.supplied} | {
+    emitted = {name: getattr(data, name) for name in data.supplied} | {
         name: getattr(data, name)
         for name in ("episodes_completed", "batch_idx", "avg_accuracy", "total_episodes", "n_envs")
     }
-    return type(event)(data=BatchEpochCompletedPayload(**{**told, "avg_reward": reward}))
+    return type(event)(data=BatchEpochCompletedPayload(**{**emitted, "avg_reward": reward}))
 
 
 def test_hover_shows_the_exact_value(run_of: Any, write_log: Any, chromium: Browser, tmp_path: Path) -> None:
-    told = [*run_of(n_batches=1).events()]
-    chromium.open(report([write_log("a", told)], tmp_path / "report.html"))
+    emitted = [*run_of(n_batches=1).events()]
+    chromium.open(report([write_log("a", emitted)], tmp_path / "report.html"))
     at = """(() => {
         const area = document.querySelector('[aria-label^="Episode return"] .nsewdrag');
         area.scrollIntoView({block: "center"});
@@ -216,12 +216,12 @@ def test_hover_shows_the_exact_value(run_of: Any, write_log: Any, chromium: Brow
 
     shown = chromium.wait_for("""document.querySelector('[aria-label^="Episode return"] .hoverlayer').textContent""")
 
-    (reward,) = (event.data.avg_reward for event in told if isinstance(event.data, BatchEpochCompletedPayload))
+    (reward,) = (event.data.avg_reward for event in emitted if isinstance(event.data, BatchEpochCompletedPayload))
     assert f"{reward:.8g}" in shown
     assert "2 episodes completed" in shown
 
 
-def test_a_finger_on_a_figure_scrolls_the_page_until_it_asks_for_the_zoom(two_runs: Path, chromium: Browser) -> None:
+def test_a_finger_on_a_plot_scrolls_the_page_until_it_asks_for_the_zoom(two_runs: Path, chromium: Browser) -> None:
     def swipe() -> int:
         chromium.evaluate("""document.querySelector(".plot .nsewdrag").scrollIntoView({block: "center"})""")
         before: int = chromium.evaluate("scrollY")
@@ -245,7 +245,7 @@ def test_a_finger_on_a_figure_scrolls_the_page_until_it_asks_for_the_zoom(two_ru
     assert swipe() == 0
 
 
-def test_figures_follow_the_turn_of_a_telephone(two_runs: Path, chromium: Browser) -> None:
+def test_plots_follow_the_turn_of_a_telephone(two_runs: Path, chromium: Browser) -> None:
     chromium.open(two_runs, TELEPHONE)
     ill_fitting = """[...document.querySelectorAll(".plot")].filter((plot) => {
         const drawn = plot.querySelector(".main-svg").getBoundingClientRect();
@@ -261,7 +261,7 @@ def test_figures_follow_the_turn_of_a_telephone(two_runs: Path, chromium: Browse
         assert chromium.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_zooming_one_figure_zooms_all_that_share_its_axis(two_runs: Path, chromium: Browser) -> None:
+def test_zooming_one_plot_zooms_all_that_share_its_axis(two_runs: Path, chromium: Browser) -> None:
     chromium.open(two_runs)
     ranges = """[...new Set([...document.querySelectorAll(".plot")].filter((plot) => plot.spec.linked)
         .map((plot) => plot.layout.xaxis.range.join(" to ")))].join()"""
@@ -274,7 +274,7 @@ def test_zooming_one_figure_zooms_all_that_share_its_axis(two_runs: Path, chromi
     assert chromium.said == []
 
 
-def test_figures_follow_the_colours_of_the_system(two_runs: Path, chromium: Browser) -> None:
+def test_plots_follow_the_colours_of_the_system(two_runs: Path, chromium: Browser) -> None:
     chromium.open(two_runs)
     for scheme, ink in (("dark", "rgb(227, 231, 236)"), ("light", "rgb(28, 36, 48)")):
         chromium.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])

@@ -44,7 +44,7 @@ def test_no_line_is_drawn_across_a_gap(curve: tuple[list[float], list[float | No
 
 
 @given(curves())
-def test_every_kind_of_strange_value_survives(curve: tuple[list[float], list[float | None], int]) -> None:
+def test_every_kind_of_value_that_is_not_finite_survives(curve: tuple[list[float], list[float | None], int]) -> None:
     x, y, columns = curve
     kept = decimate(x, y, columns)
 

@@ -24,20 +24,20 @@ from esper.leyline.telemetry import (
 
 @pytest.fixture
 def log_of(write_log: Callable[..., Path]) -> Callable[..., RunLog]:
-    def make(*told: TelemetryPayload | TelemetryEvent) -> RunLog:
-        events = [one if isinstance(one, TelemetryEvent) else TelemetryEvent(data=one) for one in told]
+    def make(*emitted: TelemetryPayload | TelemetryEvent) -> RunLog:
+        events = [one if isinstance(one, TelemetryEvent) else TelemetryEvent(data=one) for one in emitted]
         return read_log(str(write_log("run", events)))
 
     return make
 
 
 def started(**settings: Any) -> TrainingStartedPayload:
-    told: dict[str, Any] = {
+    emitted: dict[str, Any] = {
         "n_envs": 1, "max_epochs": 4, "task": "digits", "host_params": 1, "slot_ids": ("r0",), "seed": 0,
         "n_episodes": 9, "lr": 1.0, "clip_ratio": 0.2, "entropy_coef": 0.0, "param_budget": 9, "policy_device": "cpu",
         "env_devices": ("cpu",),
     }  # fmt: skip
-    return TrainingStartedPayload(**{**told, **settings})
+    return TrainingStartedPayload(**{**emitted, **settings})
 
 
 def batch(index: int, *, episodes: int = 1) -> BatchEpochCompletedPayload:
@@ -47,10 +47,10 @@ def batch(index: int, *, episodes: int = 1) -> BatchEpochCompletedPayload:
     )  # fmt: skip
 
 
-def update(**told: Any) -> PPOUpdatePayload:
+def update(**emitted: Any) -> PPOUpdatePayload:
     return PPOUpdatePayload(
         policy_loss=0.0, value_loss=0.0, entropy=1.0, grad_norm=1.0, kl_divergence=0.0, clip_fraction=0.0,
-        nan_grad_count=0, **told,
+        nan_grad_count=0, **emitted,
     )  # fmt: skip
 
 
@@ -78,9 +78,9 @@ def test_what_became_of_the_seeds_agrees_with_the_aggregator(run_of: Any, log_of
 
 
 def test_a_resume_takes_back_the_batches_it_runs_again(log_of: Callable[..., RunLog]) -> None:
-    told = [started(), reward(0, 1, 10.0), batch(0), reward(0, 1, 20.0), batch(1), reward(0, 1, 30.0)]
+    emitted = [started(), reward(0, 1, 10.0), batch(0), reward(0, 1, 20.0), batch(1), reward(0, 1, 30.0)]
     again = [started(start_episode=1), reward(0, 1, 50.0), batch(1)]
-    arm = log_of(*told, *again).arms["default"]
+    arm = log_of(*emitted, *again).arms["default"]
 
     assert [(episodes, part.returns[0].total) for episodes, _, part in arm.completed] == [(1, 10.0), (2, 50.0)]
 
@@ -97,8 +97,8 @@ def test_another_rank_that_starts_replaces_nothing(log_of: Callable[..., RunLog]
 
 
 def test_an_environment_whose_episode_starts_over_is_in_the_next_batch(log_of: Callable[..., RunLog]) -> None:
-    told = [reward(0, 1), reward(1, 1), reward(0, 2), reward(1, 2), reward(1, 1, 100.0), batch(0, episodes=2)]
-    arm = log_of(started(n_envs=2), *told, reward(0, 1), reward(1, 2), batch(1, episodes=2)).arms["default"]
+    emitted = [reward(0, 1), reward(1, 1), reward(0, 2), reward(1, 2), reward(1, 1, 100.0), batch(0, episodes=2)]
+    arm = log_of(started(n_envs=2), *emitted, reward(0, 1), reward(1, 2), batch(1, episodes=2)).arms["default"]
 
     first, second = (part for _, _, part in arm.completed)
     assert {env_id: spread.total for env_id, spread in first.returns.items()} == {0: 2.0, 1: 2.0}
@@ -106,11 +106,11 @@ def test_an_environment_whose_episode_starts_over_is_in_the_next_batch(log_of: C
 
 
 def test_a_lost_end_of_a_batch_leaves_the_batches_after_it_in_place(log_of: Callable[..., RunLog]) -> None:
-    told = [
+    emitted = [
         [reward(0, 1, value), reward(0, 2, value), batch(index)] for index, value in enumerate((1.0, 2.0, 3.0, 4.0))
     ]
-    del told[1][2]
-    arm = log_of(started(), *(event for events in told for event in events)).arms["default"]
+    del emitted[1][2]
+    arm = log_of(started(), *(event for events in emitted for event in events)).arms["default"]
 
     assert [(end, part.returns[0].total) for end, _, part in arm.completed] == [(1, 2.0), (3, 6.0), (4, 8.0)]
     assert [arm.position(part, 0) for part in arm.batches[:4]] == [0, 1, 2, 3]
@@ -121,24 +121,24 @@ def test_a_log_that_begins_in_the_middle_does_not_stretch_its_first_batch(log_of
     assert arm.span == (2, 4)
 
 
-def test_a_batch_is_whole_when_every_environment_told_every_reward(log_of: Callable[..., RunLog]) -> None:
+def test_a_batch_is_whole_when_every_environment_emitted_every_reward(log_of: Callable[..., RunLog]) -> None:
     def episode(*env_ids: int) -> list[TelemetryEvent]:
         return [reward(env_id, epoch) for epoch in (1, 2) for env_id in env_ids]
 
     end = {"episodes": 2}
-    told = [*episode(0, 1)[1:], batch(0, **end), *episode(0, 1), batch(1, **end), *episode(0), batch(2, **end)]
-    arm = log_of(started(n_envs=2), *told, *episode(0, 1)).arms["default"]
+    emitted = [*episode(0, 1)[1:], batch(0, **end), *episode(0, 1), batch(1, **end), *episode(0), batch(2, **end)]
+    arm = log_of(started(n_envs=2), *emitted, *episode(0, 1)).arms["default"]
 
     assert [arm.is_whole(part) for part in arm.batches[:3]] == [False, True, False]
 
 
-def test_a_batch_that_broke_off_reaches_as_far_as_it_was_told(log_of: Callable[..., RunLog]) -> None:
+def test_a_batch_that_broke_off_reaches_as_far_as_it_was_emitted(log_of: Callable[..., RunLog]) -> None:
     arm = log_of(started(max_epochs=4), reward(0, 4), batch(0), reward(0, 1), reward(0, 2)).arms["default"]
     assert [arm.reach(part) for part in arm.batches] == [4, 2]
     assert arm.span == (0, 1.5)
 
 
-def test_an_update_stands_where_its_batch_ended_whichever_was_told_first(log_of: Callable[..., RunLog]) -> None:
+def test_an_update_stands_where_its_batch_ended_whichever_was_emitted_first(log_of: Callable[..., RunLog]) -> None:
     before = log_of(started(), update(batch=0), batch(0), update(batch=1), batch(1)).arms["default"]
     after = log_of(started(), batch(0), update(batch=0), batch(1), update(batch=1)).arms["default"]
     assert [x for x, _ in before.updates()] == [x for x, _ in after.updates()] == [1, 2]
@@ -179,9 +179,9 @@ def test_a_seed_lives_as_long_as_its_stages_say(log_of: Callable[..., RunLog]) -
 
 def test_a_value_that_is_not_finite_stays_out_of_the_mean_and_is_counted(log_of: Callable[..., RunLog]) -> None:
     losses = [0.5, float("nan"), float("inf")]
-    told = [
+    emitted = [
         EpochCompletedPayload(env_id=env_id, val_accuracy=0.5, val_loss=loss, inner_epoch=1)
         for env_id, loss in enumerate(losses)
     ]
-    spread = log_of(started(n_envs=3), *told).arms["default"].batches[0].loss[1]
+    spread = log_of(started(n_envs=3), *emitted).arms["default"].batches[0].loss[1]
     assert (spread.mean, spread.n, spread.not_finite) == (0.5, 1, 2)

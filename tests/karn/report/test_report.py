@@ -38,20 +38,20 @@ SECTIONS = (
 )  # fmt: skip
 
 
-def update(**told: Any) -> TelemetryEvent:
+def update(**emitted: Any) -> TelemetryEvent:
     required = {
         "policy_loss": 0.0, "value_loss": 0.0, "entropy": 1.0, "grad_norm": 1.0, "kl_divergence": 0.0,
         "clip_fraction": 0.0, "nan_grad_count": 0,
     }  # fmt: skip
-    return TelemetryEvent(data=PPOUpdatePayload(**{**required, **told}))
+    return TelemetryEvent(data=PPOUpdatePayload(**{**required, **emitted}))
 
 
-def batch(index: int, **told: Any) -> TelemetryEvent:
+def batch(index: int, **emitted: Any) -> TelemetryEvent:
     required = {
         "episodes_completed": index + 1, "batch_idx": index, "avg_accuracy": 0.5, "avg_reward": 1.0,
         "total_episodes": 9, "n_envs": 1,
     }  # fmt: skip
-    return TelemetryEvent(data=BatchEpochCompletedPayload(**{**required, **told}))
+    return TelemetryEvent(data=BatchEpochCompletedPayload(**{**required, **emitted}))
 
 
 def flags_of(page: Any) -> list[str]:
@@ -63,7 +63,7 @@ def flags_of(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("n_envs", "n_batches"), [(1, 3), (4, 12), (64, 2)])
-def test_plotly_accepts_every_figure(n_envs: int, n_batches: int, run_of: Any, write_log: Any, page_of: Any) -> None:
+def test_plotly_accepts_every_plot(n_envs: int, n_batches: int, run_of: Any, write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", list(run_of(n_envs=n_envs, n_batches=n_batches).events())))
 
     assert len(page.figures) > 25
@@ -79,12 +79,12 @@ def test_every_section_stands_there_and_says_where_its_numbers_come_from(
         assert f'<h2>{title}</h2>\n<p class="says">' in page.html
 
 
-def test_figures_are_the_figures_that_were_told(run_of: Any, write_log: Any, page_of: Any) -> None:
-    told = list(run_of(n_envs=3, n_batches=5).events())
-    page = page_of(write_log("run", told))
+def test_numbers_are_the_numbers_that_were_emitted(run_of: Any, write_log: Any, page_of: Any) -> None:
+    emitted = list(run_of(n_envs=3, n_batches=5).events())
+    page = page_of(write_log("run", emitted))
 
-    batches = [event.data for event in told if isinstance(event.data, BatchEpochCompletedPayload)]
-    updates = [event.data for event in told if isinstance(event.data, PPOUpdatePayload)]
+    batches = [event.data for event in emitted if isinstance(event.data, BatchEpochCompletedPayload)]
+    updates = [event.data for event in emitted if isinstance(event.data, PPOUpdatePayload)]
     reward, entropy = page.curve("Episode return (avg_reward)"), page.curve("entropy · nats")
     assert reward["y"] == [data.avg_reward for data in batches]
     assert reward["x"] == entropy["x"] == [data.episodes_completed for data in batches]
@@ -132,17 +132,17 @@ def test_counterfactual_cells_are_the_measured_accuracies(write_log: Any, page_o
 
 
 def test_the_funnel_counts_each_seed_once_a_stage(run_of: Any, write_log: Any, page_of: Any) -> None:
-    told = list(run_of(n_batches=8).events())
-    page = page_of(write_log("run", told))
+    emitted = list(run_of(n_batches=8).events())
+    page = page_of(write_log("run", emitted))
     germinated = sum(
-        1 for event in told if isinstance(event.data, SeedGerminatedPayload) and event.data.blueprint_id == "mixer"
+        1 for event in emitted if isinstance(event.data, SeedGerminatedPayload) and event.data.blueprint_id == "mixer"
     )
     (funnel,) = page.figures["mixer"]["data"]
     assert funnel["x"][0] == germinated
     assert funnel["x"] == sorted(funnel["x"], reverse=True)
 
 
-def test_a_seed_of_a_run_that_broke_off_ends_where_the_telling_ends(write_log: Any, page_of: Any) -> None:
+def test_a_seed_of_a_run_that_broke_off_ends_where_the_log_ends(write_log: Any, page_of: Any) -> None:
     def germinated(seed_id: str) -> TelemetryEvent:
         data = SeedGerminatedPayload(slot_id="r0", env_id=0, blueprint_id="norm", params=1)
         return TelemetryEvent(data=data, epoch=1, seed_id=seed_id)
@@ -162,24 +162,26 @@ def test_a_seed_of_a_run_that_broke_off_ends_where_the_telling_ends(write_log: A
     assert (bars["base"], bars["x"]) == ([0, 1], [1, 0.5])
 
 
-def test_episodes_that_were_not_told_to_their_end_are_not_compared(run_of: Any, write_log: Any, page_of: Any) -> None:
-    told = list(run_of(n_envs=1, n_batches=3).events())
-    ends = [i for i, event in enumerate(told) if isinstance(event.data, BatchEpochCompletedPayload)]
-    page = page_of(write_log("run", told[: ends[1] + 6]))
+def test_episodes_that_were_not_emitted_to_their_end_are_not_compared(
+    run_of: Any, write_log: Any, page_of: Any
+) -> None:
+    emitted = list(run_of(n_envs=1, n_batches=3).events())
+    ends = [i for i, event in enumerate(emitted) if isinstance(event.data, BatchEpochCompletedPayload)]
+    page = page_of(write_log("run", emitted[: ends[1] + 6]))
 
     curves = page.figures["val_accuracy within an episode, early and late in the run"]["data"]
     assert [trace["x"] for trace in curves if "fill" not in trace] == [[1.0, 2, 3, 4, 5, 6, 7, 8]] * 2
 
 
-def test_sums_over_rewards_that_were_not_all_told_are_left_out(run_of: Any, write_log: Any, page_of: Any) -> None:
-    told = list(run_of(n_batches=3).events())
-    del told[next(i for i, event in enumerate(told) if isinstance(event.data, RewardComputedPayload))]
-    page = page_of(write_log("run", told))
+def test_sums_over_rewards_that_were_not_all_emitted_are_left_out(run_of: Any, write_log: Any, page_of: Any) -> None:
+    emitted = list(run_of(n_batches=3).events())
+    del emitted[next(i for i, event in enumerate(emitted) if isinstance(event.data, RewardComputedPayload))]
+    page = page_of(write_log("run", emitted))
 
     assert page.curve("Episode return (avg_reward)")["customdata"][0] == "— … —"
     for trace in page.figures["Episode return by component"]["data"]:
         assert [value is None for value in trace["y"]] == [True, False, False]
-    assert "run: 1 batches, of which not every reward was told, are left out." in page.text
+    assert "run: 1 batches, of which not every reward is in the log, are left out." in page.text
 
 
 def test_ops_have_the_same_colour_in_every_report(run_of: Any, write_log: Any, page_of: Any) -> None:
@@ -211,8 +213,8 @@ def test_a_long_table_scrolls_and_a_short_one_is_shown_whole(run_of: Any, write_
 
 
 def test_what_was_not_supplied_is_a_gap_and_never_its_default(write_log: Any, page_of: Any) -> None:
-    told = [update(ratio_std=0.25), batch(0), update(), batch(1), update(ratio_std=0.5), batch(2)]
-    page = page_of(write_log("run", told))
+    emitted = [update(ratio_std=0.25), batch(0), update(), batch(1), update(ratio_std=0.5), batch(2)]
+    page = page_of(write_log("run", emitted))
     assert page.curve("ratio_std")["y"] == [0.25, None, 0.5]
 
 
@@ -270,8 +272,8 @@ def test_a_reward_that_is_not_finite_is_said_and_never_summed(write_log: Any, pa
         )
         return TelemetryEvent(data=data, epoch=1)
 
-    told = [reward(1.0), batch(0), reward(math.nan), batch(1, avg_reward=math.nan), reward(2.0), batch(2)]
-    page = page_of(write_log("run", told))
+    emitted = [reward(1.0), batch(0), reward(math.nan), batch(1, avg_reward=math.nan), reward(2.0), batch(2)]
+    page = page_of(write_log("run", emitted))
     parts, total = page.figures["Episode return by component"]["data"]
     assert parts["y"] == total["y"] == [1.0, None, 2.0]
     assert "what was not finite is left out, in 1 batches" in page.text
@@ -281,15 +283,15 @@ def test_a_reward_that_is_not_finite_is_said_and_never_summed(write_log: Any, pa
 def test_a_section_without_events_says_which_are_missing(write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", [batch(0)]))
     for sentence in (
-        "No PPO update was told (PPO_UPDATE_COMPLETED)", "No host epoch was told (EPOCH_COMPLETED)",
-        "No seed event was told", "No ablation was told", "No TRAINING_STARTED was told", "there is no run.json",
+        "No PPO update (PPO_UPDATE_COMPLETED)", "No host epoch (EPOCH_COMPLETED)",
+        "No seed event", "No ablation", "No TRAINING_STARTED", "there is no run.json",
     ):  # fmt: skip
         assert sentence in page.text
 
 
 def test_a_value_too_large_to_draw_is_a_gap_and_a_mark_and_stays_short_in_a_table(write_log: Any, page_of: Any) -> None:
-    told = [update(), batch(0, avg_reward=1.0), update(grad_norm=1e308), batch(1, avg_reward=1e308)]
-    page = page_of(write_log("run", told))
+    emitted = [update(), batch(0, avg_reward=1.0), update(grad_norm=1e308), batch(1, avg_reward=1e308)]
+    page = page_of(write_log("run", emitted))
 
     curve, mark = page.figures["grad_norm"]["data"]
     assert (curve["y"], mark["text"], mark["marker"]["symbol"]) == ([1.0, None], ["run: 1e+308"], ["triangle-up"])
@@ -327,11 +329,11 @@ def test_text_from_a_log_stays_text(write_log: Any, page_of: Any) -> None:
     action = RewardComputedPayload(
         env_id=0, total_reward=1.0, action_name=f"%{{x}}{evil}", value_estimate=0.0, action_confidence=1.0
     )
-    told = [
+    emitted = [
         TelemetryEvent(data=germinated, epoch=1, seed_id=evil, message=evil, severity="error"),
         TelemetryEvent(data=action, epoch=1, group_id=evil), TelemetryEvent(data=batch(0).data, group_id=evil),
     ]  # fmt: skip
-    page = page_of(write_log("run", told))
+    page = page_of(write_log("run", emitted))
 
     assert evil not in page.html
     assert "<img" not in page.html.replace(page_of.__name__, "")
@@ -341,8 +343,8 @@ def test_text_from_a_log_stays_text(write_log: Any, page_of: Any) -> None:
 
 
 def test_control_characters_and_very_long_text_are_tamed(write_log: Any, page_of: Any) -> None:
-    told = TelemetryEvent(data=batch(0).data, message="\x1b[31m" + "long " * 5000, severity="warning")
-    page = page_of(write_log("run", [told]))
+    emitted = TelemetryEvent(data=batch(0).data, message="\x1b[31m" + "long " * 5000, severity="warning")
+    page = page_of(write_log("run", [emitted]))
     assert "\x1b" not in page.html
     assert r"\x1b[31mlong" in page.text
     assert "long " * 100 not in page.text
@@ -376,7 +378,7 @@ def test_groups_of_one_log_are_overlaid(run_of: Any, write_log: Any, page_of: An
     assert names == ["run · A", "run · B"]
 
 
-def test_a_resume_does_not_tell_of_batches_twice(run_of: Any, write_log: Any, page_of: Any) -> None:
+def test_a_resume_does_not_show_batches_twice(run_of: Any, write_log: Any, page_of: Any) -> None:
     whole = list(run_of(n_batches=4).events())
     ends = [i for i, event in enumerate(whole) if isinstance(event.data, BatchEpochCompletedPayload)]
     interrupted = whole[: ends[2] + 5]  # killed within the fourth batch
@@ -387,16 +389,16 @@ def test_a_resume_does_not_tell_of_batches_twice(run_of: Any, write_log: Any, pa
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(events(), min_size=1, max_size=12))
-def test_no_events_that_the_contract_allows_break_it(tmp_path: Path, told: list[TelemetryEvent]) -> None:
+def test_no_events_that_the_contract_allows_break_it(tmp_path: Path, emitted: list[TelemetryEvent]) -> None:
     log = tmp_path / "events.jsonl"
-    log.write_text("".join(f"{encode_event(event)}\n" for event in told))
+    log.write_text("".join(f"{encode_event(event)}\n" for event in emitted))
     assert report([log], tmp_path / "any.html").exists()
 
 
 # ── several runs ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_two_runs_are_overlaid_and_their_difference_is_told(run_of: Any, write_log: Any, page_of: Any) -> None:
+def test_two_runs_are_overlaid_and_their_difference_is_shown(run_of: Any, write_log: Any, page_of: Any) -> None:
     first = write_log("first", [batch(0, avg_reward=2.0)])
     second = write_log("second", [batch(0, avg_reward=2.5)])
     page = page_of(first, second)
@@ -407,7 +409,7 @@ def test_two_runs_are_overlaid_and_their_difference_is_told(run_of: Any, write_l
     assert page.cell("entropy, last tenth", 3) == "—"
 
 
-def test_runs_of_one_name_are_told_apart(run_of: Any, write_log: Any, page_of: Any, tmp_path: Path) -> None:
+def test_runs_of_one_name_are_distinguished(run_of: Any, write_log: Any, page_of: Any, tmp_path: Path) -> None:
     for parent in ("a", "b"):
         (tmp_path / parent).mkdir()
         write_log(f"{parent}/run", [batch(0)])
@@ -438,7 +440,7 @@ def test_evaluation_delivery_and_versions_come_from_run_json(write_log: Any, pag
     assert (page.cell("option lr"), page.cell("version of torch")) == ("0.003", "2.13")
 
 
-def test_a_run_json_that_cannot_be_read_is_told_and_hides_nothing_else(write_log: Any, page_of: Any) -> None:
+def test_a_run_json_that_cannot_be_read_is_reported_and_hides_nothing_else(write_log: Any, page_of: Any) -> None:
     directory = write_log("run", [batch(0)])
     (directory / "run.json").write_text("{")
     page = page_of(directory)
@@ -449,13 +451,13 @@ def test_a_run_json_that_cannot_be_read_is_told_and_hides_nothing_else(write_log
 # ── mistakes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_run_that_is_not_there_is_told_in_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_run_that_is_not_there_is_reported_in_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such log: .*nowhere"):
         report([tmp_path / "nowhere"], tmp_path / "report.html")
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_log_without_events_is_told_and_the_old_report_stays(tmp_path: Path) -> None:
+def test_a_log_without_events_is_reported_and_the_old_report_stays(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text("nonsense\n")
     (tmp_path / "report.html").write_text("old")
     with pytest.raises(ValueError, match=r"no events in .*: 1 lines, none of them an event"):
@@ -464,7 +466,7 @@ def test_a_log_without_events_is_told_and_the_old_report_stays(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("output", [".", "nowhere/report.html"])
-def test_an_output_that_cannot_be_written_is_told_before_anything_is_read(output: str, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_reported_before_anything_is_read(output: str, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"is a directory|no such directory"):
         report([tmp_path / "nowhere"], tmp_path / output)
 

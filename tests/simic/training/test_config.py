@@ -14,7 +14,7 @@ from esper.simic.training.config import TrainingConfig
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("envs", -3, "envs must be at least 1, got -3"),
         ("episodes", 0, "episodes must be at least 1, got 0"),
@@ -41,8 +41,8 @@ from esper.simic.training.config import TrainingConfig
         ("device", "cuda:99", "device must be one that torch can use here, got 'cuda:99'"),
     ],
 )
-def test_a_wrong_option_is_named_with_its_value(option: str, value: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+def test_a_wrong_option_is_named_with_its_value(option: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         TrainingConfig(**{option: value})
 
 

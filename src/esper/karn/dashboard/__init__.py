@@ -42,7 +42,7 @@ def watch(source: str, *, speed: float | None = None) -> int:
         return _refuse("the dashboard needs Textual: pip install 'esper-telemetry[dashboard]'")
     from esper.karn.dashboard.app import Dashboard  # noqa: PLC0415 - needs Textual
     from esper.karn.dashboard.feed import Feed, LogTail, Playback, Tap  # noqa: PLC0415 - read only to watch
-    from esper.karn.dashboard.watching import Watching  # noqa: PLC0415 - as above
+    from esper.karn.dashboard.following import FollowedRun  # noqa: PLC0415 - as above
     from esper.leyline.run_directory import RunDirectory  # noqa: PLC0415 - as above
 
     feed: Feed
@@ -60,7 +60,7 @@ def watch(source: str, *, speed: float | None = None) -> int:
         directory = RunDirectory(path.parent if path.suffix == ".jsonl" or path.is_file() else path)
     if speed is not None:
         feed = Playback(feed, speed, _now)
-    app = Dashboard(Watching("<stdin>" if source == "-" else source, feed, _now, directory))
+    app = Dashboard(FollowedRun("<stdin>" if source == "-" else source, feed, _now, directory))
     asyncio.run(_run(app))
     return app.return_code or 0
 

@@ -16,6 +16,7 @@ from textual.containers import Container
 from textual.widgets import Footer
 
 from esper.karn.dashboard.env_rows import EnvRows, env_heading
+from esper.karn.dashboard.following import Filter, FollowedRun
 from esper.karn.dashboard.help_text import help_rows
 from esper.karn.dashboard.overview import (
     WIDE,
@@ -26,10 +27,9 @@ from esper.karn.dashboard.overview import (
     status_line,
 )
 from esper.karn.dashboard.ppo_detail import ppo_detail
-from esper.karn.dashboard.rows import Facts, Rows
+from esper.karn.dashboard.rows import Lines, Rows
 from esper.karn.dashboard.run_detail import run_detail
 from esper.karn.dashboard.screens import Columns, Detail, EnvDetail, FilterDialog, Inspector, Reading, Shown
-from esper.karn.dashboard.watching import Filter, Watching
 from esper.karn.formatting import tidy
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord
@@ -52,15 +52,15 @@ class Overview(Shown):
 
     def compose(self) -> ComposeResult:
         """Make the widgets."""
-        yield Facts(status_line, id="status", focusable=False)
+        yield Lines(status_line, id="status", focusable=False)
         with Container(id="top"):
-            yield Facts(learning_rows, id="learning")
-            yield Facts(ppo_rows, id="ppo")
+            yield Lines(learning_rows, id="learning")
+            yield Lines(ppo_rows, id="ppo")
         with Container(id="env-section"):
-            yield Facts(env_heading, id="env-heading", focusable=False)
+            yield Lines(env_heading, id="env-heading", focusable=False)
             yield EnvRows(id="envs")
         with Container(id="event-section"):
-            yield Facts(event_heading, id="event-heading", focusable=False)
+            yield Lines(event_heading, id="event-heading", focusable=False)
             yield EventRows(id="events")
         yield Footer(compact=True, show_command_palette=False)
 
@@ -73,7 +73,7 @@ class Overview(Shown):
 
 
 class Dashboard(App[None]):
-    """Shows what a feed tells, four times a second."""
+    """Shows what a feed brings, four times a second."""
 
     CSS_PATH = "dashboard.tcss"
     ENABLE_COMMAND_PALETTE = False
@@ -81,7 +81,7 @@ class Dashboard(App[None]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (TALL, "-tall")]  # noqa: RUF012 - as above
     TITLE = "esper"
     PERIOD = 0.25
-    """Seconds between two looks at the feed: half of what may pass until something that was told is seen."""
+    """Seconds between two looks at the feed: half of what may pass until something that was emitted is seen."""
     SLICE = 0.05
     """Seconds that reading may take before the screen has its turn."""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -95,10 +95,10 @@ class Dashboard(App[None]):
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(self, watching: Watching) -> None:
+    def __init__(self, following: FollowedRun) -> None:
         super().__init__()
-        self.watching = watching
-        self.view = watching.view()
+        self.following = following
+        self.view = following.view()
 
     def get_default_screen(self) -> Overview:
         """Return the main screen."""
@@ -114,15 +114,15 @@ class Dashboard(App[None]):
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            more = self.watching.advance()
+            more = self.following.advance()
             while more and loop.time() - began < self.SLICE:
-                more = self.watching.advance()
+                more = self.following.advance()
             self.refresh_shown()
             await asyncio.sleep(max(self.PERIOD - (loop.time() - began), 0.005) if not more else 0.005)
 
     def refresh_shown(self) -> None:
         """Show what is to be seen now, on the foremost screen that shows it."""
-        before, self.view = self.view, self.watching.view()
+        before, self.view = self.view, self.following.view()
         if len(before.snapshot.groups) != len(self.view.snapshot.groups):
             self.refresh_bindings()
         for screen in reversed(self.screen_stack):  # empty while the program ends
@@ -137,7 +137,7 @@ class Dashboard(App[None]):
             self.show_over(EnvDetail(chosen.opens))
         elif isinstance(chosen.opens, TelemetryEvent | InvalidRecord):
             shown = any(record is chosen.opens for record in self.view.log)
-            self.push_screen(Inspector(chosen.opens, self.view.log if shown else self.watching.log.everything()))
+            self.push_screen(Inspector(chosen.opens, self.view.log if shown else self.following.log.everything()))
         else:
             self.action_ppo()
 
@@ -171,14 +171,14 @@ class Dashboard(App[None]):
 
         def choose(chosen: Filter | None) -> None:
             if chosen is not None:
-                self.watching.log.choose(chosen)
+                self.following.log.choose(chosen)
                 self.refresh_shown()
 
-        self.push_screen(FilterDialog(self.watching.log.chosen), choose)
+        self.push_screen(FilterDialog(self.following.log.chosen), choose)
 
     def action_hold(self) -> None:
         """Hold the screen still, or let it go on."""
-        self.watching.pause()
+        self.following.pause()
         self.refresh_shown()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -187,7 +187,7 @@ class Dashboard(App[None]):
 
     def action_group(self) -> None:
         """Look at the next arm of an A/B comparison."""
-        self.watching.next_group()
+        self.following.next_group()
         self.refresh_shown()
 
     def action_dark(self) -> None:
@@ -210,5 +210,5 @@ class Dashboard(App[None]):
 
     def _fatal_error(self) -> None:
         """End at once, with a short traceback: Textual's own draws every local, and one of them is the whole run."""
-        told = traceback.format_exc(limit=-6).splitlines()
-        self.panic(Text("\n".join(tidy(row, 200) for row in told)))
+        trace = traceback.format_exc(limit=-6).splitlines()
+        self.panic(Text("\n".join(tidy(row, 200) for row in trace)))

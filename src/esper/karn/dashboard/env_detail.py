@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from esper.karn.absence import figure, supplied
+from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.env_rows import LARGE, chip
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
 from esper.karn.formatting import ABSENT, bar, cells, fraction, is_finite, number, plot, scale, signed, tidy, value_text
 from esper.leyline.telemetry import SeedFossilizedPayload
 
 if TYPE_CHECKING:
-    from esper.karn.dashboard.watching import View
+    from esper.karn.dashboard.following import View
     from esper.karn.snapshot import EnvSnapshot, SeedRecord
     from esper.leyline.telemetry import RewardComputedPayload
 
@@ -43,7 +43,7 @@ def env_detail(view: View, env_id: int, width: int) -> tuple[list[Row], list[Row
     """Return what there is to know of an environment: its reward and decision, its seeds and their worth."""
     group = view.group
     if group is None or env_id not in group.envs:
-        return [heading(f"ENVIRONMENT {env_id}", "nothing is told of it"), line(" Nothing yet.")], []
+        return [heading(f"ENVIRONMENT {env_id}", "no event of it"), line(" Nothing yet.")], []
     env = group.envs[env_id]
     return (
         [*_summary(view, env, width), *_reward(env, width), *_alternatives(env, width)],
@@ -56,7 +56,7 @@ def _summary(view: View, env: EnvSnapshot, width: int) -> list[Row]:
         return [heading(f"ENVIRONMENT {env.env_id}", "no epoch yet")]
     epoch = env.epoch.data
     of = "" if view.group is None or view.group.started is None else f"/{view.group.started.data.max_epochs}"
-    history = [told.data.val_accuracy for told in env.epochs]
+    history = [entry.data.val_accuracy for entry in env.epochs]
     loss_tone: Tone = "plain" if is_finite(epoch.val_loss) else "bad"
     rows = [
         heading(f"ENVIRONMENT {env.env_id}", f"epoch {epoch.inner_epoch}{of}", env.epoch.event),
@@ -75,17 +75,17 @@ def _summary(view: View, env: EnvSnapshot, width: int) -> list[Row]:
 
 def _reward(env: EnvSnapshot, width: int) -> list[Row]:
     if env.reward is None:
-        return [heading("REWARD", "none was told yet"), line()]
+        return [heading("REWARD", "none yet"), line()]
     reward = env.reward.data
     when = "" if env.reward.event.epoch is None else f"of the step in epoch {env.reward.event.epoch}"
     rows = [heading("REWARD", when, env.reward.event), *_waterfall(reward, width)]
-    rows += [line((f" {name:<{_LABEL}}", "dim"), f"{number(figure(reward, name)):>9}") for name in _EVIDENCE]
+    rows += [line((f" {name:<{_LABEL}}", "dim"), f"{number(supplied_number(reward, name)):>9}") for name in _EVIDENCE]
     return [*rows, line()]
 
 
 def _waterfall(reward: RewardComputedPayload, width: int) -> list[Row]:
     """Return each component as a step from where the one before it ended, down to the total."""
-    parts = [(name, figure(reward, name)) for name in COMPONENTS]
+    parts = [(name, supplied_number(reward, name)) for name in COMPONENTS]
     steps = [float(value) if value is not None and is_finite(value) else 0.0 for _, value in parts]
     levels = list(accumulate(steps, initial=0.0))
     total = float(reward.total_reward) if is_finite(reward.total_reward) else math.nan
@@ -129,11 +129,11 @@ def _alternatives(env: EnvSnapshot, width: int) -> list[Row]:
         rows.append(line((f"   {ABSENT} alternatives not supplied", "unknown")))
         return rows
     if not alternatives:
-        rows.append(line(("   no other was told", "dim")))
-    for told in alternatives:
-        if isinstance(told, Mapping):
+        rows.append(line(("   no other was recorded", "dim")))
+    for other in alternatives:
+        if isinstance(other, Mapping):
             action, slot, probability = (
-                told[key] if key in told else None for key in ("action", "slot", "probability")
+                other[key] if key in other else None for key in ("action", "slot", "probability")
             )
             rows.append(_choice(" ", action, slot, probability, room))
     return rows
@@ -153,18 +153,18 @@ def _choice(mark: str, action: object, slot: object, probability: object, room: 
 
 def _counterfactual(env: EnvSnapshot, width: int) -> list[Row]:
     if env.counterfactual is None:
-        return [heading("COUNTERFACTUAL", "no ablation was told yet"), line()]
-    told = env.counterfactual
-    data = told.data
-    cost = figure(data, "compute_time_ms")
+        return [heading("COUNTERFACTUAL", "no ablation yet"), line()]
+    entry = env.counterfactual
+    data = entry.data
+    cost = supplied_number(data, "compute_time_ms")
     note = f"{tidy(value_text(supplied(data, 'strategy') or ABSENT))}, {number(cost)} ms"
-    if told.event.epoch is not None:
-        note += f", epoch {told.event.epoch}"
+    if entry.event.epoch is not None:
+        note += f", epoch {entry.event.epoch}"
     configs = [(_mask(config), _accuracy(config)) for config in data.configs]
     n = len(data.slot_ids)
     full = next((accuracy for mask, accuracy in configs if mask == (True,) * n), None)
     rows = [
-        heading("COUNTERFACTUAL", note, told.event),
+        heading("COUNTERFACTUAL", note, entry.event),
         line((" " + "".join(f"{cells(slot_id, 6)} " for slot_id in data.slot_ids) + "accuracy  without them", "dim")),
     ]
     room = max(min(width - 7 * n - 26, 40), 8)
@@ -197,7 +197,7 @@ def _seeds(env: EnvSnapshot, width: int) -> list[Row]:
         for seed in reversed(slot.seeds):
             rows += _seed(slot.slot_id, seed, width)
     if len(rows) == 1:
-        rows.append(line((" No seed was told of yet.", "dim")))
+        rows.append(line((" No seed yet.", "dim")))
     return rows
 
 
@@ -212,9 +212,9 @@ def _seed(slot_id: str, seed: SeedRecord, width: int) -> list[Row]:
         *_outcome(seed),
     ]
     path = " → ".join(
-        tidy(told.data.to_stage, 12)
-        + ("" if (alpha := figure(told.data, "alpha")) is None else f" α{number(alpha, 4)}")
-        for told in seed.stages
+        tidy(entry.data.to_stage, 12)
+        + ("" if (alpha := supplied_number(entry.data, "alpha")) is None else f" α{number(alpha, 4)}")
+        for entry in seed.stages
     )
     stages = textwrap.wrap(path, max(width - 9, 20)) or [ABSENT]
     return [Row(tuple(head), opens), *(line((f"       {part}", "dim"), opens=opens) for part in stages)]
@@ -223,16 +223,21 @@ def _seed(slot_id: str, seed: SeedRecord, width: int) -> list[Row]:
 def _outcome(seed: SeedRecord) -> list[Span]:
     tone: Tone
     if seed.outcome is None:
-        health = None if seed.stage is None else seed.stage.data
+        gradients = None if seed.stage is None else seed.stage.data
         flags = (
-            [] if health is None else [name for name in ("has_vanishing", "has_exploding") if supplied(health, name)]
+            []
+            if gradients is None
+            else [name for name in ("has_vanishing", "has_exploding") if supplied(gradients, name)]
         )
         flag: Tone = "watch" if flags else "dim"
-        return [("no end told ", "plain"), (" ".join(name.removeprefix("has_") + " gradient" for name in flags), flag)]
+        return [
+            ("no end recorded ", "plain"),
+            (" ".join(name.removeprefix("has_") + " gradient" for name in flags), flag),
+        ]
     data = seed.outcome.data
     if isinstance(data, SeedFossilizedPayload):
-        told, tone = "FOSSILIZED", "ok"
+        how, tone = "FOSSILIZED", "ok"
     else:
-        told, tone = f"PRUNED: {tidy(data.reason, 20)}", "watch"
-    gain, worth = figure(data, "improvement"), figure(data, "counterfactual")
-    return [(f"{told} ", tone), (f"Δacc {signed(gain)}  worth {signed(worth)}", "plain")]
+        how, tone = f"PRUNED: {tidy(data.reason, 20)}", "watch"
+    gain, worth = supplied_number(data, "improvement"), supplied_number(data, "counterfactual")
+    return [(f"{how} ", tone), (f"Δacc {signed(gain)}  worth {signed(worth)}", "plain")]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from esper.karn.absence import figure, supplied
+from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.overview import WIDE
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, line
 from esper.karn.formatting import ABSENT, cells, columns, fraction, is_finite, number, plot, plural, signed, tidy
 from esper.leyline.telemetry import SeedFossilizedPayload
 
 if TYPE_CHECKING:
-    from esper.karn.dashboard.watching import View
+    from esper.karn.dashboard.following import View
     from esper.karn.snapshot import EnvSnapshot, SeedRecord
 
 __all__ = ["LARGE", "MEDIUM", "TINY", "EnvRows", "chip", "env_heading"]
@@ -22,7 +22,7 @@ LARGE, MEDIUM, TINY = 26, 12, 2
 
 _MORE = 4
 """Columns that say how many chips there is no room for."""
-_UNTOLD: Span = (ABSENT, "dim")
+_MISSING: Span = (ABSENT, "dim")
 
 
 _ID = 3
@@ -71,7 +71,7 @@ def _id_width(env_ids: Iterable[int]) -> int:
 
 
 def _id_text(env_id: int, width: int) -> str:
-    """Return an environment's number; of one that is too long its end, which tells it from its neighbours."""
+    """Return an environment's number; of one that is too long its end, which differs from its neighbours."""
     text = str(env_id)
     return text if len(text) <= width else "…" + text[1 - width :]
 
@@ -93,14 +93,14 @@ class EnvRows(Viewing):
         """Return what an environment is doing."""
         env: EnvSnapshot = item  # type: ignore[assignment]  # `show` is given these
         wide = self.columns >= WIDE
-        told = {
+        cells_of = {
             "env": (_id_text(env.env_id, self.id_width), "dim"),
             **_learning(env, wide=wide),
             **_decision(env),
         }
         spans: list[Span] = []
         for column in _columns(self.id_width, wide=wide):
-            text, tone = told[column.title]
+            text, tone = cells_of[column.title]
             spans.append((f"{cells(text, column.width, right=not column.left)} ", tone))
         slot_ids = self.slot_ids or tuple(env.slots)
         room = self.columns - sum(columns(text) for text, _ in spans)
@@ -115,7 +115,7 @@ class EnvRows(Viewing):
 
 def _learning(env: EnvSnapshot, *, wide: bool) -> dict[str, Span]:
     if env.epoch is None:
-        return dict.fromkeys(("epoch", "acc", "accuracy by epoch", "loss"), _UNTOLD)
+        return dict.fromkeys(("epoch", "acc", "accuracy by epoch", "loss"), _MISSING)
     epoch = env.epoch.data
     sound = is_finite(epoch.val_loss)
     return {
@@ -130,21 +130,21 @@ def _learning(env: EnvSnapshot, *, wide: bool) -> dict[str, Span]:
 
 
 def _decision(env: EnvSnapshot) -> dict[str, Span]:
-    """Return the newest step; where steps are not told, the last action of the newest batch."""
+    """Return the newest step; where there are no steps, the last action of the newest batch."""
     if env.reward is not None:
         reward = env.reward.data
         action, slot = reward.action_name, supplied(reward, "action_slot")
         total: float | None = reward.total_reward
         value: float | None = reward.value_estimate
         confidence: float | None = reward.action_confidence
-        entropy = figure(reward, "decision_entropy")
+        entropy = supplied_number(reward, "decision_entropy")
     elif env.last_action is not None:
         last = env.last_action.data
         action, slot, entropy = str(supplied(last, "action_name") or ABSENT), None, None
-        total, value = figure(last, "total_reward"), figure(last, "value_estimate")
-        confidence = figure(last, "action_confidence")
+        total, value = supplied_number(last, "total_reward"), supplied_number(last, "value_estimate")
+        confidence = supplied_number(last, "action_confidence")
     else:
-        return dict.fromkeys(("reward", "value", "action", "conf", "entropy"), _UNTOLD)
+        return dict.fromkeys(("reward", "value", "action", "conf", "entropy"), _MISSING)
     sound = total is None or is_finite(total)
     return {
         "reward": (signed(total, 6), "plain" if sound else "bad"),
@@ -167,18 +167,18 @@ _STAGE_TONES: dict[str, Tone] = {
 
 
 def chip(env: EnvSnapshot, slot_id: str, size: int) -> list[Span]:
-    """Return one slot: stage, blueprint and alpha; ``·`` when it is told to be empty, ``—`` when nothing is told.
+    """Return one slot: stage, blueprint and alpha; ``·`` when it is empty, ``—`` when nothing is known.
 
     Args:
         env: whose slot it is.
         slot_id: the slot.
         size: `LARGE`, `MEDIUM` or `TINY`.
     """
-    told = _occupant(env, slot_id)
-    if told is None:
+    state = _occupant(env, slot_id)
+    if state is None:
         return [(cells(ABSENT, size), "dim")]
-    stage, blueprint, alpha = (told[key] if key in told else None for key in ("stage", "blueprint_id", "alpha"))
-    if not told or stage == "DORMANT":
+    stage, blueprint, alpha = (state[key] if key in state else None for key in ("stage", "blueprint_id", "alpha"))
+    if not state or stage == "DORMANT":
         return [(cells("·", size), "dim")]
     name, kind = (ABSENT if fact is None else tidy(str(fact)) for fact in (stage, blueprint))
     weight = _weight(alpha) if isinstance(alpha, int | float) else ABSENT
@@ -192,21 +192,21 @@ def chip(env: EnvSnapshot, slot_id: str, size: int) -> list[Span]:
 
 
 def _occupant(env: EnvSnapshot, slot_id: str) -> Mapping[str, object] | None:
-    """Return what the newest epoch tells of a slot, ``{}`` when empty; where epochs do not, what the seed's events do.
+    """Return what the newest epoch says of a slot, ``{}`` when empty; where epochs do not, what the seed's events do.
 
-    None when neither does: events of an earlier episode tell nothing of this one.
+    None when neither does: events of an earlier episode say nothing of this one.
     """
     seeds = None if env.epoch is None else supplied(env.epoch.data, "seeds")
     if isinstance(seeds, Mapping):
-        told = seeds[slot_id] if slot_id in seeds else {}
-        return told if isinstance(told, Mapping) else None
+        state = seeds[slot_id] if slot_id in seeds else {}
+        return state if isinstance(state, Mapping) else None
     if slot_id not in env.slots:
         return None
     seed = env.slots[slot_id].seed
     newest = seed.outcome or seed.stage or seed.germinated
     if newest is None or (env.epoch is not None and newest.episodes < env.epoch.episodes):
         return None
-    alpha = figure(newest.data, "alpha") if "alpha" in newest.data.supplied else None
+    alpha = supplied_number(newest.data, "alpha") if "alpha" in newest.data.supplied else None
     return {"stage": _stage(seed), "blueprint_id": seed.blueprint_id, "alpha": alpha}
 
 

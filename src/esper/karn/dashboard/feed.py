@@ -17,7 +17,7 @@ from typing import IO, Protocol, TypeAlias
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord, log_files, read_events
 
-__all__ = ["Clock", "Feed", "LogTail", "Playback", "Record", "Taken", "Tap"]
+__all__ = ["Clock", "Feed", "LogTail", "NewRecords", "Playback", "Record", "Tap"]
 
 Record: TypeAlias = TelemetryEvent | InvalidRecord
 Clock: TypeAlias = Callable[[], datetime]
@@ -25,12 +25,12 @@ Clock: TypeAlias = Callable[[], datetime]
 _SLICE = 1 << 17
 """Bytes read of each file at a time: a few hundred lines, so that the screen stays responsive."""
 _HEAD = 512
-"""First bytes of a file that tell whether it is still the same one."""
+"""First bytes of a file that show whether it is still the same one."""
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class NewRecords:
     """What one look at a feed brought."""
 
     records: tuple[Record, ...] = ()
@@ -49,7 +49,7 @@ class Taken:
 class Feed(Protocol):
     """Something that can be looked at again and again for new events."""
 
-    def take(self) -> Taken:
+    def take(self) -> NewRecords:
         """Return what is new, without waiting."""
         ...
 
@@ -118,7 +118,7 @@ class LogTail:
         self._pending: list[tuple[datetime, int, Record]] = []
         self._serial = 0
 
-    def take(self) -> Taken:
+    def take(self) -> NewRecords:
         """Return what is new, without waiting."""
         try:
             found = log_files(self._source)
@@ -129,11 +129,11 @@ class LogTail:
                 self._pending = []
                 self._look(found)
         except FileNotFoundError:  # not there yet, or about to be replaced
-            return Taken(problem=f"gone: {self._source}" if self._shards else None)
+            return NewRecords(problem=f"gone: {self._source}" if self._shards else None)
         except OSError as error:
-            return Taken(problem=f"{error.strerror or error}: {self._source}")
+            return NewRecords(problem=f"{error.strerror or error}: {self._source}")
         shards = self._shards.values()
-        return Taken(self._release(), replaced, any(s.more for s in shards), any(s.torn for s in shards))
+        return NewRecords(self._release(), replaced, any(s.more for s in shards), any(s.torn for s in shards))
 
     def _look(self, paths: list[Path]) -> bool:
         """Read on in every shard; False when one is no longer the file that it was."""
@@ -171,7 +171,7 @@ class Tap:
         for record in read_events(stream):
             self._records.put(replace(record, file=self._name) if isinstance(record, InvalidRecord) else record)
 
-    def take(self) -> Taken:
+    def take(self) -> NewRecords:
         """Return what is new, without waiting."""
         records: list[Record] = []
         closed = not self._thread.is_alive()  # asked first: what it read last is in the queue by then
@@ -181,18 +181,18 @@ class Tap:
             except queue.Empty:
                 break
         more = not self._records.empty()
-        return Taken(tuple(records), more=more, ended=closed and not more)
+        return NewRecords(tuple(records), more=more, ended=closed and not more)
 
 
 class Playback:
-    """Plays a feed at the pace of its timestamps, times a speed; long silence is cut short.
+    """Plays a feed at the pace of its timestamps, times a speed; a long pause is cut short.
 
     Its `now` is a clock of the run's own time, so that ages and estimates read as they did then.
     """
 
     _AHEAD = 5000
     _LONGEST_WAIT = timedelta(seconds=3)
-    """Of silence, on the screen."""
+    """Longest pause between two events, on the screen."""
 
     def __init__(self, feed: Feed, speed: float, wall: Clock) -> None:
         self._feed = feed
@@ -220,9 +220,9 @@ class Playback:
             self._begun = self._wall(), self.now()
         self._paused = paused
 
-    def take(self) -> Taken:
+    def take(self) -> NewRecords:
         """Return what the run has come to, without waiting."""
-        taken = self._feed.take() if len(self._buffer) < self._AHEAD else Taken(more=True)
+        taken = self._feed.take() if len(self._buffer) < self._AHEAD else NewRecords(more=True)
         if taken.restarted:
             self._buffer.clear()
             self._begun = self._played = None

@@ -14,7 +14,7 @@ _KEYS = (
     ("↑ ↓ PgUp PgDn", "move in the section that has the focus; Tab goes to the next section"),
     ("Enter", "open what the cursor stands on: an environment, an event in full (mouse: double click)"),
     ("u", "PPO: all rules, heads, layers, updates"),
-    ("r", "run: start, seeds, actions, evaluation, telemetry's own books"),
+    ("r", "run: start, seeds, actions, evaluation, what the sinks delivered and lost"),
     ("f", "choose which events the log shows"),
     ("z", "enlarge the section that has the focus; Esc goes back"),
     ("g", "next group of an A/B comparison"),
@@ -32,7 +32,7 @@ _SIGNS = (
     ("×", "in a plot: a value that is not finite;  ·  no value"),
     ("G T B H F", "a slot's seed is germinated, training, blending, holding, fossilized. Then blueprint and alpha"),
     ("P E", "the slot's seed was pruned and is gone;  E  and the slot rests"),
-    ("· —", "the slot is told to be empty;  —  nothing is told of it;  +3  slots that there is no room for"),
+    ("· —", "the slot is empty;  —  nothing is known of it;  +3  slots that there is no room for"),
     ("<1 >0", "alpha is nearly 1, or nearly 0;  >1 and <0  cannot be"),
     ("3 updates ago:", "was BAD or WATCH when it was last supplied, and stays so until it is supplied again"),
     ("D I W E C", "an event's severity: debug, info, warning, error, critical; times are of the zone in the heading"),
@@ -42,7 +42,7 @@ _SIGNS = (
     ),
     (
         "▲ STALE",
-        "silent for more than 10 s, thrice the time of a batch;  ■ INTERRUPTED, ✗ FAILED  by run.json;  ■ INPUT ENDED",
+        "no event for over 10 s, thrice the time of a batch;  ■ INTERRUPTED, ✗ FAILED  by run.json;  ■ INPUT ENDED",
     ),
     ("ETA", "by the pace of the newest ten batches;  trend  mean of the newest ten batches less the first ten"),
 )

@@ -35,8 +35,8 @@ def inspect_record(record: Record, width: int) -> list[Row]:
     payload = record.data
     rows = [heading(type(payload).__name__, _first_line(type(payload)))]
     for field in dataclasses.fields(payload):
-        told = not is_optional(field) or field.name in payload.supplied
-        rows += _field_rows(type(payload), field.name, supplied(payload, field.name), told, width)
+        is_supplied = not is_optional(field) or field.name in payload.supplied
+        rows += _field_rows(type(payload), field.name, supplied(payload, field.name), is_supplied, width)
     rows += [line(), heading("TelemetryEvent", "the envelope it came in")]
     for envelope_field in dataclasses.fields(record):
         if envelope_field.name != "data":
@@ -49,20 +49,20 @@ def _first_line(owner: type) -> str:
     return (owner.__doc__ or "").strip().partition("\n")[0]
 
 
-def _field_rows(owner: type, name: str, value: object, told: bool, width: int) -> Iterator[Row]:
+def _field_rows(owner: type, name: str, value: object, is_supplied: bool, width: int) -> Iterator[Row]:
     meaning = meanings(owner)[name]
     unit = "no unit" if meaning.unit == "1" else meaning.unit
     measure = "; ".join(part for part in (unit, meaning.range) if part)
     label: Span = (f" {name:<{_NAME}} ", "accent")
-    if told and isinstance(value, Mapping | list | tuple):
+    if is_supplied and isinstance(value, Mapping | list | tuple):
         items = plural(len(value), "item") if value else "empty"
         yield line(label, items, (f"  {measure}", "dim"))
         yield from _item_rows(value, width, 1)
     else:
-        lines = _fold(value_text(value) if told else f"{ABSENT} not supplied", width - _NAME - 3)
+        lines = _fold(value_text(value) if is_supplied else f"{ABSENT} not supplied", width - _NAME - 3)
         if columns(lines[-1]) + len(measure) > width - _NAME - 5:
             lines.append("")
-        tone: Tone = "plain" if told else "unknown"
+        tone: Tone = "plain" if is_supplied else "unknown"
         for number, text in enumerate(lines, 1):
             note = f"  {measure}" if number == len(lines) else ""
             yield line(label if number == 1 else " " * (_NAME + 2), (text, tone), (note, "dim"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from esper.karn.absence import figure
+from esper.karn.absence import supplied_number
+from esper.karn.dashboard.following import Phase
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, heading, line
-from esper.karn.dashboard.watching import Phase
 from esper.karn.formatting import (
     ABSENT,
     age,
@@ -24,13 +24,13 @@ from esper.karn.formatting import (
     tidy,
     value_text,
 )
-from esper.karn.health import Status, Verdict, gravest_first, health, tally, value_of, worst
+from esper.karn.health import Status, Verdict, assess_updates, gravest_first, tally, value_of, worst
 from esper.karn.progress import best_of, eta_seconds, trend_of
 from esper.leyline.telemetry import TelemetryEvent
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.feed import Record
-    from esper.karn.dashboard.watching import View
+    from esper.karn.dashboard.following import View
     from esper.karn.snapshot import GroupSnapshot
 
 __all__ = ["STATUS_TONES", "WIDE", "EventRows", "brief", "event_heading", "learning_rows", "ppo_rows", "status_line"]
@@ -45,8 +45,8 @@ STATUS_TONES: dict[Status, Tone] = {
 }
 _SCALED = 95
 """Columns of the verdicts from which what their plots span stands beside them."""
-_FACTS_BESIDE = 24
-_FACTS_IN_LINE = 38
+_TEXTS_BESIDE = 24
+_TEXTS_IN_LINE = 38
 _PLOT_AT_LEAST = 8
 _PHASE_TONES: dict[Phase, Tone] = {
     Phase.WAITING: "dim",
@@ -83,8 +83,8 @@ def status_line(view: View, width: int, _height: int) -> list[Row]:
     elif view.speed is not None:
         state.append((f" ▶ ×{view.speed:g} ", "accent"))
     state.append((f" {view.phase.value} ", _PHASE_TONES[view.phase]))
-    if view.silence is not None:
-        state.append((f"{age(view.silence)} ago ", "plain"))
+    if view.quiet_for is not None:
+        state.append((f"{age(view.quiet_for)} ago ", "plain"))
     room = max(width - sum(columns(text) for text, _ in state) - 7, 0)
     return [line((" esper ", "title"), cells(" " + " · ".join(parts), room), *state)]
 
@@ -94,10 +94,10 @@ def learning_rows(view: View, width: int, height: int) -> list[Row]:
     group = view.group
     if group is None or group.batch is None:
         return [heading("LEARNING", _run_note(group)), *_before_the_first_batch(view, width)]
-    batches = tuple(told.data for told in group.batches)
+    batches = tuple(entry.data for entry in group.batches)
     indices = [batch.batch_idx for batch in batches]
     high = max((height - 2) // 2, 1)
-    rolling = figure(batches[-1], "rolling_accuracy")
+    rolling = supplied_number(batches[-1], "rolling_accuracy")
     return [
         heading("LEARNING", _run_note(group), group.batch.event),
         *_series("reward", [batch.avg_reward for batch in batches], indices, signed, width, high, ""),
@@ -122,7 +122,7 @@ def _before_the_first_batch(view: View, width: int) -> list[Row]:
             line(f" Waiting for the first event of {tidy(view.source, max(width - 33, 10))}."),
             line((" This screen fills itself as soon as the run begins.", "dim")),
         ]
-    return [line(" No batch is complete yet: reward and accuracy are told at the end of each.")]
+    return [line(" No batch is complete yet: reward and accuracy come at the end of each.")]
 
 
 def _run_note(group: GroupSnapshot | None) -> str:
@@ -159,7 +159,7 @@ def _series(
 ) -> list[Row]:
     best, trend = best_of(values), trend_of(tuple(values))
     of = "best" if batches[0] == 0 else f"best since batch {batches[0]}"
-    facts = [
+    texts = [
         f"{of} {text(best.value)} (batch {batches[best.index]})" if best else "best —",
         f"trend {signed(trend.change)}" if trend else "trend —",
         note,
@@ -170,12 +170,12 @@ def _series(
         (f" {label:<9}", "dim"),
         (f"{text(newest):>7} ", "accent" if is_finite(newest) else "bad"),
     )
-    # Where there is height, the facts stand under each other beside the plot; else as many as fit after one another.
-    beside = [fact for fact in facts if fact]
+    # Where there is height, the texts stand under each other beside the plot; else as many as fit after one another.
+    beside = [text for text in texts if text]
     if height == 1:
-        two = "  ".join(facts[:2])
-        beside = [two if len(two) <= width - 20 - _PLOT_AT_LEAST else facts[0]]
-    widest = max(_FACTS_BESIDE if height > 1 else _FACTS_IN_LINE, *map(len, beside))
+        two = "  ".join(texts[:2])
+        beside = [two if len(two) <= width - 20 - _PLOT_AT_LEAST else texts[0]]
+    widest = max(_TEXTS_BESIDE if height > 1 else _TEXTS_IN_LINE, *map(len, beside))
     room = max(width - 20 - widest, _PLOT_AT_LEAST)
     stretched = [value for value in values for _ in range(max(room // len(values), 1))]
     indent: tuple[Span, ...] = ((" " * 18, "plain"),)
@@ -194,13 +194,13 @@ def _progress(view: View, group: GroupSnapshot, width: int) -> Row:
     batch = group.batch.data
     done, of = batch.episodes_completed, batch.total_episodes
     share = done / of if of and is_finite(done) and is_finite(of) else 0.0
-    facts = f"{share:4.0%}  {number(done)}/{number(of)} episodes"
+    texts = f"{share:4.0%}  {number(done)}/{number(of)} episodes"
     if view.phase is Phase.FINISHED:
-        facts += _took(group)
+        texts += _took(group)
     else:
         seconds = eta_seconds(group, view.now)
-        facts += f"  ETA {ABSENT if seconds is None or view.phase is not Phase.LIVE else age(seconds)}"
-    return line((" progress  ", "dim"), (bar(share, max(width - 14 - len(facts), 4)), "plot"), f"  {facts}")
+        texts += f"  ETA {ABSENT if seconds is None or view.phase is not Phase.LIVE else age(seconds)}"
+    return line((" progress  ", "dim"), (bar(share, max(width - 14 - len(texts), 4)), "plot"), f"  {texts}")
 
 
 def _took(group: GroupSnapshot) -> str:
@@ -217,9 +217,9 @@ def ppo_rows(view: View, width: int, height: int) -> list[Row]:
     """Return the verdicts of all rules, each with its newest values; where not all fit, the gravest are above."""
     group = view.group
     newest = None if group is None else group.update
-    verdicts = health(() if group is None else group.ppo)
+    verdicts = assess_updates(() if group is None else group.ppo)
     room = max(height - 1, 1)
-    batch = None if newest is None else figure(newest.data, "batch")
+    batch = None if newest is None else supplied_number(newest.data, "batch")
     updated = "" if batch is None else f"  batch {number(batch)}"
     below = f"  {len(verdicts) - room} rules below" if room < len(verdicts) else ""
     status = worst(verdicts)
@@ -236,7 +236,7 @@ def ppo_rows(view: View, width: int, height: int) -> list[Row]:
 
 def _verdict(view: View, verdict: Verdict, spark: int, *, scaled: bool) -> Row:
     history = [] if view.group is None else view.group.ppo[-spark:]
-    values = [value_of(told.data, verdict.rule) for told in history]
+    values = [value_of(entry.data, verdict.rule) for entry in history]
     tone = STATUS_TONES[verdict.status]
     return line(
         (f" {verdict.status.value} {verdict.status.name:<8}", tone),
@@ -254,7 +254,7 @@ def _verdict(view: View, verdict: Verdict, spark: int, *, scaled: bool) -> Row:
 def event_heading(view: View, _width: int, _height: int) -> list[Row]:
     """Return how many events there were, which of them are shown, and the zone of their times."""
     zone = f"{view.now.astimezone():%Z}"
-    return [heading("EVENTS", f"{view.snapshot.n_events:,} told · {zone} · {view.filter} · f to choose")]
+    return [heading("EVENTS", f"{view.snapshot.n_events:,} so far · {zone} · {view.filter} · f to choose")]
 
 
 _SEVERITY_TONES: dict[str, Tone] = {
@@ -297,5 +297,5 @@ class EventRows(Viewing):
 
 def brief(event: TelemetryEvent) -> str:
     """Return an event's payload on one line, for one that has no message."""
-    told: Sequence[tuple[str, object]] = tuple(event.data.to_dict().items())
-    return tidy("  ".join(f"{name} {value_text(value)}" for name, value in told), 400)
+    fields: Sequence[tuple[str, object]] = tuple(event.data.to_dict().items())
+    return tidy("  ".join(f"{name} {value_text(value)}" for name, value in fields), 400)

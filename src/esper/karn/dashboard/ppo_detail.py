@@ -7,15 +7,15 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from esper.karn.absence import figure, supplied
+from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.overview import STATUS_TONES
 from esper.karn.dashboard.rows import Row, Tone, heading, line
 from esper.karn.formatting import ABSENT, bar, cells, is_finite, number, plot, scale, tidy
-from esper.karn.health import gravest_first, health, judge, tally, value_of, worst
+from esper.karn.health import assess_update, assess_updates, gravest_first, tally, value_of, worst
 from esper.leyline.telemetry import PPOUpdatePayload
 
 if TYPE_CHECKING:
-    from esper.karn.dashboard.watching import View
+    from esper.karn.dashboard.following import View
     from esper.karn.snapshot import GroupSnapshot
 
 __all__ = ["ppo_detail"]
@@ -33,7 +33,7 @@ def ppo_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
     """Return the verdicts; the heads, the layers and, as there may be many, the updates last."""
     group = view.group
     if group is None or group.update is None:
-        return [heading("PPO", "no update was told yet"), *_verdicts(view, width)], []
+        return [heading("PPO", "no update yet"), *_verdicts(view, width)], []
     update = group.update.data
     return (
         _verdicts(view, width),
@@ -48,7 +48,7 @@ def ppo_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
 
 def _verdicts(view: View, width: int) -> list[Row]:
     updates = () if view.group is None else view.group.ppo
-    verdicts = health(updates)
+    verdicts = assess_updates(updates)
     status, room = worst(verdicts), max(min(width - 72, 40), 8)
     opens = None if not updates else updates[-1].event
     rows = [
@@ -60,9 +60,9 @@ def _verdicts(view: View, width: int) -> list[Row]:
         )
     ]
     for verdict in gravest_first(verdicts, _ABOVE):
-        values = [value_of(told.data, verdict.rule) for told in updates[-room:]]
-        told = f"{verdict.rule.text} Drawn: {scale(values)}."
-        rule = told if scale(values) and len(told) <= width - 13 else verdict.rule.text
+        values = [value_of(entry.data, verdict.rule) for entry in updates[-room:]]
+        drawn = f"{verdict.rule.text} Drawn: {scale(values)}."
+        rule = drawn if scale(values) and len(drawn) <= width - 13 else verdict.rule.text
         rows += [
             line(
                 (f" {verdict.status.value} {verdict.status.name:<8}", STATUS_TONES[verdict.status]),
@@ -77,9 +77,9 @@ def _verdicts(view: View, width: int) -> list[Row]:
 
 def _mappings(title: str, names: tuple[str, ...], update: PPOUpdatePayload, width: int, unit: str) -> list[Row]:
     rows = [heading(title, unit)]
-    told = {name: value for name in names if isinstance(value := supplied(update, name), Mapping)}
-    figures = [v for value in told.values() for v in value.values() if isinstance(v, int | float) and is_finite(v)]
-    top, room = max(figures, default=0.0), max(min(width - 50, 40), 8)
+    dicts = {name: value for name in names if isinstance(value := supplied(update, name), Mapping)}
+    numbers = [v for value in dicts.values() for v in value.values() if isinstance(v, int | float) and is_finite(v)]
+    top, room = max(numbers, default=0.0), max(min(width - 50, 40), 8)
     for name in names:
         label = (
             name.removeprefix("head_")
@@ -87,10 +87,10 @@ def _mappings(title: str, names: tuple[str, ...], update: PPOUpdatePayload, widt
             .removesuffix("_grad_norm")
             .removesuffix("_gradient_health")
         )
-        if name not in told:
+        if name not in dicts:
             rows.append(line((f" {label:<15}", "plain"), (f"{ABSENT} not supplied", "unknown")))
             continue
-        for key, value in told[name].items():
+        for key, value in dicts[name].items():
             share = value / top if top > 0 and is_finite(value) else 0.0
             tone: Tone = "plain" if is_finite(value) else "bad"
             rows.append(
@@ -101,7 +101,7 @@ def _mappings(title: str, names: tuple[str, ...], update: PPOUpdatePayload, widt
                 )
             )
             label = ""
-        if not told[name]:
+        if not dicts[name]:
             rows.append(line(f" {label:<15}", ("empty: the head mattered in no step", "dim")))
     return [*rows, line()]
 
@@ -111,21 +111,21 @@ def _updates(group: GroupSnapshot) -> list[Row]:
         heading("UPDATES", "newest first; Enter opens one in full"),
         line((f" {'batch':>6} {'worst':<10}{'entropy':>9}{'KL':>11}{'clip':>9}{'grad norm':>11}{'ms':>9}", "dim")),
     ]
-    for told in reversed(group.ppo[-_UPDATES:]):
-        update = told.data
-        status = worst(judge(update))
+    for entry in reversed(group.ppo[-_UPDATES:]):
+        update = entry.data
+        status = worst(assess_update(update))
         shown = [
-            figure(update, name)
+            supplied_number(update, name)
             for name in ("entropy", "kl_divergence", "clip_fraction", "grad_norm", "update_time_ms")
         ]
         text = "".join(f"{number(value):>{size}}" for value, size in zip(shown, (9, 11, 9, 11, 9), strict=True))
         rows.append(
             line(
-                f" {number(figure(update, 'batch')):>6} ",
+                f" {number(supplied_number(update, 'batch')):>6} ",
                 (f"{status.value} {status.name:<8}", STATUS_TONES[status]),
                 text,
-                (f"  {tidy(told.event.message)}", "dim"),
-                opens=told.event,
+                (f"  {tidy(entry.event.message)}", "dim"),
+                opens=entry.event,
             )
         )
     return rows

@@ -21,9 +21,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 if TYPE_CHECKING:
-    from esper.karn.dashboard.watching import View
+    from esper.karn.dashboard.following import View
 
-__all__ = ["Facts", "Row", "Rows", "Span", "Tone", "Viewing", "heading", "line"]
+__all__ = ["Lines", "Row", "Rows", "Span", "Tone", "Viewing", "heading", "line"]
 
 Tone: TypeAlias = Literal["plain", "dim", "title", "accent", "plot", "ok", "watch", "bad", "unknown"]
 _TONES: tuple[Tone, ...] = ("plain", "dim", "title", "accent", "plot", "ok", "watch", "bad", "unknown")
@@ -223,7 +223,7 @@ class Viewing(Rows):
         raise NotImplementedError
 
 
-class Facts(Viewing):
+class Lines(Viewing):
     """Rows made by a function of the view and the room there is: columns and lines."""
 
     def __init__(

@@ -10,7 +10,7 @@ from esper.karn.dashboard.rows import Row, heading, line
 from esper.karn.formatting import ABSENT, age, bar, cells, number, plural, tidy, value_text
 
 if TYPE_CHECKING:
-    from esper.karn.dashboard.watching import View
+    from esper.karn.dashboard.following import View
     from esper.karn.snapshot import GroupSnapshot
     from esper.leyline.run_info import Estimate, RunInfo
 
@@ -20,26 +20,26 @@ __all__ = ["run_detail"]
 def run_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
     """Return configuration and totals, evaluation and delivery."""
     group = view.group
-    told = [] if group is None else [*_starts(group), *_lifecycle(group), *_actions(group, width)]
+    rows = [] if group is None else [*_starts(group), *_lifecycle(group), *_actions(group, width)]
     return (
-        told or [heading("RUN", "nothing was told yet")],
+        rows or [heading("RUN", "no event yet")],
         [*_evaluation(view.info), *_delivery(view), *_versions(view.info)],
     )
 
 
 def _starts(group: GroupSnapshot) -> list[Row]:
     rows = [heading("RUN", "Enter opens a start or a batch in full")]
-    for rank, told in group.ranks.items():
-        rows.append(line((f" rank {rank:<4} ", "dim"), tidy(told.event.message), opens=told.event))
+    for rank, entry in group.ranks.items():
+        rows.append(line((f" rank {rank:<4} ", "dim"), tidy(entry.event.message), opens=entry.event))
     if group.batch is not None:
         batch = group.batch
         rows.append(line((" newest    ", "dim"), tidy(batch.event.message) or "batch", opens=batch.event))
-    facts = {
+    counts = {
         "resumes": group.resumes,
         "events taken back": group.superseded,
         "earlier runs in this log": group.earlier_runs,
     }
-    rows += [line((f" {name}: ", "dim"), f"{count:,}") for name, count in facts.items() if count]
+    rows += [line((f" {name}: ", "dim"), f"{count:,}") for name, count in counts.items() if count]
     return [*rows, line()]
 
 
@@ -73,7 +73,7 @@ def _actions(group: GroupSnapshot, width: int) -> list[Row]:
     if group.action_distribution is not None:
         rows.append(line((" newest distribution in full", "dim"), opens=group.action_distribution.event))
     rows += [
-        line((f" analytics: {tidy(told.data.kind, 40)}", "dim"), opens=told.event) for told in group.analytics[-5:]
+        line((f" analytics: {tidy(entry.data.kind, 40)}", "dim"), opens=entry.event) for entry in group.analytics[-5:]
     ]
     return [*rows, line()]
 
@@ -96,8 +96,8 @@ def _evaluation(info: RunInfo | None) -> list[Row]:
     return [*rows, line()]
 
 
-def _estimate(told: Estimate) -> str:
-    return f"{told.mean:.3f} ± {told.standard_error:.3f}"
+def _estimate(estimate: Estimate) -> str:
+    return f"{estimate.mean:.3f} ± {estimate.standard_error:.3f}"
 
 
 def _delivery(view: View) -> list[Row]:
@@ -131,8 +131,8 @@ def _versions(info: RunInfo | None) -> list[Row]:
     rows = [heading("RUN.JSON", f"{info.status}{ended}")]
     if info.error is not None:
         rows.append(line((f" {tidy(info.error, 400)}", "bad")))
-    for title, facts in (("version", info.versions), ("option", info.configuration)):
+    for title, known in (("version", info.versions), ("option", info.configuration)):
         rows += [
-            line((f" {title:<8} ", "dim"), f"{cells(name, 20)} {value_text(fact)}") for name, fact in facts.items()
+            line((f" {title:<8} ", "dim"), f"{cells(name, 20)} {value_text(value)}") for name, value in known.items()
         ]
     return rows

@@ -14,15 +14,15 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Footer, Input, Label
 
 from esper.karn.dashboard.env_detail import env_detail
+from esper.karn.dashboard.following import Filter
 from esper.karn.dashboard.inspector import inspect_record
 from esper.karn.dashboard.overview import WIDE, status_line
-from esper.karn.dashboard.rows import Facts, Row, Rows, Viewing, heading, line
-from esper.karn.dashboard.watching import Filter
+from esper.karn.dashboard.rows import Lines, Row, Rows, Viewing, heading, line
 from esper.leyline.event_types import Severity, TelemetryEventType
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.feed import Record
-    from esper.karn.dashboard.watching import View
+    from esper.karn.dashboard.following import View
 
 __all__ = ["Columns", "Detail", "EnvDetail", "FilterDialog", "Inspector", "Reading", "Shown"]
 
@@ -50,10 +50,10 @@ class Detail(Shown):
 
     def compose(self) -> ComposeResult:
         """Make the widgets."""
-        yield Facts(status_line, id="status", focusable=False)
+        yield Lines(status_line, id="status", focusable=False)
         with Horizontal(id="columns"):
-            yield Facts(self._left, id="left")
-            yield Facts(self._right, id="right")
+            yield Lines(self._left, id="left")
+            yield Lines(self._right, id="right")
         yield Footer(compact=True, show_command_palette=False)
 
     def _left(self, view: View, width: int, _height: int) -> list[Row]:

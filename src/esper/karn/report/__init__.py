@@ -16,8 +16,8 @@ from esper.karn.report.growth import lifecycle, timeline
 from esper.karn.report.learning import learning, ppo
 from esper.karn.report.log import RunLog, read_log
 from esper.karn.report.page import render
-from esper.karn.report.plot import Arm, Figure, Section
-from esper.karn.report.tables import configuration, differences, headline, health, outcome
+from esper.karn.report.plot import Arm, Plot, Section
+from esper.karn.report.tables import configuration, differences, headline, outcome, telemetry
 
 __all__ = ["report"]
 
@@ -62,7 +62,7 @@ def _plotly_js() -> str:
 
 
 def _names(sources: Sequence[str]) -> dict[str, str]:
-    """Name each source by as much of the end of its path as tells them apart."""
+    """Name each source by as much of the end of its path as distinguishes them."""
     names: dict[str, str] = {}
     for source in sources:
         path = Path(source).resolve()
@@ -81,7 +81,7 @@ def _names(sources: Sequence[str]) -> dict[str, str]:
 def _subtitle(logs: dict[str, RunLog]) -> str:
     n_events = sum(log.snapshot.n_events for log in logs.values())
     first, last = min(log.first for log in logs.values()), max(log.last for log in logs.values())
-    return f"{n_events:,} events, told from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC."
+    return f"{n_events:,} events, from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC."
 
 
 def _page(logs: dict[str, RunLog], plotly_js: str) -> str:
@@ -105,7 +105,7 @@ def _sections(arms: Sequence[Arm], logs: dict[str, RunLog]) -> list[Section]:
         actions(arms),
         components(arms),
         counterfactuals(arms),
-        health(logs),
+        telemetry(logs),
         configuration(arms),
     ]
     _share_axis(sections, arms)
@@ -113,12 +113,12 @@ def _sections(arms: Sequence[Arm], logs: dict[str, RunLog]) -> list[Section]:
 
 
 def _share_axis(sections: Sequence[Section], arms: Sequence[Arm]) -> None:
-    """Begin with the whole run in every figure over its progress."""
+    """Begin with the whole run in every plot over its progress."""
     start, stop = min(arm.series.span[0] for arm in arms), max(arm.series.span[1] for arm in arms)
     margin = (stop - start or 1.0) * 0.01
     for section in sections:
         for part in section.parts:
-            if isinstance(part, Figure) and part.linked:
+            if isinstance(part, Plot) and part.linked:
                 own = part.layout["xaxis"]
                 assert isinstance(own, dict)
                 part.layout["xaxis"] = {"range": [start - margin, stop + margin], **own}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, groupby, pairwise
 
-from esper.karn.absence import figure
+from esper.karn.absence import supplied_number
 from esper.karn.formatting import real
 from esper.leyline.telemetry import TelemetryPayload
 
-__all__ = ["COLUMNS", "HUGE", "clamped", "decimate", "is_measured", "told"]
+__all__ = ["COLUMNS", "HUGE", "clamped", "decimate", "is_measured", "measured_value"]
 
 COLUMNS = 1500
-"""Pixel columns of the widest figure."""
+"""Pixel columns of the widest plot."""
 
 
 HUGE = 2**53
@@ -28,9 +28,9 @@ def clamped(count: int) -> int:
     return max(-HUGE, min(HUGE, count))
 
 
-def told(payload: TelemetryPayload, field: str) -> float | None:
+def measured_value(payload: TelemetryPayload, field: str) -> float | None:
     """Return a numeric field as a float, or None when its maker did not supply it."""
-    value = figure(payload, field)
+    value = supplied_number(payload, field)
     return None if value is None else real(value)
 
 
@@ -67,14 +67,14 @@ def decimate(x: Sequence[float], y: Sequence[float | None], columns: int = COLUM
 
 def _extremes(column: list[int], y: Sequence[float | None]) -> set[int]:
     finite: list[tuple[float, int]] = []
-    strange: dict[str, int] = {}
+    not_finite: dict[str, int] = {}
     for i in column:
         value = y[i]
         if value is not None and is_measured(value):
             finite.append((value, i))
         elif value is not None:
-            strange.setdefault(str(value), i)
-    kept = set(strange.values())
+            not_finite.setdefault(str(value), i)
+    kept = set(not_finite.values())
     if finite:
         kept |= {finite[0][1], finite[-1][1], min(finite)[1], max(finite)[1]}
     return kept

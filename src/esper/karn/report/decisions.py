@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from esper.karn.report.decimation import is_measured, told
+from esper.karn.report.decimation import is_measured, measured_value
 from esper.karn.report.history import COMPONENTS, Batch, Spread, accuracies
-from esper.karn.report.plot import EPISODES, PALETTE, Arm, Figure, Section, Trace, label, left_of, number, shortened
+from esper.karn.report.plot import EPISODES, PALETTE, Arm, Plot, Section, Trace, label, left_of, number, shortened
 from esper.leyline.actions import Op
 from esper.leyline.telemetry import CounterfactualMatrixPayload
 
@@ -24,16 +24,16 @@ COLORBAR = {
 ABOVE = 86
 """Pixels for it."""
 SEQUENTIAL = [[0.0, "#f7e6c4"], [0.5, "#9fd3b8"], [1.0, "#48a5c9"]]
-"""Light enough for dark figures everywhere."""
+"""Light enough for dark numbers everywhere."""
 DIVERGING = [[0.0, "#c2413b"], [0.5, "#e4e4e4"], [1.0, "#2f6fb8"]]
 LEAST_CELL = 60
-"""Pixels across that a cell needs for its figure."""
+"""Pixels across that a cell needs for its number."""
 MOST_CELLS = 16
-"""Cells of a row that have room for their figure."""
+"""Cells of a row that have room for their number."""
 _Pool: TypeAlias = tuple[float, float, list[Batch]]
 OPS = tuple(op.name for op in Op)
 MOST_STACKS = 240
-"""Stacks that can be told apart; neighbouring batches of longer runs are pooled."""
+"""Stacks that can be distinguished; neighbouring batches of longer runs are pooled."""
 
 
 def _pools(arm: Arm) -> tuple[list[_Pool], str]:
@@ -48,14 +48,14 @@ def _pools(arm: Arm) -> tuple[list[_Pool], str]:
     return pools, f"Every stack is {size} neighbouring batches, added up." if size > 1 else ""
 
 
-def _stacks(title: str, traces: list[Trace], note: str, y_axis: dict[str, object]) -> Figure:
+def _stacks(title: str, traces: list[Trace], note: str, y_axis: dict[str, object]) -> Plot:
     layout: dict[str, object] = {
         "barmode": "relative", "bargap": 0,
         "xaxis": {"title": {"text": EPISODES}, "unifiedhovertitle": {"text": "around %{x:.8~g} episodes"}},
         "yaxis": {"hoverformat": ".6~g", **y_axis},
         "hovermode": "x unified", "showlegend": True,
     }  # fmt: skip
-    return Figure(title, traces, layout, note, height=360, linked=True)
+    return Plot(title, traces, layout, note, height=360, linked=True)
 
 
 # ── actions ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -65,7 +65,7 @@ def actions(arms: Sequence[Arm]) -> Section:
     """Return the share of each op over the run."""
     says = (
         "Which share of the decisions of a batch carried out each op: action_counts of ANALYTICS_SNAPSHOT "
-        "(kind action_distribution), or where none was told, counted over REWARD_COMPUTED. Hover shows the counts."
+        "(kind action_distribution), or where there was none, counted over REWARD_COMPUTED. Hover shows the counts."
     )
     total = _counts([batch for arm in arms for _, _, batch in arm.series.completed])
     ops = sorted(total, key=lambda op: (OPS.index(op) if op in OPS else len(OPS), op))
@@ -76,11 +76,11 @@ def actions(arms: Sequence[Arm]) -> Section:
             missing.append(arm.label)
         else:
             parts.append(drawn)
-    why = f"Neither an action distribution nor a reward was told for a completed batch in: {', '.join(missing)}."
+    why = f"Neither an action distribution nor a reward for a completed batch in: {', '.join(missing)}."
     return Section("What did the policy do?", says, parts, why if missing else "")
 
 
-def _actions(arm: Arm, ops: Sequence[str], *, named: bool) -> Figure | None:
+def _actions(arm: Arm, ops: Sequence[str], *, named: bool) -> Plot | None:
     pools, note = _pools(arm)
     counts = [_counts(batches) for _, _, batches in pools]
     if not any(counts):
@@ -130,10 +130,10 @@ def components(arms: Sequence[Arm]) -> Section:
             missing.append(f"{arm.label} did not supply: {', '.join(unsupplied)}.")
         broken = sum(not arm.series.is_whole(batch) for _, _, batch in arm.series.completed)
         if broken:
-            missing.append(f"{arm.label}: {broken:,} batches, of which not every reward was told, are left out.")
-        strange = [batch for _, _, part in pools for batch in part if _is_strange(batch)]
-        if strange:
-            missing.append(f"{arm.label}: what was not finite is left out, in {len(strange):,} batches.")
+            missing.append(f"{arm.label}: {broken:,} batches, of which not every reward is in the log, are left out.")
+        broken_batches = [batch for _, _, part in pools for batch in part if _is_not_finite(batch)]
+        if broken_batches:
+            missing.append(f"{arm.label}: what was not finite is left out, in {len(broken_batches):,} batches.")
         traces = [_component(name, pools) for name in names]
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": "total_reward", "x": [x for x, _, _ in pools],
@@ -146,7 +146,7 @@ def components(arms: Sequence[Arm]) -> Section:
     return Section("What was it paid for?", says, parts, " ".join(missing))
 
 
-def _is_strange(batch: Batch) -> bool:
+def _is_not_finite(batch: Batch) -> bool:
     return any(spread.not_finite for spread in (*batch.returns.values(), *batch.components.values()))
 
 
@@ -178,22 +178,22 @@ def counterfactuals(arms: Sequence[Arm]) -> Section:
         "others stay, mean over the ablations of a batch. Below: the newest ablation of each environment, one column a "
         "set of slots left on. Empty cells were not measured: only slots whose seed has joined are ablated."
     )
-    parts: list[Figure] = []
-    silent = []
+    parts: list[Plot] = []
+    missing_in = []
     for arm in arms:
         newest = {env_id: matrix for batch in arm.series.batches for env_id, matrix in sorted(batch.matrices.items())}
         if not newest:
-            silent.append(arm.label)
+            missing_in.append(arm.label)
             continue
         suffix = f": {arm.label}" if len(arms) > 1 else ""
         if any(batch.contributions for batch in arm.series.batches):
             parts.append(_contributions(arm, f"Contribution of each slot over the run{suffix}"))
         parts.append(_matrix(newest, f"Newest ablation of each environment{suffix}"))
-    missing = f"No ablation was told in: {', '.join(silent)}." if silent else ""
+    missing = f"No ablation in: {', '.join(missing_in)}." if missing_in else ""
     return Section("What were the seeds worth?", says, parts, missing)
 
 
-def _contributions(arm: Arm, title: str) -> Figure:
+def _contributions(arm: Arm, title: str) -> Plot:
     pools, note = _pools(arm)
     if not pools:  # an unfinished first batch is all there is
         batches = arm.series.batches
@@ -227,7 +227,7 @@ def _contributions(arm: Arm, title: str) -> Figure:
         "margin": {**left_of(names), "t": ABOVE}, "hovermode": "closest",
     }  # fmt: skip
     note = f"Blue helps, red hurts. {note}".strip()
-    return Figure(title, [trace], layout, note, height=150 + 36 * len(slots), linked=True)
+    return Plot(title, [trace], layout, note, height=150 + 36 * len(slots), linked=True)
 
 
 def _mean(spreads: Sequence[Spread]) -> float | None:
@@ -236,7 +236,7 @@ def _mean(spreads: Sequence[Spread]) -> float | None:
     return mean if is_measured(mean) else None
 
 
-def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], title: str) -> Figure:
+def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], title: str) -> Plot:
     cells = {env_id: _by_slots(data) for env_id, (data, _) in sorted(newest.items())}
     columns = sorted({on for row in cells.values() for on in row}, key=lambda on: (len(on), on))
     envs = list(cells)
@@ -264,7 +264,7 @@ def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], t
         "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
         "margin": {**left_of([f"env {env_id}" for env_id in envs]), "t": ABOVE}, "hovermode": "closest",
     }  # fmt: skip
-    return Figure(title, [trace], layout, height=150 + 26 * len(envs), least=80 + width * min(len(columns), MOST_CELLS))
+    return Plot(title, [trace], layout, height=150 + 26 * len(envs), least=80 + width * min(len(columns), MOST_CELLS))
 
 
 def _by_slots(data: CounterfactualMatrixPayload) -> dict[tuple[str, ...], float | None]:
@@ -281,7 +281,7 @@ def _named(on: tuple[str, ...]) -> str:
 
 def _provenance(data: CounterfactualMatrixPayload, epoch: int | None) -> str:
     when = "" if epoch is None else f", epoch {epoch}"
-    time = told(data, "compute_time_ms")
+    time = measured_value(data, "compute_time_ms")
     took = "" if time is None else f", {number(time)} ms"
     strategy = label(data.strategy) if "strategy" in data.supplied else "strategy not supplied"
     return f"{strategy}{when}{took}"

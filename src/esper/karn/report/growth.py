@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esper.karn.report.decimation import told
+from esper.karn.report.decimation import measured_value
 from esper.karn.report.history import Batch, SeedLife, Spread
 from esper.karn.report.plot import (
     EPISODES,
     PALETTE,
     Arm,
-    Figure,
+    Plot,
     Section,
     Table,
     Trace,
@@ -30,7 +30,7 @@ MOST_HIGH_ROWS = 64
 MOST_LARGE_MARKS = 300
 LEAST_WIDTH = 760
 """Pixels that a timeline needs to be read."""
-UNKNOWN = "blueprint not told"
+UNKNOWN = "blueprint unknown"
 _SHADES = {
     SeedStage.GERMINATED.name: 0.2,
     SeedStage.TRAINING.name: 0.35,
@@ -45,19 +45,19 @@ _OUTCOMES = {"fossilized": "star", "pruned by policy": "x", "pruned by rule": "t
 def timeline(arms: Sequence[Arm]) -> Section:
     """Return the life of every seed, a row for each slot of each environment."""
     says = (
-        "Each bar is a seed in its slot, from its germination until it was pruned or its episode ended, told by the "
+        "Each bar is a seed in its slot, from its germination until it was pruned or its episode ended, from the "
         "four seed events. Colour is the blueprint; it grows stronger with the stage (germinated, training, blending, "
         "holding, fossilized). The mark says how the seed ended: star fossilized, cross pruned by the policy, triangle "
         "pruned by a rule. Drag to zoom in, double-click to zoom out; with a finger, take the magnifier first."
     )
     blueprints = _blueprints(arms)
-    parts, silent = [], []
+    parts, missing_in = [], []
     for arm in arms:
         if any(batch.seeds for batch in arm.series.batches):
             parts.append(_gantt(arm, blueprints, named=len(arms) > 1))
         else:
-            silent.append(arm.label)
-    missing = f"No seed event was told in: {', '.join(silent)}." if silent else ""
+            missing_in.append(arm.label)
+    missing = f"No seed event in: {', '.join(missing_in)}." if missing_in else ""
     return Section("What grew where?", says, parts, missing)
 
 
@@ -66,7 +66,7 @@ def _blueprints(arms: Sequence[Arm]) -> list[str]:
     return sorted(found)
 
 
-def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Figure:
+def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Plot:
     batches, left_out = _newest(arm.series.batches)
     slots = sorted({(seed.env_id, seed.slot_id) for batch in batches for seed in batch.seeds})
     rows = {slot: row for row, slot in enumerate(slots)}
@@ -102,7 +102,7 @@ def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Figure:
     title = f"Seeds by slot: {arm.label}" if named else "Seeds by slot"
     note = f"{left_out:,} older seeds, before episode {first:,.0f}, are not drawn: the page would be slow."
     height = 90 + (22 if len(slots) <= MOST_HIGH_ROWS else 14) * len(slots)
-    return Figure(title, traces, layout, note if left_out else "", height=height, least=LEAST_WIDTH, linked=True)
+    return Plot(title, traces, layout, note if left_out else "", height=height, least=LEAST_WIDTH, linked=True)
 
 
 def _newest(batches: Sequence[Batch]) -> tuple[list[Batch], int]:
@@ -158,7 +158,7 @@ def _story(seed: SeedLife, batch: Batch) -> str:
         reason = "" if isinstance(outcome, SeedFossilizedPayload) else f" ({label(outcome.reason)})"
         lines.append(f"{how_it_ended(seed)}{reason}")
         for name in ("improvement", "counterfactual", "epochs_total"):
-            lines.append(f"{name} {number(told(outcome, name))}")
+            lines.append(f"{name} {number(measured_value(outcome, name))}")
     return "<br>".join(lines)
 
 
@@ -202,12 +202,12 @@ def lifecycle(arms: Sequence[Arm]) -> Section:
     """Return how many seeds of each blueprint reached each stage, and what became of them."""
     says = (
         "How many seeds of each blueprint entered each stage of the lifecycle (SEED_GERMINATED, SEED_STAGE_CHANGED), "
-        "and how they ended (SEED_FOSSILIZED, SEED_PRUNED). Means are over the seeds whose event supplied the figure."
+        "and how they ended (SEED_FOSSILIZED, SEED_PRUNED). Means are over the seeds whose event supplied the number."
     )
     blueprints = _blueprints(arms)
     if not blueprints:
-        return Section("Which blueprints are kept?", says, missing="No seed event was told.")
-    parts: list[Figure | Table] = [_funnel(arms, blueprint) for blueprint in blueprints]
+        return Section("Which blueprints are kept?", says, missing="No seed event.")
+    parts: list[Plot | Table] = [_funnel(arms, blueprint) for blueprint in blueprints]
     head = [
         "blueprint", "germinated", "fossilized", "pruned by policy", "pruned by rule", "open",
         "mean improvement, fossilized", "mean counterfactual, fossilized", "mean improvement, pruned",
@@ -226,7 +226,7 @@ def _seeds(arm: Arm, blueprint: str) -> list[SeedLife]:
     return [seed for batch in arm.series.batches for seed in batch.seeds if (seed.blueprint_id or UNKNOWN) == blueprint]
 
 
-def _funnel(arms: Sequence[Arm], blueprint: str) -> Figure:
+def _funnel(arms: Sequence[Arm], blueprint: str) -> Plot:
     stages = list(_SHADES)
     traces: list[Trace] = []
     for arm in arms:
@@ -245,7 +245,7 @@ def _funnel(arms: Sequence[Arm], blueprint: str) -> Figure:
         "xaxis": {"fixedrange": True, "visible": False},
         "hovermode": "closest",
     }
-    return Figure(blueprint, traces, layout, height=150 + 70 * len(arms), small=True)
+    return Plot(blueprint, traces, layout, height=150 + 70 * len(arms), small=True)
 
 
 def _reached(seed: SeedLife) -> set[str]:
@@ -274,7 +274,7 @@ def _outcomes(seeds: Sequence[SeedLife]) -> list[str]:
 def _mean(seeds: Sequence[SeedLife], name: str) -> float | None:
     spread = Spread()
     for seed in seeds:
-        value = None if seed.outcome is None else told(seed.outcome, name)
+        value = None if seed.outcome is None else measured_value(seed.outcome, name)
         if value is not None:
             spread.add(value)
     return spread.mean

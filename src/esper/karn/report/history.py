@@ -1,6 +1,6 @@
-"""One arm of a run over its whole length, folded from events into what the figures draw.
+"""One arm of a run over its whole length, folded from events into what the plots draw.
 
-The unit is the *batch*: what was told between two BATCH_EPOCH_COMPLETED, in which every environment plays one episode.
+The unit is the *batch*: all events between two BATCH_EPOCH_COMPLETED, in which every environment plays one episode.
 Memory grows with batches, not with events.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from esper.karn.formatting import real
-from esper.karn.report.decimation import clamped, told
+from esper.karn.report.decimation import clamped, measured_value
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
@@ -43,7 +43,7 @@ _ENDED = {SeedStage.PRUNED.name, SeedStage.EMBARGOED.name, SeedStage.DORMANT.nam
 
 @dataclass(slots=True)
 class Spread:
-    """Sum and extremes of what was told; what is not finite is counted apart."""
+    """Sum and extremes of the values added; what is not finite is counted apart."""
 
     n: int = 0
     total: float = 0.0
@@ -70,7 +70,7 @@ class Spread:
 
 @dataclass(slots=True)
 class SeedLife:
-    """One seed as far as it was told. Times are host epochs since the start of its episode."""
+    """One seed as far as events describe it. Times are host epochs since the start of its episode."""
 
     env_id: int
     slot_id: str
@@ -89,11 +89,11 @@ class SeedLife:
             return self.germinated.blueprint_id
         return None if self.outcome is None else self.outcome.blueprint_id
 
-    def tell(self, data: _SeedPayload, epoch: float) -> None:
+    def add(self, data: _SeedPayload, epoch: float) -> None:
         """Take one event of this seed in.
 
         Args:
-            data: what was told.
+            data: the event's payload.
             epoch: host epochs of the episode completed before it.
         """
         if isinstance(data, SeedGerminatedPayload):
@@ -106,7 +106,7 @@ class SeedLife:
     def _enter(self, data: SeedStageChangedPayload, epoch: float) -> None:
         if self.ended is not None:
             return  # the slot's rest after a prune is no part of a seed's life
-        spent = told(data, "epochs_in_stage")
+        spent = measured_value(data, "epochs_in_stage")
         if self.stages and spent is not None:
             epoch = self.stages[-1][0] + spent
         if data.to_stage in _ENDED:
@@ -117,12 +117,12 @@ class SeedLife:
 
 @dataclass(slots=True)
 class Batch:
-    """What was told of one batch."""
+    """The events of one batch."""
 
     start: int | None = None
-    """Episodes completed before it; None while no event has told."""
+    """Episodes completed before it; None while no event says."""
     epoch: int = 0
-    """The latest host epoch told of any environment."""
+    """The latest host epoch of any environment."""
     completed: BatchEpochCompletedPayload | None = None
     updates: list[PPOUpdatePayload] = field(default_factory=list)
     action_counts: AnalyticsSnapshotPayload | None = None
@@ -142,7 +142,7 @@ class Batch:
 
     @property
     def n_steps(self) -> int:
-        """Decisions told, over all environments."""
+        """Decisions recorded, over all environments."""
         return self.ops.total()
 
 
@@ -157,7 +157,7 @@ class _Env:
 class ArmSeries:
     """The newest run of one A/B group of a log.
 
-    A shard of another rank may tell of the next episode before rank 0 has told that the batch is complete: an
+    A shard of another rank may be in the next episode before rank 0 has completed the batch: an
     environment whose host epoch starts over is in the next batch already.
     """
 
@@ -173,7 +173,7 @@ class ArmSeries:
 
     @property
     def completed(self) -> list[tuple[int, BatchEpochCompletedPayload, Batch]]:
-        """The batches that were told to be complete, with the episodes completed at their end."""
+        """The completed batches, with the episodes completed at their end."""
         return [
             (clamped(batch.completed.episodes_completed), batch.completed, batch)
             for batch in self.batches
@@ -193,10 +193,10 @@ class ArmSeries:
         return self.max_epochs if batch.completed or batch is not self.batches[-1] else batch.epoch
 
     def is_whole(self, batch: Batch) -> bool:
-        """Return whether every environment told every reward of a completed batch, so that sums mean something."""
-        told = [steps.n + steps.not_finite for steps in batch.returns.values()]
+        """Return whether every environment emitted every reward of a completed batch, so that sums mean something."""
+        counts = [steps.n + steps.not_finite for steps in batch.returns.values()]
         n_envs = batch.completed.n_envs if batch.completed else math.inf
-        return len(told) >= n_envs and min(told, default=0) == self._decisions
+        return len(counts) >= n_envs and min(counts, default=0) == self._decisions
 
     @property
     def span(self) -> tuple[float, float]:
@@ -209,18 +209,18 @@ class ArmSeries:
     def updates(self) -> list[tuple[float, PPOUpdatePayload]]:
         """Return every PPO update with its time: the end of its batch, or in equal parts when there were several.
 
-        A log that tells of no environment at all counts in updates.
+        A log without any environment counts in updates.
         """
-        told = []
+        points = []
         for batch in self.batches:
             start, width = self._start_of(batch), self._width(batch)
             if not batch.completed and not self.n_envs:
                 width = len(batch.updates)
-            told += [(start + width * i / len(batch.updates), update) for i, update in enumerate(batch.updates, 1)]
-        return told
+            points += [(start + width * i / len(batch.updates), update) for i, update in enumerate(batch.updates, 1)]
+        return points
 
     def resume(self, start_episode: int) -> None:
-        """Take back what was told of the batches that a resume runs again."""
+        """Supersede the batches that a resume runs again."""
         ends = [episodes for episodes, _, _ in self.completed if episodes <= start_episode]
         self.batches = [
             batch for batch in self.batches if batch.completed and self._start_of(batch) < max(ends, default=0)
@@ -229,7 +229,7 @@ class ArmSeries:
         self._present = len(self.batches) - 1
         self._envs.clear()
 
-    def tell(self, event: TelemetryEvent) -> None:
+    def add(self, event: TelemetryEvent) -> None:
         """Take one event in."""
         data = event.data
         if isinstance(data, TrainingStartedPayload):
@@ -242,7 +242,7 @@ class ArmSeries:
             if data.kind == "action_distribution":
                 self.batches[self._present].action_counts = data
         else:
-            self._tell_env(event, data)
+            self._add_env(event, data)
 
     def _start(self, data: TrainingStartedPayload) -> None:
         self.max_epochs = max(self.max_epochs, clamped(data.max_epochs))
@@ -251,7 +251,7 @@ class ArmSeries:
             self.batches[0].start = clamped(data.start_episode)
 
     def _complete(self, data: BatchEpochCompletedPayload) -> None:
-        if self._is_late(data):
+        if self._is_out_of_order(data):
             self._present += 1
             for env in self._envs.values():
                 env.ahead = 0
@@ -268,14 +268,14 @@ class ArmSeries:
             env.epoch = env.epoch if env.ahead else 0
             env.ahead = 0
 
-    def _is_late(self, data: BatchEpochCompletedPayload) -> bool:
+    def _is_out_of_order(self, data: BatchEpochCompletedPayload) -> bool:
         """Return whether the end of the present batch was lost, and this is the end of the next."""
         before = self.batches[self._present - 1].completed if self._present else None
         skips = before is not None and data.batch_idx > before.batch_idx + 1
         return skips and bool(self._envs) and all(env.ahead for env in self._envs.values())
 
     def _batch_of_update(self, data: PPOUpdatePayload) -> Batch:
-        """Return the batch an update learnt from, which may have been told to be complete before it."""
+        """Return the batch an update learnt from, which may have been completed before it."""
         present = self.batches[self._present]
         if self._present and "batch" in data.supplied:
             before = self.batches[self._present - 1]
@@ -283,7 +283,7 @@ class ArmSeries:
                 return before
         return present
 
-    def _tell_env(
+    def _add_env(
         self,
         event: TelemetryEvent,
         data: EpochCompletedPayload | RewardComputedPayload | CounterfactualMatrixPayload | _SeedPayload,
@@ -301,16 +301,16 @@ class ArmSeries:
         batch = self.batches[self._present + env.ahead]
         batch.epoch = max(batch.epoch, env.epoch)
         if isinstance(data, RewardComputedPayload):
-            _tell_reward(batch, data)
+            _add_reward(batch, data)
             steps = batch.returns[data.env_id]
             self._decisions = max(self._decisions, steps.n + steps.not_finite)
         elif isinstance(data, EpochCompletedPayload):
             batch.accuracy[env.epoch].add(data.val_accuracy)
             batch.loss[env.epoch].add(data.val_loss)
         elif isinstance(data, CounterfactualMatrixPayload):
-            _tell_matrix(batch, data, event.epoch)
+            _add_matrix(batch, data, event.epoch)
         else:
-            _seed_of(batch, event, data).tell(data, max(0.0, env.epoch - 1))
+            _seed_of(batch, event, data).add(data, max(0.0, env.epoch - 1))
 
     def _start_of(self, batch: Batch) -> int:
         """Return the episodes completed before a batch; one that runs ahead follows the batch before it."""
@@ -327,16 +327,16 @@ class ArmSeries:
         return self.n_envs
 
 
-def _tell_reward(batch: Batch, data: RewardComputedPayload) -> None:
+def _add_reward(batch: Batch, data: RewardComputedPayload) -> None:
     batch.returns[data.env_id].add(data.total_reward)
     batch.ops[data.action_name] += 1
     for name in COMPONENTS:
-        part = told(data, name)
+        part = measured_value(data, name)
         if part is not None:
             batch.components[name].add(part)
 
 
-def _tell_matrix(batch: Batch, data: CounterfactualMatrixPayload, epoch: int | None) -> None:
+def _add_matrix(batch: Batch, data: CounterfactualMatrixPayload, epoch: int | None) -> None:
     batch.matrices[data.env_id] = data, epoch
     by_mask = accuracies(data)
     everything = (True,) * len(data.slot_ids)

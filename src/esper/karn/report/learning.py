@@ -9,15 +9,15 @@ from typing import TypeAlias
 
 from esper.karn.absence import supplied
 from esper.karn.formatting import real
-from esper.karn.report.decimation import told
+from esper.karn.report.decimation import measured_value
 from esper.karn.report.history import Batch, Spread
 from esper.karn.report.plot import (
     DASHES,
     EPISODES,
     PALETTE,
     Arm,
-    Figure,
     Line,
+    Plot,
     Section,
     Trace,
     label,
@@ -39,14 +39,14 @@ def learning(arms: Sequence[Arm]) -> Section:
     """Return reward and accuracy over the run, and what an episode looks like early and late."""
     says = (
         "Each point is a batch: every environment has played one episode (BATCH_EPOCH_COMPLETED). Bands reach from the "
-        "lowest to the highest environment: episode returns are summed from REWARD_COMPUTED where every one was told, "
+        "lowest to the highest environment: episode returns are summed from REWARD_COMPUTED where none is missing, "
         "final accuracies are env_accuracies. The curves by host epoch are means over environments of "
-        "EPOCH_COMPLETED; early and late are of the episodes told from beginning to end."
+        "EPOCH_COMPLETED; early and late are of the episodes recorded from beginning to end."
     )
-    silent = [arm.label for arm in arms if not arm.series.completed]
-    missing = f"No batch was told to be complete (BATCH_EPOCH_COMPLETED) in: {', '.join(silent)}." if silent else ""
-    parts: list[Figure] = []
-    if len(silent) < len(arms):
+    missing_in = [arm.label for arm in arms if not arm.series.completed]
+    missing = f"No completed batch (BATCH_EPOCH_COMPLETED) in: {', '.join(missing_in)}." if missing_in else ""
+    parts: list[Plot] = []
+    if len(missing_in) < len(arms):
         parts += [_rewards(arms), _accuracies(arms)]
     if any(batch.accuracy for arm in arms for batch in arm.series.batches):
         parts += [_episodes(arms)]
@@ -55,11 +55,11 @@ def learning(arms: Sequence[Arm]) -> Section:
             _by_epoch(arms, "val_loss by host epoch", lambda batch: batch.loss, "nats"),
         ]
     else:
-        missing += " No host epoch was told (EPOCH_COMPLETED)."
+        missing += " No host epoch (EPOCH_COMPLETED)."
     return Section("Is it learning?", says, parts, missing.strip())
 
 
-def _rewards(arms: Sequence[Arm]) -> Figure:
+def _rewards(arms: Sequence[Arm]) -> Plot:
     lines = []
     for arm in arms:
         completed = arm.series.completed
@@ -72,7 +72,7 @@ def _rewards(arms: Sequence[Arm]) -> Figure:
                 arm.colour,
                 arm.dash,
                 ([low for low, _ in bands], [high for _, high in bands]),
-                [_strange_returns(batch) for _, _, batch in completed],
+                [_returns_not_finite(batch) for _, _, batch in completed],
             )
         )
     return panel("Episode return (avg_reward)", lines, y_axis={"title": {"text": "reward"}}, height=360)
@@ -83,12 +83,12 @@ def _returns_band(batch: Batch) -> _Extremes:
     return (min(totals), max(totals)) if totals else (None, None)
 
 
-def _strange_returns(batch: Batch) -> str:
+def _returns_not_finite(batch: Batch) -> str:
     n = sum(1 for steps in batch.returns.values() if steps.not_finite)
     return f"{n} environments with a reward that is not finite" if n else ""
 
 
-def _accuracies(arms: Sequence[Arm]) -> Figure:
+def _accuracies(arms: Sequence[Arm]) -> Plot:
     lines = []
     for arm in arms:
         completed = arm.series.completed
@@ -96,7 +96,7 @@ def _accuracies(arms: Sequence[Arm]) -> Figure:
         bands = [_finite_band(data.env_accuracies or ()) for _, data, _ in completed]
         band = ([low for low, _ in bands], [high for _, high in bands])
         lines.append(Line(arm.label, x, [data.avg_accuracy for _, data, _ in completed], arm.colour, arm.dash, band))
-        rolling = [told(data, "rolling_accuracy") for _, data, _ in completed]
+        rolling = [measured_value(data, "rolling_accuracy") for _, data, _ in completed]
         if len(arms) == 1 and any(value is not None for value in rolling):
             lines.append(Line("rolling_accuracy (ten batches)", x, rolling, PALETTE[1], "dot"))
     axis = {"title": {"text": "fraction"}}
@@ -108,7 +108,7 @@ def _finite_band(values: Sequence[float]) -> _Extremes:
     return (min(finite), max(finite)) if finite else (None, None)
 
 
-def _by_epoch(arms: Sequence[Arm], title: str, pick: Callable[[Batch], Mapping[int, Spread]], unit: str) -> Figure:
+def _by_epoch(arms: Sequence[Arm], title: str, pick: Callable[[Batch], Mapping[int, Spread]], unit: str) -> Plot:
     lines = []
     for arm in arms:
         x: list[float] = []
@@ -130,17 +130,17 @@ def _spread_line(name: str, x: list[float], spreads: Sequence[Spread | None], co
         [None if spread is None else spread.low for spread in measured],
         [None if spread is None else spread.high for spread in measured],
     )
-    strange = [
+    remarks = [
         f"{spread.not_finite} of {spread.n + spread.not_finite} environments not finite"
         if spread is not None and spread.not_finite
         else ""
         for spread in spreads
     ]
     y = [None if spread is None else spread.mean for spread in measured]
-    return Line(name, x, y, colour, dash, band, strange)
+    return Line(name, x, y, colour, dash, band, remarks)
 
 
-def _episodes(arms: Sequence[Arm]) -> Figure:
+def _episodes(arms: Sequence[Arm]) -> Plot:
     """Compare episodes early and late in the run."""
     lines = []
     for arm in arms:
@@ -185,7 +185,7 @@ _NO_PANEL = {"ratio_min", "ratio_max", "advantage_std", "batch"}
 _FIELDS = {field.name: str(field.type) for field in fields(PPOUpdatePayload) if field.name not in _NO_PANEL}
 _FLAGS = [name for name, kind in _FIELDS.items() if kind == "bool"]
 _MAPPINGS = [name for name, kind in _FIELDS.items() if kind.startswith("dict")]
-_FIGURES = [name for name in _FIELDS if name not in {*_FLAGS, *_MAPPINGS}]
+_NUMBERS = [name for name in _FIELDS if name not in {*_FLAGS, *_MAPPINGS}]
 
 _Updates: TypeAlias = Sequence[tuple[float, PPOUpdatePayload]]
 
@@ -200,11 +200,11 @@ def ppo(arms: Sequence[Arm]) -> Section:
         "or was skipped; a red mark is a value that is not finite."
     )
     if not any(updates for _, updates in updates_of):
-        return Section("Is PPO healthy?", says, missing="No PPO update was told (PPO_UPDATE_COMPLETED).")
+        return Section("Is PPO healthy?", says, missing="No PPO update (PPO_UPDATE_COMPLETED).")
     parts = [_flags(updates_of, x_title)]
     absent = []
-    for name in _FIGURES:
-        lines = [_figure_line(arm, updates, name) for arm, updates in updates_of]
+    for name in _NUMBERS:
+        lines = [_field_line(arm, updates, name) for arm, updates in updates_of]
         if all(value is None for line in lines for value in line.y):
             absent.append(name)
         else:
@@ -220,7 +220,7 @@ def ppo(arms: Sequence[Arm]) -> Section:
     return Section("Is PPO healthy?", says, parts, missing)
 
 
-def _panel(name: str, lines: Sequence[Line], x_title: str, *, small: bool, height: int) -> Figure:
+def _panel(name: str, lines: Sequence[Line], x_title: str, *, small: bool, height: int) -> Plot:
     """Draw one field, with its unit in the title and its meaning at hand."""
     meaning = meanings(PPOUpdatePayload)[name]
     unit = "" if meaning.unit in {None, "1"} else f" · {meaning.unit}"
@@ -230,11 +230,11 @@ def _panel(name: str, lines: Sequence[Line], x_title: str, *, small: bool, heigh
 
 
 def _measured(update: PPOUpdatePayload, name: str) -> float | None:
-    """Return a figure; None when not supplied, or when the update was skipped and the figure means nothing."""
-    return None if update.skipped else told(update, name)
+    """Return a number; None when not supplied, or when the update was skipped and the number means nothing."""
+    return None if update.skipped else measured_value(update, name)
 
 
-def _figure_line(arm: Arm, updates: _Updates, name: str) -> Line:
+def _field_line(arm: Arm, updates: _Updates, name: str) -> Line:
     band = None
     if name == "ratio_mean":
         band = ([_measured(update, "ratio_min") for _, update in updates],
@@ -272,7 +272,7 @@ def _mapping(update: PPOUpdatePayload, name: str) -> Mapping[str, float]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _flags(updates_of: Sequence[tuple[Arm, _Updates]], x_title: str) -> Figure:
+def _flags(updates_of: Sequence[tuple[Arm, _Updates]], x_title: str) -> Plot:
     """Draw a row for each flag, with a mark wherever it was raised; a flag that nobody supplied says so."""
     rows: list[str] = []
     traces: list[Trace] = []
@@ -301,6 +301,6 @@ def _flags(updates_of: Sequence[tuple[Arm, _Updates]], x_title: str) -> Figure:
         ],
         "margin": {"l": 16}, "hovermode": "closest",
     }  # fmt: skip
-    return Figure(
+    return Plot(
         "Flags raised, of the updates that supplied them", traces, layout, height=90 + 36 * len(rows), linked=True
     )

@@ -76,7 +76,7 @@ def read_log(source: str) -> RunLog:
             _begin(log, record, record.data, aggregator.snapshot())
         if record.group_id not in log.arms:
             log.arms[record.group_id] = ArmSeries()
-        log.arms[record.group_id].tell(record)
+        log.arms[record.group_id].add(record)
     if not log.severities:
         lines = f"{log.n_invalid} lines, none of them an event" if log.n_invalid else "it is empty"
         raise ValueError(f"no events in {source}: {lines}")
@@ -86,7 +86,7 @@ def read_log(source: str) -> RunLog:
 
 
 def _join_info(log: RunLog) -> None:
-    """Read run.json; one that cannot be read is told, and does not take the report with it."""
+    """Read run.json; one that cannot be read is reported, and does not take the report with it."""
     directory = log.directory
     if directory is None:
         log.no_info = "a log from standard input has no run.json"

@@ -1,6 +1,6 @@
 "use strict";
-// Draws every figure from the JSON inside its element, in the colours of the page, and keeps the x axes of the
-// figures over the run's progress together.
+// Draws every plot from the JSON inside its element, in the colours of the page, and keeps the x axes of the
+// plots over the run's progress together.
 (() => {
   const LINE = 29;  // pixels of a legend of one line, which most have: drawing twice is slow
   const plots = [...document.querySelectorAll(".plot")];

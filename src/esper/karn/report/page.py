@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 
-from esper.karn.report.plot import Arm, Figure, Section, Table, plain
+from esper.karn.report.plot import Arm, Plot, Section, Table, as_text
 
 __all__ = ["render"]
 
 # Whatever the page would load from anywhere is refused by the browser, and shows as an error in its console.
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
 
@@ -47,16 +47,16 @@ def render(
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
-<title>{_text(plain(title))} · esper report</title>
+<title>{_text(as_text(title))} · esper report</title>
 <style>{_file("page.css")}</style>
 </head>
 <body>
 <header>
-<h1>{_text(plain(title))}</h1>
+<h1>{_text(as_text(title))}</h1>
 {_headlines(arms, headlines)}
 <p>{_text(subtitle)}</p>
 <nav>{links}</nav>
@@ -81,7 +81,7 @@ def _text(text: str) -> str:
 
 
 def _headlines(arms: Sequence[Arm], headlines: Sequence[str]) -> str:
-    names = [f"<b>{_text(plain(arm.label))}</b> " if len(arms) > 1 else "" for arm in arms]
+    names = [f"<b>{_text(as_text(arm.label))}</b> " if len(arms) > 1 else "" for arm in arms]
     return "\n".join(
         f'<p class="headline">{name}{_text(headline)}</p>' for name, headline in zip(names, headlines, strict=True)
     )
@@ -91,7 +91,9 @@ def _key(arms: Sequence[Arm]) -> str:
     if len(arms) == 1:
         return ""
     return (
-        '<p class="key">' + " ".join(f"<span>{_stroke(arm)} {_text(plain(arm.label))}</span>" for arm in arms) + "</p>"
+        '<p class="key">'
+        + " ".join(f"<span>{_stroke(arm)} {_text(as_text(arm.label))}</span>" for arm in arms)
+        + "</p>"
     )
 
 
@@ -106,13 +108,13 @@ def _stroke(arm: Arm) -> str:
 def _section(section: Section, index: int) -> str:
     parts, smalls = [], []
     for part in section.parts:
-        if isinstance(part, Figure) and part.small:
-            smalls.append(_figure(part))
+        if isinstance(part, Plot) and part.small:
+            smalls.append(_plot(part))
             continue
         if smalls:
             parts.append(_grid(smalls))
             smalls = []
-        parts.append(_figure(part) if isinstance(part, Figure) else _table(part))
+        parts.append(_plot(part) if isinstance(part, Plot) else _table(part))
     if smalls:
         parts.append(_grid(smalls))
     missing = f'<p class="missing">{_text(section.missing)}</p>' if section.missing else ""
@@ -123,21 +125,21 @@ def _section(section: Section, index: int) -> str:
     )
 
 
-def _grid(figures: Sequence[str]) -> str:
-    return '<div class="grid">\n' + "\n".join(figures) + "\n</div>"
+def _grid(plots: Sequence[str]) -> str:
+    return '<div class="grid">\n' + "\n".join(plots) + "\n</div>"
 
 
-def _figure(figure: Figure) -> str:
-    spec = {"data": figure.traces, "layout": figure.layout, "linked": figure.linked, "small": figure.small}
+def _plot(plot: Plot) -> str:
+    spec = {"data": plot.traces, "layout": plot.layout, "linked": plot.linked, "small": plot.small}
     # "<" never stands in the JSON, so that no text in it can end the script element.
     drawn = json.dumps(spec, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    title = _text(plain(figure.title))
-    caption = f"<details><summary>{title}</summary>{_text(figure.meaning)}</details>" if figure.meaning else title
-    least = f"min-width:{figure.least}px;" if figure.least else ""
-    note = f'<p class="note">{_text(figure.note)}</p>' if figure.note else ""
+    title = _text(as_text(plot.title))
+    caption = f"<details><summary>{title}</summary>{_text(plot.meaning)}</details>" if plot.meaning else title
+    least = f"min-width:{plot.least}px;" if plot.least else ""
+    note = f'<p class="note">{_text(plot.note)}</p>' if plot.note else ""
     return (
         f'<figure><figcaption>{caption}</figcaption><div class="box">'
-        f'<div class="plot" style="{least}height:{figure.height}px" role="img" aria-label="{title}">'
+        f'<div class="plot" style="{least}height:{plot.height}px" role="img" aria-label="{title}">'
         f'<script type="application/json">{drawn}</script></div></div>{note}</figure>'
     )
 
@@ -148,14 +150,14 @@ def _cell(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_text(plain(cell))}</th>' for cell in table.head)
+    head = "".join(f'<th scope="col">{_text(as_text(cell))}</th>' for cell in table.head)
     rows = "\n".join(
         f'<tr{" class=marked" if i in table.marked else ""}><th scope="row">{_text(row[0])}</th>'
         + "".join(_cell(cell) for cell in row[1:])
         + "</tr>"
         for i, row in enumerate(table.rows)
     )
-    caption = f'<p class="caption">{_text(plain(table.caption))}</p>' if table.caption else ""
+    caption = f'<p class="caption">{_text(as_text(table.caption))}</p>' if table.caption else ""
     kind = "text" if table.text else "figures"
     long = " long" if len(table.rows) > MOST_ROWS else ""
     return (

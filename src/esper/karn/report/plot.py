@@ -1,4 +1,4 @@
-"""What every figure is made of: plain plotly JSON, drawn so that a gap is a gap and a strange value is seen."""
+"""What every plot is made of: plotly JSON, drawn so that a gap is a gap and a value that is not finite is seen."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = [
     "EPISODES",
     "PALETTE",
     "Arm",
-    "Figure",
     "Line",
+    "Plot",
     "Section",
     "Table",
     "Trace",
+    "as_text",
     "faded",
     "label",
     "left_of",
     "number",
     "panel",
-    "plain",
     "shortened",
 ]
 
@@ -42,7 +42,7 @@ EPISODES = "episodes completed, all environments"
 LONGEST_TEXT = 160
 LONGEST_ROW = 40
 LEAST_LEFT = 60
-"""Left margin of the figures, in pixels."""
+"""Left margin of the plots, in pixels."""
 MANY_POINTS = 150
 
 
@@ -58,7 +58,7 @@ class Arm:
 
     @property
     def colour(self) -> str:
-        """Its colour in every figure where arms are overlaid."""
+        """Its colour in every plot where arms are overlaid."""
         return PALETTE[self.index % len(PALETTE)]
 
     @property
@@ -68,7 +68,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Plot:
     """One plot."""
 
     title: str
@@ -85,7 +85,7 @@ class Figure:
     small: bool = False
     """One of many in a grid."""
     linked: bool = False
-    """Its x axis is the run's progress: zooming one such figure zooms all."""
+    """Its x axis is the run's progress: zooming one such plot zooms all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Section:
 
     title: str
     says: str
-    parts: Sequence[Figure | Table] = ()
+    parts: Sequence[Plot | Table] = ()
     missing: str = ""
     """What is not there, and why."""
 
@@ -123,15 +123,15 @@ class Line:
     dash: str = "solid"
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
     """Lowest and highest, as long as x."""
-    strange: Sequence[str] | None = None
+    not_finite_remarks: Sequence[str] | None = None
     """Remark on each point, empty where there is none: shown as a cross."""
     listed: bool = True
-    """Whether it stands in the figure's legend, if there is one."""
+    """Whether it stands in the plot's legend, if there is one."""
     arm: str = ""
     """Whose it is, where lines of several arms share a name."""
 
 
-def plain(text: str) -> str:
+def as_text(text: str) -> str:
     """Return text from a log so that it can do no harm: control characters made visible, and not too long."""
     shown = "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
     return shown if len(shown) <= LONGEST_TEXT else f"{shown[: LONGEST_TEXT - 1]}…"
@@ -139,7 +139,7 @@ def plain(text: str) -> str:
 
 def label(text: str) -> str:
     """Return text from a log as plotly's labels take it, which read a little markup."""
-    return html.escape(plain(text), quote=False).replace("%{", "%\u200b{")
+    return html.escape(as_text(text), quote=False).replace("%{", "%\u200b{")
 
 
 def shortened(text: str) -> str:
@@ -154,7 +154,7 @@ def left_of(names: Sequence[str]) -> dict[str, object]:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a figure for a table; — for what was not measured."""
+    """Return a number for a table; — for what was not measured."""
     if value is None:
         return "—"
     if isinstance(value, int):
@@ -173,7 +173,7 @@ def faded(colour: str, opacity: float) -> str:
 def panel(
     title: str, lines: Sequence[Line], *, x_title: str = EPISODES, note: str = "", small: bool = False,
     y_axis: Mapping[str, object] | None = None, height: int = 320,
-) -> Figure:  # fmt: skip
+) -> Plot:  # fmt: skip
     """Return curves over the run's progress, with their bands, and crosses where a value is not finite."""
     traces: list[Trace] = []
     notes = [note] if note else []
@@ -185,7 +185,7 @@ def panel(
         if line.band:
             traces.append(_band(line, columns))
         traces.append(_curve(line, kept))
-        traces.extend(_strange(line, columns))
+        traces.extend(_not_finite(line, columns))
     if shown < measured:
         notes.append(
             f"{shown:,} of {measured:,} points are drawn: of each pixel column the first, last, lowest and highest."
@@ -197,9 +197,9 @@ def panel(
         "showlegend": sum(line.listed for line in lines) > 1,
     }
     if not any(value is not None and is_measured(real(value)) for line in lines for value in line.y):
-        layout["annotations"] = [_in_the_middle("not supplied" if not _told(lines) else "nothing finite was told")]
+        layout["annotations"] = [_in_the_middle("not supplied" if not _is_supplied(lines) else "nothing finite")]
         layout["xaxis"] = {**layout["xaxis"], "range": [0, 1], "showticklabels": False}  # type: ignore[dict-item]
-    return Figure(title, traces, layout, " ".join(notes), height=height, small=small, linked=True)
+    return Plot(title, traces, layout, " ".join(notes), height=height, small=small, linked=True)
 
 
 def _real(line: Line) -> Line:
@@ -216,7 +216,7 @@ def _around_constant(lines: Sequence[Line]) -> Mapping[str, object]:
     return {"range": sorted((-0.05 * double, double))}
 
 
-def _told(lines: Sequence[Line]) -> bool:
+def _is_supplied(lines: Sequence[Line]) -> bool:
     return any(value is not None for line in lines for value in line.y)
 
 
@@ -283,11 +283,11 @@ def _band(line: Line, columns: int) -> Trace:
     }
 
 
-def _strange(line: Line, columns: int) -> list[Trace]:
+def _not_finite(line: Line, columns: int) -> list[Trace]:
     """Mark what cannot be drawn at the edge where it belongs: what is too large above, everything else below."""
     finite = [value for value in line.y if value is not None and is_measured(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    remarks = line.strange or [""] * len(line.x)
+    remarks = line.not_finite_remarks or [""] * len(line.x)
     found: dict[tuple[int, str], tuple[float, float, str, str]] = {}
     start = line.x[0] if line.x else 0.0
     width = ((line.x[-1] - start) / columns if line.x else 0.0) or 1.0

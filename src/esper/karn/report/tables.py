@@ -11,19 +11,19 @@ from pathlib import Path
 
 from esper.karn.absence import supplied
 from esper.karn.formatting import mean, real
-from esper.karn.report.decimation import told
+from esper.karn.report.decimation import measured_value
 from esper.karn.report.growth import how_it_ended
 from esper.karn.report.log import INVALID_KEPT, NOTABLE_KEPT, RunLog
-from esper.karn.report.plot import Arm, Section, Table, number, plain
+from esper.karn.report.plot import Arm, Section, Table, as_text, number
 from esper.leyline.event_types import TelemetryEventType
 from esper.leyline.run_info import Estimate, RunInfo
 from esper.leyline.telemetry import PPOUpdatePayload, TrainingStartedPayload
 
-__all__ = ["configuration", "differences", "headline", "health", "outcome"]
+__all__ = ["configuration", "differences", "headline", "outcome", "telemetry"]
 
 COUNTED = (
     "Counted and averaged over the whole log: batches are BATCH_EPOCH_COMPLETED, updates PPO_UPDATE_COMPLETED, seeds "
-    "the seed events. A tenth is a tenth of the batches or updates, at least one. — was not told."
+    "the seed events. A tenth is a tenth of the batches or updates, at least one. — was not supplied."
 )
 _SHORT_TIME = "%Y-%m-%d %H:%M:%S UTC"
 
@@ -34,11 +34,11 @@ _SHORT_TIME = "%Y-%m-%d %H:%M:%S UTC"
 def headline(arm: Arm) -> str:
     """Return in two sentences what was run, how it ended and whether something was learnt."""
     started, evaluation = _started(arm), arm.log.info.evaluation if arm.log.info else None
-    what = "Its start was not told" if started is None else (
-        f"Task {plain(started.task)}, seed {started.seed}, {number(started.n_envs)} environments, "
+    what = "Its start is missing" if started is None else (
+        f"Task {as_text(started.task)}, seed {started.seed}, {number(started.n_envs)} environments, "
         f"{len(started.slot_ids)} slots, {number(started.max_epochs)} host epochs an episode"
     )  # fmt: skip
-    done = f"{_progress(arm)} episodes" if arm.series.completed else "no batch told to be complete"
+    done = f"{_progress(arm)} episodes" if arm.series.completed else "no completed batch"
     ending = f", {_ending(arm.log)}" if arm.log.info else ""
     if evaluation is None:
         return f"{what}; {done}{ending}. Not evaluated."
@@ -54,12 +54,12 @@ def headline(arm: Arm) -> str:
 
 
 def outcome(arms: Sequence[Arm]) -> Section:
-    """Return what came out, in figures."""
+    """Return what came out, in numbers."""
     says = (
         "How the learnt policy, chance and doing nothing played the same fresh episodes (run.json), how far the run "
-        f"came, and its figures. {COUNTED}"
+        f"came, and its numbers. {COUNTED}"
     )
-    rows = [["log", *(plain(arm.log.source) for arm in arms)]]
+    rows = [["log", *(as_text(arm.log.source) for arm in arms)]]
     rows.append(["first event", *(arm.log.first.strftime(_SHORT_TIME) for arm in arms)])
     rows.append(["first to last event", *(_duration(arm.log.last - arm.log.first) for arm in arms)])
     rows.append(["episodes completed, of those planned", *(_progress(arm) for arm in arms)])
@@ -82,7 +82,7 @@ def _ending(log: RunLog) -> str:
     """Return what run.json says about the end; a run that says it is running may have been killed."""
     if log.info is None:
         return "—"
-    return plain(f"{log.info.status}: {log.info.error}" if log.info.error else log.info.status)
+    return as_text(f"{log.info.status}: {log.info.error}" if log.info.error else log.info.status)
 
 
 def _evaluations(arms: Sequence[Arm]) -> Table:
@@ -133,7 +133,7 @@ def _history(arm: Arm) -> str:
 
 
 def _measures(arm: Arm) -> dict[str, float | None]:
-    """Return the figures by which runs are compared."""
+    """Return the numbers by which runs are compared."""
     batches = [data for _, data, _ in arm.series.completed]
     updates = [update for _, update in arm.series.updates() if not update.skipped]
     seeds = [seed for batch in arm.series.batches for seed in batch.seeds]
@@ -175,7 +175,7 @@ def _most(values: Sequence[float]) -> float | None:
 
 
 def _of_updates(updates: Sequence[PPOUpdatePayload], name: str) -> float | None:
-    values = [value for update in updates if (value := told(update, name)) is not None]
+    values = [value for update in updates if (value := measured_value(update, name)) is not None]
     return mean(_tenth(values))
 
 
@@ -185,7 +185,7 @@ def _of_updates(updates: Sequence[PPOUpdatePayload], name: str) -> float | None:
 def differences(arms: Sequence[Arm]) -> Section:
     """Return what differs from the first arm, in what was configured and in what came out."""
     first = arms[0]
-    says = f"{COUNTED} Every difference is to {plain(first.label)}."
+    says = f"{COUNTED} Every difference is to {as_text(first.label)}."
     measures = [_measures(arm) for arm in arms]
     head = ["", first.label]
     for arm in arms[1:]:
@@ -201,7 +201,7 @@ def differences(arms: Sequence[Arm]) -> Section:
     parts = [Table(head, rows, "Outcome")]
     if changed:
         parts.append(Table(["", *(arm.label for arm in arms)], changed, "Configured differently", text=True))
-    missing = "" if changed else "TRAINING_STARTED told the same configuration for all."
+    missing = "" if changed else "TRAINING_STARTED has the same configuration for all."
     return Section("How do they differ?", says, parts, missing)
 
 
@@ -221,12 +221,12 @@ def _difference(base: float | None, value: float | None) -> str:
 def configuration(arms: Sequence[Arm]) -> Section:
     """Return every field of TRAINING_STARTED."""
     says = (
-        "Every field of TRAINING_STARTED under its own name, as the lowest rank told it, then options and versions "
+        "Every field of TRAINING_STARTED under its own name, as the lowest rank emitted it, then options and versions "
         "from run.json; — was not supplied."
     )
-    silent = [arm.label for arm in arms if _started(arm) is None]
-    missing = f"No TRAINING_STARTED was told in: {', '.join(silent)}." if silent else ""
-    rows = [*(_settings(arms) if len(silent) < len(arms) else []), *_surroundings(arms)]
+    missing_in = [arm.label for arm in arms if _started(arm) is None]
+    missing = f"No TRAINING_STARTED in: {', '.join(missing_in)}." if missing_in else ""
+    rows = [*(_settings(arms) if len(missing_in) < len(arms) else []), *_surroundings(arms)]
     marked = frozenset(i for i, row in enumerate(rows) if len(set(row[1:])) > 1)
     table = Table(["", *(arm.label for arm in arms)], rows, text=True, marked=marked)
     return Section("How was it configured?", says, [table] if rows else [], missing)
@@ -234,15 +234,15 @@ def configuration(arms: Sequence[Arm]) -> Section:
 
 def _surroundings(arms: Sequence[Arm]) -> list[list[str]]:
     """Return options and versions, from run.json."""
-    told = [
+    columns = [
         {}
         if arm.log.info is None
         else {f"option {name}": str(value) for name, value in arm.log.info.configuration.items()}
         | {f"version of {name}": version for name, version in arm.log.info.versions.items()}
         for arm in arms
     ]
-    names = dict.fromkeys(name for settings in told for name in settings)
-    return [[plain(name), *(plain(settings.get(name, "—")) for settings in told)] for name in names]
+    names = dict.fromkeys(name for settings in columns for name in settings)
+    return [[as_text(name), *(as_text(settings.get(name, "—")) for settings in columns)] for name in names]
 
 
 def _started(arm: Arm) -> TrainingStartedPayload | None:
@@ -263,19 +263,19 @@ def _setting(started: TrainingStartedPayload | None, name: str) -> str:
         said = started is not None and name in started.supplied
         return "none" if said else "—"
     if isinstance(value, Mapping):
-        return plain(", ".join(f"{key} {item}" for key, item in value.items()))
+        return as_text(", ".join(f"{key} {item}" for key, item in value.items()))
     if isinstance(value, tuple):
         items = list(map(str, value))
         same = len(items) > 1 and len(set(items)) == 1
-        return plain(f"{items[0]} ({len(items)} times)" if same else ", ".join(items)) or "(empty)"
-    return plain(str(value)) or "(empty)"
+        return as_text(f"{items[0]} ({len(items)} times)" if same else ", ".join(items)) or "(empty)"
+    return as_text(str(value)) or "(empty)"
 
 
 # ── telemetry ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def health(logs: Mapping[str, RunLog]) -> Section:
-    """Return how much was told, what was lost, and what was worth a warning."""
+def telemetry(logs: Mapping[str, RunLog]) -> Section:
+    """Return how many events came, what was lost, and what was worth a warning."""
     says = (
         "Events counted by type over each whole log, nothing taken back; lines that are no events, by file and line; "
         "events that could not be encoded, from rejected*.jsonl beside the log; and the events of severity warning and "
@@ -299,7 +299,7 @@ def health(logs: Mapping[str, RunLog]) -> Section:
         if found
     ]
     parts += [_notable(name, log) for name, log in logs.items() if log.notable]
-    unknown = [f"{plain(name)}: {log.no_info}" for name, log in logs.items() if log.no_info]
+    unknown = [f"{as_text(name)}: {log.no_info}" for name, log in logs.items() if log.no_info]
     missing = f"What the sinks delivered and dropped is not known. {'; '.join(unknown)}." if unknown else ""
     return Section("How good is the telemetry?", says, parts, missing)
 
@@ -319,11 +319,11 @@ def _sinks(name: str, info: RunInfo) -> Table:
     ]
     rows = [
         [
-            plain(sink.name),
+            as_text(sink.name),
             *map(number, (sink.emitted, sink.delivered, sink.rejected, sink.dropped, sink.queued, sink.lag)),
             "yes" if sink.durable else "no",
             "yes" if sink.set_aside else "no",
-            plain(sink.last_error or "") or "—",
+            as_text(sink.last_error or "") or "—",
         ]
         for sink in info.sinks
     ]
@@ -341,7 +341,7 @@ def _routine(log: RunLog) -> int:
 def _invalid(name: str, log: RunLog) -> Table:
     more = f", the first {INVALID_KEPT} of {log.n_invalid:,}" if log.n_invalid > INVALID_KEPT else ""
     rows = [
-        [f"{plain(Path(bad.file).name)}:{bad.line}", bad.kind, plain(bad.reason), plain(bad.text)]
+        [f"{as_text(Path(bad.file).name)}:{bad.line}", bad.kind, as_text(bad.reason), as_text(bad.text)]
         for bad in log.invalid
     ]
     return Table(["file:line", "kind", "reason", "text"], rows, f"Lines that are no events: {name}{more}", text=True)
@@ -354,8 +354,8 @@ def _notable(name: str, log: RunLog) -> Table:
             event.timestamp.strftime("%H:%M:%S"),
             event.severity,
             event.event_type.name,
-            plain(event.slot_id or "") or "—",
-            plain(event.message) or "—",
+            as_text(event.slot_id or "") or "—",
+            as_text(event.message) or "—",
         ]
         for event in log.notable
     ]
@@ -376,8 +376,8 @@ def _rejected(log: RunLog) -> list[list[str]]:
                 record = None
             if isinstance(record, dict):
                 found.append(
-                    [plain(str(record[key])) if key in record else "—" for key in ("event_type", "field", "reason")]
+                    [as_text(str(record[key])) if key in record else "—" for key in ("event_type", "field", "reason")]
                 )
             else:
-                found.append(["—", "—", plain(line)])
+                found.append(["—", "—", as_text(line)])
     return found

@@ -82,7 +82,7 @@ class TrainingConfig:
     """Mode of ``torch.compile``, which only the backend ``inductor`` knows; None for its default."""
 
     group_id: str = "default"
-    """Arm of an A/B comparison, told in every event."""
+    """Arm of an A/B comparison, the group_id of every event."""
     episode_id: str = ""
     """Identifier of the run, shared with nothing else; empty for none."""
 

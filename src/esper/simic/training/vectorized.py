@@ -26,8 +26,8 @@ from esper.nissa.output import emit_training_started
 from esper.simic.determinism import Stream, derive_seed, one_thread
 from esper.simic.environment import GrowthEnv, StepOutcome, do_nothing_control
 from esper.simic.observation import Observation, observation_size
-from esper.simic.ppo import Learner, judge_update
-from esper.simic.rollout import Moment, Rollout
+from esper.simic.ppo import Learner, assess_update
+from esper.simic.rollout import Rollout, Transition
 from esper.simic.tasks import load_task
 from esper.simic.training.config import TrainingConfig
 from esper.simic.training.trained import TrainedPolicy
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 __all__ = ["TrainedPolicy", "TrainingConfig", "train"]
 
 ALTERNATIVES = 3
-"""How many of the pairs that were not chosen are told with a decision."""
+"""How many of the pairs that were not chosen are emitted with a decision."""
 ROLLING_BATCHES = 10
 """Batches that the rolling accuracy is taken over."""
 
 
 def train(config: TrainingConfig, emit: Emit) -> TrainedPolicy:
-    """Train a policy and tell everything about it.
+    """Train a policy and emit everything about it.
 
     One batch is one episode in every environment, then one update. Its last event is BATCH_EPOCH_COMPLETED. For a
     given configuration the run is the same to the last bit, but for the times it measures.
@@ -63,7 +63,7 @@ def train(config: TrainingConfig, emit: Emit) -> TrainedPolicy:
 
     Raises:
         ValueError: the task cannot be loaded.
-        FloatingPointError: the policy's weights are no longer finite; the update that did it has been told.
+        FloatingPointError: the policy's weights are no longer finite; the update that did it has been emitted.
     """
     with one_thread():
         return _Run(config, emit).train()
@@ -149,9 +149,9 @@ class _Run:
             rollout, actions, decisions = self._collect(envs, completed)
 
             update = self._learner.update(rollout, batch=batch, progress=completed / config.episodes)
-            severity, message = judge_update(update, config.target_kl)
-            self._tell(update, message=message, severity=severity)
-            self._tell_analytics(envs, actions, decisions)
+            severity, message = assess_update(update, config.target_kl)
+            self._emit_event(update, message=message, severity=severity)
+            self._emit_analytics(envs, actions, decisions)
             if not all(bool(weight.isfinite().all()) for weight in self._policy.parameters()):
                 raise FloatingPointError(f"the policy's weights are not finite after update {batch}: {message}")
 
@@ -169,7 +169,7 @@ class _Run:
                 env_accuracies=final,
             )
             message = f"batch {batch}: reward {result.avg_reward:.2f}, accuracy {result.avg_accuracy:.1%}"
-            self._tell(result, message=message)
+            self._emit_event(result, message=message)
         return TrainedPolicy.of(self._policy, config, self._shape)
 
     def _collect(self, envs: Sequence[GrowthEnv], first_episode: int) -> tuple[Rollout, Counter[Op], list[_Decision]]:
@@ -183,29 +183,29 @@ class _Run:
             for index, env in enumerate(envs)
         ]
         ops: Counter[Op] = Counter()
-        moments: list[Moment] = []
+        transitions: list[Transition] = []
         rewards: list[list[float]] = []
         decisions: list[_Decision] = []
         for _ in range(self._config.max_epochs):
-            moment = self._decide(observed, envs)
-            decisions = _explain(moment)
-            steps = [env.step(vector) for env, vector in zip(envs, moment.actions.cpu().numpy(), strict=True)]
+            transition = self._decide(observed, envs)
+            decisions = _explain(transition)
+            steps = [env.step(vector) for env, vector in zip(envs, transition.actions.cpu().numpy(), strict=True)]
             for env, decision in zip(envs, decisions, strict=True):
                 ops[env.outcome.op] += 1
-                self._tell_reward(env.env_id, env.outcome, decision)
+                self._emit_reward(env.env_id, env.outcome, decision)
             observed = [step[0] for step in steps]
-            moments.append(moment)
+            transitions.append(transition)
             rewards.append([step[1] for step in steps])
-        return Rollout.of(moments, rewards), ops, decisions
+        return Rollout.of(transitions, rewards), ops, decisions
 
     @torch.no_grad()
-    def _decide(self, observed: Sequence[Observation], envs: Sequence[GrowthEnv]) -> Moment:
+    def _decide(self, observed: Sequence[Observation], envs: Sequence[GrowthEnv]) -> Transition:
         """Sample one action for each environment."""
         observations = torch.from_numpy(np.stack(observed)).to(self._device)
         masks = MaskBatch.stack([env.masks for env in envs], self._device)
-        distribution, values = self._learner.judge(observations, masks)
+        distribution, values = self._learner.evaluate(observations, masks)
         actions = distribution.sample(self._sampling)
-        return Moment(
+        return Transition(
             observations,
             masks,
             actions,
@@ -218,7 +218,7 @@ class _Run:
             alternatives=distribution.alternatives(actions, ALTERNATIVES),
         )
 
-    # ── telling ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── emitting ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _started(self) -> TrainingStartedPayload:
         config = self._config
@@ -255,7 +255,7 @@ class _Run:
             **extras,
         )
 
-    def _tell_reward(self, env_id: int, outcome: StepOutcome, decision: _Decision) -> None:
+    def _emit_reward(self, env_id: int, outcome: StepOutcome, decision: _Decision) -> None:
         extras: _RewardExtras = {}
         if outcome.seed_contribution is not None:
             extras["seed_contribution"] = outcome.seed_contribution
@@ -296,7 +296,7 @@ class _Run:
         where = f" {outcome.action_slot}" if outcome.action_slot else ""
         message = f"env {env_id}: {outcome.op.name}{where}, reward {payload.total_reward:+.3f}"
         finite = math.isfinite(payload.total_reward)
-        self._tell(
+        self._emit_event(
             payload,
             epoch=outcome.epoch,
             slot_id=outcome.action_slot,
@@ -304,11 +304,11 @@ class _Run:
             severity="debug" if finite else "error",
         )
 
-    def _tell_analytics(self, envs: Sequence[GrowthEnv], ops: Counter[Op], decisions: Sequence[_Decision]) -> None:
+    def _emit_analytics(self, envs: Sequence[GrowthEnv], ops: Counter[Op], decisions: Sequence[_Decision]) -> None:
         counts = {op.name: ops[op] for op in Op}
-        told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+        counted = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
         distribution = AnalyticsSnapshotPayload(kind="action_distribution", action_counts=counts)
-        self._tell(distribution, message=told, severity="debug")
+        self._emit_event(distribution, message=counted, severity="debug")
         for env, decision in zip(envs, decisions, strict=True):
             last = AnalyticsSnapshotPayload(
                 kind="last_action",
@@ -319,7 +319,7 @@ class _Run:
                 value_estimate=decision.value,
             )
             message = f"env {env.env_id}: last action {env.outcome.op.name}"
-            self._tell(
+            self._emit_event(
                 last,
                 epoch=env.outcome.epoch,
                 slot_id=env.outcome.action_slot,
@@ -327,7 +327,7 @@ class _Run:
                 severity="debug",
             )
 
-    def _tell(
+    def _emit_event(
         self,
         payload: TelemetryPayload,
         *,
@@ -351,7 +351,12 @@ class _Run:
         return derive_seed(self._config.seed, stream, index)
 
 
-def _explain(moment: Moment) -> list[_Decision]:
-    """What can be told about each environment's decision."""
-    figures = (moment.values.tolist(), moment.log_probs.exp().tolist(), moment.entropy.tolist(), moment.alternatives)
-    return [_Decision(*figure) for figure in zip(*figures, strict=True)]
+def _explain(transition: Transition) -> list[_Decision]:
+    """What is known about each environment's decision."""
+    columns = (
+        transition.values.tolist(),
+        transition.log_probs.exp().tolist(),
+        transition.entropy.tolist(),
+        transition.alternatives,
+    )
+    return [_Decision(*row) for row in zip(*columns, strict=True)]

@@ -26,7 +26,7 @@ from esper.leyline.telemetry import (
     TrainingStartedPayload,
 )
 
-__all__ = ["ROUTINE", "EventLog", "Filter", "Phase", "View", "Watching", "env_of"]
+__all__ = ["ROUTINE", "EventLog", "Filter", "FollowedRun", "Phase", "View", "env_of"]
 
 ROUTINE = frozenset(
     {
@@ -37,7 +37,7 @@ ROUTINE = frozenset(
         TelemetryEventType.COUNTERFACTUAL_MATRIX_COMPUTED,
     }
 )
-"""What environments tell at nearly every step; the log hides it at first, and says so."""
+"""What environments emit at nearly every step; the log hides it at first, and says so."""
 _URGENT: frozenset[Severity] = frozenset({"warning", "error", "critical"})
 _SKEW = timedelta(seconds=2)
 """Of two clocks, that is not worth a word."""
@@ -145,7 +145,7 @@ class View:
     source: str
     now: datetime
     heard: datetime | None
-    """When the newest event of the group looked at was told, by its own clock unless that is ahead of ours: then when
+    """When the newest event of the shown group was emitted, by its own clock unless that is ahead of ours: then when
     it came. None before there is one."""
     snapshot: RunSnapshot
     group: GroupSnapshot | None
@@ -168,8 +168,8 @@ class View:
     """How fast it is played back; None when it is not."""
 
     @property
-    def silence(self) -> float | None:
-        """Seconds since the group's newest event was told; None before there is one."""
+    def quiet_for(self) -> float | None:
+        """Seconds since the group's newest event; None before there is one."""
         return None if self.heard is None else max((self.now - self.heard).total_seconds(), 0.0)
 
     @property
@@ -177,19 +177,19 @@ class View:
         """How the run stands."""
         if self.info is not None and self.info.status in _ENDINGS and self.speed is None:
             return _ENDINGS[self.info.status]
-        if self.silence is None:
+        if self.quiet_for is None:
             return Phase.ENDED if self.ended else Phase.WAITING
         batch = self.group.batch if self.group is not None else None
         if batch is not None and batch.data.episodes_completed >= batch.data.total_episodes:
             return Phase.FINISHED
         if self.ended:
             return Phase.ENDED
-        return Phase.STALE if self.silence > stale_after(self.group) else Phase.LIVE
+        return Phase.STALE if self.quiet_for > stale_after(self.group) else Phase.LIVE
 
 
 @dataclass(slots=True)
-class Watching:
-    """Folds a feed, and tells what there is to see."""
+class FollowedRun:
+    """Folds a feed into what there is to see."""
 
     source: str
     feed: Feed
@@ -206,7 +206,7 @@ class Watching:
     ended: bool = False
     info: RunInfo | None = None
     _newest: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
-    """When the newest event of each group was told, by its own clock, and when it came, by ours."""
+    """When the newest event of each group was emitted, by its own clock, and when it came, by ours."""
     _held: datetime | None = None
     """The moment at which everything was paused."""
     _info_seen: tuple[int, int] | None = None
@@ -275,12 +275,12 @@ class Watching:
         snapshot = self.aggregator.snapshot()
         groups = snapshot.groups
         group = next((g for g in groups.values() if g.group_id == self.group_id), next(iter(groups.values()), None))
-        told, came = (None, None) if group is None else self._newest[group.group_id]
-        ahead = None if told is None or came is None or told - came <= _SKEW else (told - came).total_seconds()
+        emitted, came = (None, None) if group is None else self._newest[group.group_id]
+        ahead = None if emitted is None or came is None or emitted - came <= _SKEW else (emitted - came).total_seconds()
         return View(
             source=self.source,
             now=self.now,
-            heard=told if ahead is None else came,
+            heard=emitted if ahead is None else came,
             snapshot=snapshot,
             group=group,
             log=tuple(self.log.newest_first()),
