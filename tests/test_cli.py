@@ -86,7 +86,7 @@ def test_a_run_has_an_identifier_of_its_own(ran: Ran) -> None:
 def test_progress_goes_to_stderr_a_line_a_batch(ran: Ran) -> None:
     lines = ran.err.splitlines()
     assert [line.split()[0] for line in lines[:2]] == ["2/4", "4/4"]
-    assert re.search(r"accuracy 0\.\d+ +reward -?\d.* +entropy \d.* +KL \d", lines[0])
+    assert re.search(r"accuracy 0\.\d+ +return -?\d.* +policy entropy \d.* +KL \d", lines[0])
 
 
 def test_replay_prints_the_live_summary(ran: Ran) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from esper.karn.formatting import ABSENT, age, cells, columns, mean, number, plural, real, tidy
 from esper.karn.health import Verdict, assess_updates, tally, value_of, worst
+from esper.karn.quantities import QUANTITIES
 from esper.karn.snapshot import Entry, GroupSnapshot, History, LifecycleTotals, RunSnapshot
 from esper.leyline.strict_json import JsonValue, strict_json, to_json
 
@@ -73,7 +74,7 @@ def _verdict(evaluation: Evaluation | None) -> list[str]:
     ]
     return [
         "Did it learn?",
-        *_table(("policy", "reward", "validation accuracy", "test accuracy"), rows),
+        *_table(("policy", "episode return", "validation accuracy", "test accuracy"), rows),
         f"  Means ± standard errors of {evaluation.episodes} fresh episodes each; test data is held out.",
         f"  Test accuracy of the learnt policy, in standard errors: {', '.join(above)}.",
     ]
@@ -102,15 +103,15 @@ def _run(group: GroupSnapshot) -> list[str]:
         f"  {number(batch.data.episodes_completed)} of {number(batch.data.total_episodes)} episodes were played."
     )
     series = {
-        "reward": [real(entry.data.avg_reward) for entry in group.batches],
-        "validation accuracy": [real(entry.data.avg_accuracy) for entry in group.batches],
+        QUANTITIES["avg_reward"]: [real(entry.data.avg_reward) for entry in group.batches],
+        QUANTITIES["avg_accuracy"]: [real(entry.data.avg_accuracy) for entry in group.batches],
     }
     n = min(_ENDS, len(group.batches) // 2)
     if n:
-        rows = [(name, *map(number, (mean(v[:n]), mean(v[-n:]), _best(v)))) for name, v in series.items()]
+        rows = [(one.name, *map(one.text, (mean(v[:n]), mean(v[-n:]), _best(v)))) for one, v in series.items()]
         lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
     else:
-        lines += _table(("", "the only batch"), [(name, number(v[0])) for name, v in series.items()])
+        lines += _table(("", "the only batch"), [(one.name, one.text(v[0])) for one, v in series.items()])
     if group.resumes or group.earlier_runs:
         times = "once" if group.resumes == 1 else f"{group.resumes:,} times"
         lines.append(f"  Resumed {times} ({plural(group.superseded, 'event')} superseded).")

@@ -75,7 +75,7 @@ def _rewards(arms: Sequence[Arm]) -> Plot:
                 [_returns_not_finite(batch) for _, _, batch in completed],
             )
         )
-    return panel("Episode return (avg_reward)", lines, y_axis={"title": {"text": "reward"}}, height=360)
+    return panel("Mean episode return (avg_reward)", lines, y_axis={"title": {"text": "return"}}, height=360)
 
 
 def _returns_band(batch: Batch) -> _Extremes:
