@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-USER_ERROR = 2
+_USER_ERROR = 2
 _TRAIN_EXTRA = ("torch", "numpy", "gymnasium")
 _TRAIN_EXAMPLES = """\
 examples:
@@ -45,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(_USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,10 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         needs = f"it needs {error.name}: pip install 'esper-telemetry[train]'"
         sys.stderr.write(f"{args.prog}: error: {needs if error.name in _TRAIN_EXTRA else error}\n")
-        return USER_ERROR
+        return _USER_ERROR
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"{args.prog}: error: {_one_line(error)}\n")
-        return USER_ERROR
+        return _USER_ERROR
     return status
 
 

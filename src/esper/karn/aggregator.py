@@ -57,12 +57,21 @@ from esper.leyline.telemetry import (
     TrainingStartedPayload,
 )
 
-__all__ = ["RunSnapshot", "TelemetryAggregator"]
+__all__ = [
+    "ENV_HISTORY",
+    "LOG_EVENTS",
+    "RESUME_REACH",
+    "RUN_HISTORY",
+    "SEEDS_KEPT",
+    "STAGES_KEPT",
+    "RunSnapshot",
+    "TelemetryAggregator",
+]
 
 LOG_EVENTS = 2000
 ENV_HISTORY = 240
 """Epochs and steps kept of each environment."""
-ENV_NEWEST = 8
+_ENV_NEWEST = 8
 """Where only the newest is shown, a few are kept: a resume may take some back."""
 RUN_HISTORY = 2000
 """Updates, batches and analytics kept."""
@@ -201,8 +210,8 @@ class _Env:
         self.env_id = env_id
         self.epochs = _History[EpochCompletedPayload](ENV_HISTORY)
         self.rewards = _History[RewardComputedPayload](ENV_HISTORY)
-        self.last_actions = deque[Entry[AnalyticsSnapshotPayload]](maxlen=ENV_NEWEST)
-        self.counterfactuals = deque[Entry[CounterfactualMatrixPayload]](maxlen=ENV_NEWEST)
+        self.last_actions = deque[Entry[AnalyticsSnapshotPayload]](maxlen=_ENV_NEWEST)
+        self.counterfactuals = deque[Entry[CounterfactualMatrixPayload]](maxlen=_ENV_NEWEST)
         self.slots: MappingProxyType[str, SlotSnapshot] = MappingProxyType({})
 
     def freeze(self) -> EnvSnapshot:

@@ -31,17 +31,22 @@ from esper.leyline.telemetry import (
 )
 
 __all__ = [
+    "Counterfactual",
     "Entry",
     "EntryHistory",
     "EnvSnapshot",
+    "Epochs",
     "EventHistory",
     "GroupSnapshot",
     "History",
+    "LastAction",
     "LifecycleTotals",
+    "Rewards",
     "RunSnapshot",
     "SeedOutcome",
     "SeedRecord",
     "SlotSnapshot",
+    "Slots",
 ]
 
 T_co = TypeVar("T_co", covariant=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluation_text", "snapshot_json", "summary"]
 
-WIDTH = 80
+_WIDTH = 80
 _ENDS = 10
 """Batches averaged at either end of a run, at most: both ends are never the same."""
 
@@ -56,7 +56,7 @@ def _head(info: RunInfo | None, where: Path) -> list[str]:
         return [f"Run {where} (no run.json beside the log)"]
     took = "" if info.ended is None else f" after {age((info.ended - info.started).total_seconds())}"
     lines = [f"Run {where}: {info.status}{took}"]
-    return lines if info.error is None else [*lines, f"  {tidy(info.error, WIDTH - 2)}"]
+    return lines if info.error is None else [*lines, f"  {tidy(info.error, _WIDTH - 2)}"]
 
 
 def _verdict(evaluation: Evaluation | None) -> list[str]:
@@ -142,7 +142,7 @@ def _health(group: GroupSnapshot) -> list[str]:
     rows = [(verdict.rule.label, number(verdict.value), *_range(verdict, group.ppo)) for verdict in verdicts]
     lines = _table(("PPO", "newest", "lowest", "highest"), rows)
     width = max(map(columns, lines))
-    room = max(WIDTH - width - 3, 12)
+    room = max(_WIDTH - width - 3, 12)
     found = [["health"], *(textwrap.wrap(f"{one.status.value} {one.evidence}", room) for one in verdicts)]
     status, n = worst(verdicts), len(group.ppo)
     over = f" over the newest {n:,} updates" if n > 1 else " after one update" if n else ""
@@ -176,7 +176,7 @@ def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
     ]
     lines += _table(("sink", "delivered", "rejected", "dropped", "queued"), rows)
     lines += [
-        f"  {tidy(f'{sink.name}: {sink.last_error}', WIDTH - 2)}" for sink in info.sinks if sink.last_error is not None
+        f"  {tidy(f'{sink.name}: {sink.last_error}', _WIDTH - 2)}" for sink in info.sinks if sink.last_error is not None
     ]
     return lines
 

@@ -20,6 +20,7 @@ from esper.leyline.event_types import Severity, TelemetryEventType
 from esper.leyline.payload import Payload, compile_init, compile_payloads
 
 __all__ = [
+    "EVENT_TYPES",
     "AnalyticsSnapshotPayload",
     "BatchEpochCompletedPayload",
     "CounterfactualMatrixPayload",

@@ -36,6 +36,10 @@ from esper.nissa.retry import SinkBrokenError
 from esper.nissa.sink_queue import SinkQueue, queues_for
 
 __all__ = [
+    "BATCH",
+    "GRACE",
+    "INTERVAL",
+    "TIMEOUT",
     "DeliveryPolicy",
     "Durable",
     "FunctionSink",

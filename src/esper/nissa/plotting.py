@@ -19,7 +19,7 @@ from esper.leyline.telemetry import (
 
 __all__ = ["Plotter", "Point"]
 
-IN_WORDS = (
+_IN_WORDS = (
     TrainingStartedPayload,
     SeedGerminatedPayload,
     SeedStageChangedPayload,
@@ -70,7 +70,7 @@ class Plotter:
         else:
             env_id = None
             axis, step = "batch", self._global_step(event, section)
-        return Point(section, env_id, axis, step, _numbers(told), isinstance(data, IN_WORDS))
+        return Point(section, env_id, axis, step, _numbers(told), isinstance(data, _IN_WORDS))
 
     def _start(self, data: TrainingStartedPayload) -> None:
         # A resumed run continues the curves of the one it resumes.

@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from esper.leyline.telemetry import TelemetryEvent
 from esper.nissa.protocol import Durable, Rejected, Sink
 
-__all__ = ["RetryingSink", "SinkBrokenError"]
+__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "PATIENCE", "RetryingSink", "SinkBrokenError"]
 
-ATTEMPTS = 3
+_ATTEMPTS = 3
 """How often one thing is tried when it fails for no passing reason."""
-STRIKES = 10
+_STRIKES = 10
 """Events in a row that a sink may fail on before it is set aside."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 """Seconds between attempts while the system refuses; doubled each time."""
 PATIENCE = 10.0
 """Seconds that the system may refuse (a lost connection) before the sink is set aside."""
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What a durable sink is given all the time it needs for: somebody will make room."""
 
 
@@ -89,7 +89,7 @@ class RetryingSink:
             return False
         except Exception as error:
             self._strikes += 1
-            if self._strikes == STRIKES or isinstance(error, OSError):
+            if self._strikes == _STRIKES or isinstance(error, OSError):
                 raise SinkBrokenError from error
             return False
         except BaseException as error:
@@ -105,11 +105,11 @@ class RetryingSink:
                 self.last_error = str(failure) if isinstance(failure, Rejected) else repr(failure)
                 failures += 1
                 if isinstance(failure, OSError):
-                    waits = failure.errno in DISK_FULL and isinstance(self._sink.policy, Durable)
+                    waits = failure.errno in _DISK_FULL and isinstance(self._sink.policy, Durable)
                     if (not waits and time.monotonic() - since > PATIENCE) or self._hurry.wait(pause):
                         raise failure
                     pause = min(2 * pause, LONGEST_PAUSE)
-                elif isinstance(failure, Rejected) or not isinstance(failure, Exception) or failures == ATTEMPTS:
+                elif isinstance(failure, Rejected) or not isinstance(failure, Exception) or failures == _ATTEMPTS:
                     raise failure
             try:
                 return attempt()

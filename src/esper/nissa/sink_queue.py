@@ -12,7 +12,7 @@ from esper.leyline.run_info import SinkStats
 from esper.nissa.protocol import Durable, Sink
 from esper.nissa.retry import RetryingSink
 
-__all__ = ["SinkQueue", "queues_for"]
+__all__ = ["WAKE_MARK", "SinkQueue", "queues_for"]
 
 WAKE_MARK = 8_192
 """Queued events that wake a sink's thread before its time."""

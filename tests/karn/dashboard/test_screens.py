@@ -93,7 +93,7 @@ def test_learning_is_shown_with_best_trend_progress_and_eta(
     best = max(batches, key=lambda batch: batch.avg_reward)
     shown = text(learning_rows(view, 120, 4))
     assert f" {number(batches[-1].avg_reward)} " in shown
-    assert f"best {best.avg_reward:+.3f} (batch {best.batch_idx})" in shown
+    assert f"best {number(best.avg_reward)} (batch {best.batch_idx})" in shown
     assert "80/160 episodes" in shown
     assert "batch 19 complete · next one in epoch 13/24" in shown
     assert "ETA" in shown

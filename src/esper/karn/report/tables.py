@@ -21,7 +21,7 @@ from esper.leyline.telemetry import PPOUpdatePayload, TrainingStartedPayload
 
 __all__ = ["configuration", "differences", "headline", "outcome", "telemetry"]
 
-COUNTED = (
+_COUNTED = (
     "Counted and averaged over the whole log: batches are BATCH_EPOCH_COMPLETED, updates PPO_UPDATE_COMPLETED, seeds "
     "the seed events. A tenth is a tenth of the batches or updates, at least one. — was not supplied."
 )
@@ -57,7 +57,7 @@ def outcome(arms: Sequence[Arm]) -> Section:
     """Return what came out, in numbers."""
     says = (
         "How the learnt policy, chance and doing nothing played the same fresh episodes (run.json), how far the run "
-        f"came, and its numbers. {COUNTED}"
+        f"came, and its numbers. {_COUNTED}"
     )
     rows = [["log", *(as_text(arm.log.source) for arm in arms)]]
     rows.append(["first event", *(arm.log.first.strftime(_SHORT_TIME) for arm in arms)])
@@ -185,7 +185,7 @@ def _of_updates(updates: Sequence[PPOUpdatePayload], name: str) -> float | None:
 def differences(arms: Sequence[Arm]) -> Section:
     """Return what differs from the first arm, in what was configured and in what came out."""
     first = arms[0]
-    says = f"{COUNTED} Every difference is to {as_text(first.label)}."
+    says = f"{_COUNTED} Every difference is to {as_text(first.label)}."
     measures = [_measures(arm) for arm in arms]
     head = ["", first.label]
     for arm in arms[1:]:

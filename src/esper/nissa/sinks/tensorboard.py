@@ -18,7 +18,7 @@ from esper.nissa.protocol import DeliveryPolicy, Live, Rejected
 
 __all__ = ["TensorBoardSink"]
 
-CAPACITY = 65_536
+_CAPACITY = 65_536
 """Events that may wait for TensorBoard's files unless told otherwise."""
 
 
@@ -43,7 +43,7 @@ class TensorBoardSink:
     name = "tensorboard"
 
     def __init__(self, directory: str | os.PathLike[str], *, policy: DeliveryPolicy | None = None) -> None:
-        self.policy: DeliveryPolicy = Live(capacity=CAPACITY) if policy is None else policy
+        self.policy: DeliveryPolicy = Live(capacity=_CAPACITY) if policy is None else policy
         try:
             self._events = importlib.import_module("tensorboard.compat.proto.event_pb2")
             self._summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")

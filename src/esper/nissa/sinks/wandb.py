@@ -12,7 +12,7 @@ from esper.nissa.protocol import DeliveryPolicy, Live, Rejected
 
 __all__ = ["WandbSink"]
 
-CAPACITY = 65_536
+_CAPACITY = 65_536
 """Events that may wait for Weights & Biases unless told otherwise."""
 
 
@@ -41,7 +41,7 @@ class WandbSink:
     def __init__(
         self, directory: str | os.PathLike[str] = ".", *, run: Any = None, policy: DeliveryPolicy | None = None
     ) -> None:
-        self.policy: DeliveryPolicy = Live(capacity=CAPACITY) if policy is None else policy
+        self.policy: DeliveryPolicy = Live(capacity=_CAPACITY) if policy is None else policy
         try:
             wandb = importlib.import_module("wandb")
         except ImportError as error:
