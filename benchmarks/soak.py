@@ -139,7 +139,8 @@ def events(count: int) -> int:
     aggregator.snapshot()
     took, grown = time.perf_counter() - start, _peak_megabytes() - early
     print(
-        f"{stats.delivered} of {received} events folded in {took:.0f} s; memory {early} MB after a fifth, then +{grown} MB"
+        f"{stats.delivered} of {received} events folded in {took:.0f} s; "
+        f"memory {early} MB after a fifth, then +{grown} MB"
     )
     return 0 if intact and stats.delivered == received and grown <= 16 else 1
 
