@@ -50,7 +50,8 @@ test-pythons: $(READY) ## the contract on CPython 3.12, 3.13 and 3.14, in WebAss
 	  --requirement tests/pythons/requirements.txt
 	for version in $(PYTHONS); do node --stack-size=7000 tests/pythons/run.mjs build/pythons $$version || exit 1; done
 
-pictures: $(READY) ## docs/dashboard.png and docs/report.png from the run of make demo; needs Chromium
+pictures: $(READY) ## the pictures in docs, of the stages and of the run of make demo; needs Chromium
+	$(BIN)/python docs/picture_seed_life.py
 	$(BIN)/python docs/picture_dashboard.py $(RUN)
 	$(BIN)/python docs/picture_report.py $(RUN)
 
