@@ -1,7 +1,7 @@
 """What the dashboard costs: `esper watch` in a real terminal of its own, following a log that grows.
 
-Run with ``python benchmarks/dashboard.py [RUN]``. The events are those of a real run: of RUN, or of a short training
-made for this, spread over as many environments and emitted at ten steps a second. Printed is the CPU time of
+Run with ``python benchmarks/dashboard.py [RUN]``. It emits the events of a real run: that of RUN, or of a short
+training made for this, spread over as many environments and emitted at ten steps a second. Printed is the CPU time of
 the dashboard's process (user and system), as a share of one core, from its first screen on.
 """
 

@@ -196,7 +196,11 @@ def _add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--episodes", type=int, default=16, metavar="N", help="for each policy, 2 or more (default 16)")
-    parser.add_argument("--seed", type=int, help="for other episodes than those of the run's own seed")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="seed of the fresh episodes, 0 or more (default the run's own, so that the closing summary repeats)",
+    )
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -240,7 +244,12 @@ def _add_watch(commands: Any) -> None:
         ),
     )
     parser.add_argument("run", metavar="RUN", help="a run directory or a log, there or still to come, or -")
-    parser.add_argument("--speed", type=float, metavar="N", help="play back at N times its own pace")
+    parser.add_argument(
+        "--speed",
+        type=float,
+        metavar="N",
+        help="play a finished run back at N times its own pace, above 0 (default follow the log as it grows)",
+    )
 
 
 def _watch(args: argparse.Namespace) -> int:
