@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from esper.leyline._payload.wording import brief
 from esper.leyline.run_directory import RunDirectory, RunDirectoryError
 from esper.leyline.run_info import Evaluation, RunInfo, RunInfoError, RunStatus
-from esper.leyline.shapes import brief
 from esper.leyline.strict_json import JsonValue, to_json
 from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent, TrainingStartedPayload
 from esper.nissa.output import TelemetryHub
