@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.builders import event, numbered, numbers_in
+from tests.builders import event, numbered, numbers_in, reported
 
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -256,7 +256,7 @@ class TestCommit:
         disk.fsync_error = OSError(errno.EIO, "Input/output error")
         hub = TelemetryHub([JsonlSink(log)])
         hub.emit(long_numbered(1))
-        with pytest.warns(RuntimeWarning, match="'jsonl' is set aside.*Input/output error"):
+        with reported("'jsonl' is set aside.*Input/output error"):
             assert not hub.flush()
         hub.close()
 
@@ -359,7 +359,7 @@ class TestTornLine:
     def test_a_torn_line_is_moved_away_and_the_log_goes_on(self, log: Path, remains: int) -> None:
         first, second = self.written(log).splitlines(keepends=True)
         log.write_bytes(first + second[:remains])
-        with pytest.warns(RuntimeWarning, match="torn by a crash"):
+        with reported("torn by a crash"):
             sink = JsonlSink(log)
         assert log.read_bytes() == first
         assert rejected(log)[0]["text"] == second[:remains].decode()
@@ -378,7 +378,7 @@ class TestTornLine:
     def test_a_torn_line_of_any_length_and_content_is_kept(self, log: Path) -> None:
         torn = b"\0\xff" * 100_000
         log.write_bytes(self.written(log) + torn)
-        with pytest.warns(RuntimeWarning, match="torn by a crash"):
+        with reported("torn by a crash"):
             JsonlSink(log).close()
         assert numbers_in(log) == [1, 2]
         assert rejected(log)[0]["text"] == "\0\\xff" * 100_000
@@ -453,7 +453,7 @@ class TestFullDisk:
         self, log: Path, limit: int
     ) -> None:
         hub = TelemetryHub([JsonlSink(log, policy=Durable(max_wait=0.01, high_water=500))])
-        with pytest.warns(RuntimeWarning, match="losing events"):
+        with reported("losing events"):
             deque(map(hub.emit, map(long_numbered, range(5_000))), maxlen=0)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert not hub.close()
