@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from esper.leyline.run_info import SinkStats
 from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent, TrainingStartedPayload
 from esper.nissa.emitters import emit_epoch_completed, emit_training_started
-from esper.nissa.processes import adopt, at_exit
+from esper.nissa.processes import adopt, at_exit, not_at_exit
 from esper.nissa.protocol import DeliveryPolicy, Durable, EventsLostError, FunctionSink, Live, Rejected, Sink, seconds
-from esper.nissa.reporting import Reporter
+from esper.nissa.reporting import Reporter, describe
 from esper.nissa.retry import SinkBrokenError
 from esper.nissa.sink_queue import SinkQueue, queues_for
 from esper.nissa.waiting import Changes
@@ -76,9 +76,10 @@ class TelemetryHub:
 
     def __init__(self, sinks: Iterable[Sink] = ()) -> None:
         self._reset(tuple(sinks))
+        self._finalizer: Any = None
         if self._queues:
             adopt(self, self.sinks)
-            self._forget_exit = at_exit(self.close)
+            self._finalizer = at_exit(self.close)
         for queue in self._queues:
             threading.Thread(target=self._serve, args=(queue,), name=f"sink {queue.name}", daemon=True).start()
 
@@ -247,10 +248,14 @@ class TelemetryHub:
 
     def _serve(self, queue: SinkQueue) -> None:
         queue.thread_id = threading.get_ident()
-        while not queue.finished:
-            queue.wakeup.acquire(timeout=INTERVAL)
-            while self._deliver(queue):
-                pass
+        try:
+            while not queue.finished:
+                queue.wakeup.acquire(timeout=INTERVAL)
+                while self._deliver(queue):
+                    pass
+        except BaseException as error:  # noqa: BLE001 - out of memory, say: whatever it is, nobody waits for this sink
+            queue.retrying.last_error = describe(error)
+            self._set_aside(queue)
 
     def _deliver(self, queue: SinkQueue) -> bool:
         """Deliver the next batch to a sink; say whether there is more to do at once."""
@@ -292,16 +297,16 @@ class TelemetryHub:
         return batch
 
     def _set_aside(self, queue: SinkQueue) -> None:
+        self._reporter.report(
+            f"telemetry sink {queue.name!r} is set aside, its events are dropped from here on: "
+            f"{queue.retrying.last_error}"
+        )
         with self._lock:
             queue.set_aside = True
             queue.settle(delivered=0, rejected=0, lost=queue.retrying.take_lost())
             self._drop_oldest(queue, keep=0)
             self._look_ahead()
             self._changes.announce()
-        self._reporter.report(
-            f"telemetry sink {queue.name!r} is set aside, its events are dropped from here on: "
-            f"{queue.retrying.last_error}"
-        )
         self._finish(queue)
 
     def _finish(self, queue: SinkQueue) -> None:
@@ -374,8 +379,7 @@ class TelemetryHub:
             self._close_done = True
             intact = not self._after_close and all(queue.finished and queue.intact(self._end) for queue in self._queues)
             self._changes.announce()
-        if self._queues:
-            self._forget_exit()
+        not_at_exit(self.close, self._finalizer)
         for name in unfinished:
             self._reporter.report(f"telemetry sink {name!r} does not finish and is left behind")
         return intact

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from esper.nissa.protocol import Sink
 
-__all__ = ["Hub", "adopt", "at_exit"]
+__all__ = ["Hub", "adopt", "at_exit", "not_at_exit"]
 
 
 class Hub(Protocol):
@@ -52,21 +52,21 @@ def adopt(hub: Hub, sinks: Sequence[Sink]) -> None:
                 _owned[id(sink)] = sink
 
 
-def at_exit(close: Callable[[], object]) -> Callable[[], object]:
-    """Have a hub closed when the interpreter exits; return what takes that back.
+def at_exit(close: Callable[[], object]) -> Any:
+    """Have a hub closed when the interpreter exits; return what `not_at_exit` needs to take that back.
 
     A process of multiprocessing ends without atexit, but not without its own finalizers.
     """
     atexit.register(close)
     util: Any = sys.modules.get("multiprocessing.util")
-    finalizer = None if util is None else util.Finalize(None, close, exitpriority=-100)
+    return None if util is None else util.Finalize(None, close, exitpriority=-100)
 
-    def cancel() -> None:
-        atexit.unregister(close)
-        if finalizer is not None:
-            finalizer.cancel()
 
-    return cancel
+def not_at_exit(close: Callable[[], object], finalizer: Any) -> None:
+    """Take back what `at_exit` did; doing it again changes nothing."""
+    atexit.unregister(close)
+    if finalizer is not None:
+        finalizer.cancel()
 
 
 def _disown_all() -> None:

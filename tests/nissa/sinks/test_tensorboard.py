@@ -103,7 +103,7 @@ def test_a_warning_is_shown_as_text(tmp_path: Path) -> None:
 
 def test_an_ab_group_is_a_run_that_cannot_leave_the_directory(tmp_path: Path) -> None:
     emit_all(tmp_path / "logs", update(0), group_id="../B")
-    assert curve(tmp_path / "logs" / "___B", "PPOUpdate/entropy") == [(0, 1.5)]
+    assert curve(tmp_path / "logs" / "%2E%2E%2FB", "PPOUpdate/entropy") == [(0, 1.5)]
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
 
