@@ -470,15 +470,15 @@ class TestWhatTheSystemMayRefuse:
         assert numbers_in(log) == [1]
 
     @pytest.mark.parametrize("which", ["directory", "file"])
-    @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+    @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
     def test_without_fsync_everything_is_delivered_and_the_lack_reported_once(
-        self, log: Path, monkeypatch: pytest.MonkeyPatch, which: str, number: int
+        self, log: Path, monkeypatch: pytest.MonkeyPatch, which: str, code: int
     ) -> None:
         real = os.fsync
 
         def fsync(descriptor: int) -> None:
             if stat.S_ISDIR(os.fstat(descriptor).st_mode) == (which == "directory"):
-                raise OSError(number, os.strerror(number))
+                raise OSError(code, os.strerror(code))
             real(descriptor)
 
         monkeypatch.setattr(os, "fsync", fsync)

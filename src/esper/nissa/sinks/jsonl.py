@@ -98,9 +98,19 @@ class JsonlSink:
         self._rejected.write()
 
     def close(self) -> None:
-        """Let go of the file; whoever wants to may write it now."""
-        self._file.close()
-        self._rejected.close()
+        """Let go of the file; whoever wants to may write it now.
+
+        Raises:
+            EventsLostError: lines that a flush had written are gone.
+        """
+        try:
+            if self._file.is_open:
+                self._look_for_others()
+                if self._acknowledged and (gone := self._file.displaced()):
+                    raise EventsLostError(self._acknowledged, gone)
+        finally:
+            self._file.close()
+            self._rejected.close()
 
     def _rejection(self, event: TelemetryEvent, error: Exception) -> Rejected:
         problems = error.problems if isinstance(error, PayloadError) else ()
