@@ -116,6 +116,11 @@ class SinkStats:
     last_error: str | None
     """The newest failure of the sink; None when there was none."""
 
+    @property
+    def lost(self) -> int:
+        """Events that this sink should have and has not; what a live one skipped is none of them. Unit: events."""
+        return self.rejected + (self.dropped if self.durable else 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:

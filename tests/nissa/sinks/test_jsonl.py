@@ -441,9 +441,10 @@ class TestSomebodyElse:
         sink = JsonlSink(log)
         sink.close()
         other = os.open(log.with_name("other"), os.O_RDWR | os.O_CREAT)  # gets the number of the descriptor
-        for call in (lambda: sink.write(numbered(1)), sink.flush):
-            with pytest.raises(ValueError, match="is closed"):
-                call()
+        with pytest.raises(ValueError, match="is closed"):
+            sink.write(numbered(1))
+        with pytest.raises(ValueError, match="is closed"):
+            sink.flush()
         sink.close()
         assert os.fstat(other).st_size == 0
         os.close(other)

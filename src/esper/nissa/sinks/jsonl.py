@@ -23,8 +23,8 @@ class JsonlSink:
     """Appends every event to a file, as a line of strict JSON.
 
     What cannot be encoded goes to ``rejected.jsonl`` in the same directory (``rejected-rank0.jsonl`` beside
-    ``events-rank0.jsonl``), one line an event: ``event_id``, ``event_type``, ``field``, ``reason``. That file is never in
-    the log's way: when it cannot be written, this is reported, and the log goes on.
+    ``events-rank0.jsonl``), one line an event: ``event_id``, ``event_type``, ``field``, ``reason``. That file is never
+    in the log's way: when it cannot be written, this is reported, and the log goes on.
 
     A batch is written whole or not at all: on a full disk the file is cut back to its last complete line, and the
     batch waits. At a barrier the file is committed to the disk. A line that a crash tore off is moved to the file of
