@@ -91,7 +91,20 @@ def hostile(moments: random.Random) -> Any:
     for _ in range(3_000):
         nested = [nested]
     return moments.choice(
-        [math.nan, math.inf, 10**400, True, Small.ONE, Fraction(1, 3), "text", "\ud800", b"bytes", None, Mute(), object()]
+        [
+            math.nan,
+            math.inf,
+            10**400,
+            True,
+            Small.ONE,
+            Fraction(1, 3),
+            "text",
+            "\ud800",
+            b"bytes",
+            None,
+            Mute(),
+            object(),
+        ]
         + [nested, {1: 2}, {"a": {"b": Mute()}}, [math.nan, "\x00\x1b[2J"], "x" * 100_000, bytearray(3), {1, 2}, id]
     )
 
@@ -204,7 +217,9 @@ def strike(process: subprocess.Popen[str], moments: random.Random, most: int) ->
 def verdict(run: Path, said: dict[str, Any], errors: str, fault: Fault | None) -> str:
     """Say what promise was broken; empty when all were kept."""
     log = run / "events.jsonl"
-    numbers = [record.epoch for record in read_events(log) if isinstance(record, TelemetryEvent)] if log.exists() else []
+    numbers = (
+        [record.epoch for record in read_events(log) if isinstance(record, TelemetryEvent)] if log.exists() else []
+    )
     ends = said["delivered"] + said["rejected"] + said["dropped"] + said["queued"]
     side = run / "rejected.jsonl"
     kept = len(side.read_bytes().splitlines()) if side.exists() else 0
@@ -247,7 +262,7 @@ def attempt(seed: int, directory: Path, library: Path, counts: Counter[str]) -> 
         env=environment,
     )
     try:
-        said, sent = strike(process, moments, moments.randint(1, 20) if signals else 0)
+        said, sent = strike(process, moments, moments.randint(1, 40) if signals else 0)
         hung = process.poll() is None and not said
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(10)
@@ -299,7 +314,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=math.inf, help="how long at most")
     parser.add_argument("--runs", type=int, default=10**9, help="how many at most")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the first run; the next has the next")
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(10**6), help="of the first run; the next has the next"
+    )
     parser.add_argument("--play", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--values", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
