@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from operator import attrgetter
+from types import NoneType
 
 from esper.leyline.run_info import SinkStats
-from esper.leyline.telemetry import TelemetryEvent
+from esper.leyline.telemetry import TelemetryEvent, TelemetryPayload
 from esper.nissa.protocol import Durable, Live, Sink
 from esper.nissa.reporting import Reporter
 from esper.nissa.retry import RetryingSink
@@ -23,9 +25,9 @@ WAKE_MARK = 8_192
 QUEUE_BYTES = 256 * 1024 * 1024
 """What the events of a queue may hold in memory, about, whatever their number."""
 _MEASURE_MARK = 128
-"""Queued events from which on their size is estimated, anew whenever the queue has doubled."""
-_SAMPLE = 8
-"""Events measured for an estimate, and one more for every `_MEASURE_MARK` that queue."""
+"""Queued events from which on their size is estimated, anew whenever there are four times as many."""
+_SAMPLE, _EVERY = 4, 1_024
+"""Events measured for an estimate, and one more for every so many that queue."""
 
 
 class SinkQueue:
@@ -96,10 +98,10 @@ class SinkQueue:
 
     def measure(self, queued: Sequence[TelemetryEvent]) -> None:
         """Estimate from a sample what the queued events hold, and lower the limit on their number accordingly."""
-        sample = queued[:: len(queued) // (_SAMPLE + len(queued) // _MEASURE_MARK) + 1]
+        sample = queued[:: len(queued) // (_SAMPLE + len(queued) // _EVERY) + 1]
         mean = sum(map(_bytes_held, sample)) // max(1, len(sample)) + 1
         self.limit = max(1, min(self._capacity, QUEUE_BYTES // mean))
-        self.measure_at = self.cursor + len(queued) + max(_MEASURE_MARK, len(queued))
+        self.measure_at = self.cursor + max(2 * _MEASURE_MARK, 4 * len(queued))
 
     def wake(self) -> None:
         """Wake the thread, unless it is awake already."""
@@ -162,18 +164,27 @@ _ITEM_BYTES = 32
 _LOOKED_AT = 64
 """Items of a container that stand for all of them."""
 _DEPTH = 4
+_SMALL = frozenset({float, int, bool, NoneType})
+_fields_of: dict[type[TelemetryPayload], Callable[[TelemetryPayload], tuple[object, ...]]] = {}
 
 
 def _bytes_held(event: TelemetryEvent) -> int:
     """Estimate what an event holds in memory, without running anybody else's code."""
-    data = event.data
+    kind = event.data.__class__
+    if kind not in _fields_of:
+        # Twice the first name, so that even one field comes as a tuple.
+        names = [field.name for field in dataclasses.fields(kind)]
+        _fields_of[kind] = attrgetter(*names, names[0])
     held = _EVENT_BYTES + _size(event.message, 0)
-    return held + sum(_size(getattr(data, name, None), 0) for name in data.__dataclass_fields__)
+    for value in _fields_of[kind](event.data):
+        if value.__class__ not in _SMALL:
+            held += _size(value, 0)
+    return held
 
 
 def _size(value: object, depth: int) -> int:
     if isinstance(value, str | bytes):
-        return sys.getsizeof(value) if type(value) in (str, bytes) else len(value)
+        return len(value) + _ITEM_BYTES
     if depth == _DEPTH or not isinstance(value, dict | list | tuple):
         return _ITEM_BYTES
     items = dict.values(value) if isinstance(value, dict) else value
