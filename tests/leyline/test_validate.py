@@ -58,7 +58,7 @@ def test_json_reports_the_same_to_machines_with_the_raw_text(bad: Path) -> None:
         (str(bad), 2, "missing"), (str(bad), 3, "empty"), (str(bad), 4, "missing"), (str(bad), 6, "torn"),
     ]  # fmt: skip
     assert records[0]["text"] == STRANGER
-    assert summary == {"events": 2, "invalid": {"missing": 2, "empty": 1, "torn": 1}, "unreadable": {}}
+    assert summary == {"events": 2, "invalid": {"missing": 2, "empty": 1, "torn": 1}, "unreadable": {}, "rejected": 0}
 
 
 def test_what_cannot_be_read_is_reported_and_the_rest_is_read_all_the_same(

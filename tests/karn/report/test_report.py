@@ -464,7 +464,7 @@ def test_a_run_that_is_not_there_is_reported_in_a_sentence_and_leaves_nothing(tm
 def test_a_log_without_events_is_reported_and_the_old_report_stays(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text("nonsense\n")
     (tmp_path / "report.html").write_text("old")
-    with pytest.raises(ValueError, match=r"no events in .*: 1 lines, none of them an event"):
+    with pytest.raises(ValueError, match=r"no events in .*: 1 line of kind json, first in line 1"):
         report([tmp_path], tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == "old"
 
