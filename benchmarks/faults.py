@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import faulthandler
 import json
 import math
 import os
@@ -54,7 +55,7 @@ ERRORS = {
     "ftruncate": (errno.EPERM, errno.EIO),
     "flock": (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP),
 }
-LIMIT = 60.0
+LIMIT = 20.0
 """Seconds after which a run counts as hung."""
 
 
@@ -111,6 +112,7 @@ def play(log: Path, seed: int, *, values: bool) -> None:
     global armed  # noqa: PLW0603 - as handlers do
     moments = random.Random(seed)
     retry.RETRY_SECONDS = 0.3
+    faulthandler.dump_traceback_later(LIMIT - 5)  # says where it hangs
     for number in SIGNALS:
         signal.signal(number, stop)
     try:
@@ -263,7 +265,7 @@ def attempt(seed: int, directory: Path, library: Path, counts: Counter[str]) -> 
     counts["system calls failed"] += failed.stat().st_size if failed.exists() else 0
     errors = run.with_suffix(".stderr").read_text()
     if hung:
-        return f"hung, fault {fault}"
+        return f"hung, fault {fault}\n{errors[-4000:]}"
     if process.returncode or not said.strip():
         return f"status {process.returncode}, said {said!r}, fault {fault}\n{errors[-2000:]}"
     accounts = json.loads(said)

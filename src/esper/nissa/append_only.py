@@ -13,11 +13,11 @@ from typing import Self
 
 from esper.nissa.reporting import Reporter
 
-fcntl: ModuleType | None
+_fcntl: ModuleType | None
 try:
-    import fcntl
+    import fcntl as _fcntl
 except ImportError:  # not a POSIX system
-    fcntl = None
+    _fcntl = None
 
 __all__ = ["AppendOnly", "LogBrokenError", "LogInUseError"]
 
@@ -206,9 +206,9 @@ class AppendOnly:
         if any(file.is_open and file._identity == self._identity for file in list(_open_files)):  # noqa: SLF001
             raise in_use
         try:
-            if fcntl is None:
+            if _fcntl is None:
                 raise OSError(errno.ENOSYS, "not on this system")
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _fcntl.flock(self._descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
         except BlockingIOError:
             raise in_use from None
         except OSError as error:

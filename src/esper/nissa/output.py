@@ -365,9 +365,8 @@ class TelemetryHub:
         can_wait = self._can_wait()
         limit = seconds("timeout", timeout) if can_wait else 0.0
         with self._lock:
-            if not self._closed:
-                self._closed = "after the hub was closed"
-                self._request_commits()
+            self._closed = self._closed or "after the hub was closed"
+            self._request_commits()
         if not self._close_done and not self._changes.wait_until(self._all_finished, limit):
             if not can_wait:
                 return False

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -455,7 +456,7 @@ class TestWhatTheSystemMayRefuse:
     def test_without_locks_the_log_is_written_and_the_lack_reported_once(
         self, log: Path, monkeypatch: pytest.MonkeyPatch, number: int
     ) -> None:
-        monkeypatch.setattr(append_only.fcntl, "flock", lambda *_: raise_(OSError(number, os.strerror(number))))
+        monkeypatch.setattr(fcntl, "flock", lambda *_: raise_(OSError(number, os.strerror(number))))
         with reported("gets no lock") as reports, TelemetryHub([JsonlSink(log)]) as hub:
             hub.emit(numbered(1))
             hub.emit(holding(b""))
@@ -465,7 +466,7 @@ class TestWhatTheSystemMayRefuse:
         assert sum("gets no lock" in report for report in reports) == 1
 
     def test_a_system_without_the_module_has_none(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(append_only, "fcntl", None)
+        monkeypatch.setattr(append_only, "_fcntl", None)
         with reported("gets no lock"), TelemetryHub([JsonlSink(log)]) as hub:
             hub.emit(numbered(1))
         assert numbers_in(log) == [1]
