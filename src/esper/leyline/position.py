@@ -44,6 +44,9 @@ nobody knows which came from where."""
 
 MOST_ENVS: Final = 1 << 14
 """Environments of a shard that are followed; beyond, a log names environments at random, and positions are unknown."""
+_REACH: Final = 64
+"""Attempts looked through for the one that a rank joins."""
+_BEYOND: Final = 1 << 62
 _SEED_EVENTS = (SeedGerminatedPayload, SeedStageChangedPayload, SeedFossilizedPayload, SeedPrunedPayload)
 _OF_ONE_ENV = frozenset({EpochCompletedPayload, RewardComputedPayload, CounterfactualMatrixPayload, *_SEED_EVENTS})
 
@@ -66,6 +69,20 @@ class Position:
     episode: int | None = None
     """The episode it is about, over all ranks, the first being 0; of the end of a batch the last one of it. None when
     it is about no single episode, or that is unknown. Unit: index; 0 or more."""
+
+    @property
+    def about(self) -> int | None:
+        """The latest episode that it is known to be about: the first of its batch, where it is about all of them."""
+        return self.episodes if self.episode is None else self.episode
+
+    def is_before(self, other: Position) -> bool:
+        """Whether it is known to be about an earlier episode than another one."""
+        return self.episode is not None and other.episode is not None and self.episode < other.episode
+
+    def is_from(self, episode: int) -> bool:
+        """Whether it is known to be about this episode or a later one."""
+        about = self.episodes if self.episode is None else self.episode
+        return about is not None and about >= episode
 
 
 def epoch_of(event: TelemetryEvent) -> int | None:
@@ -124,8 +141,12 @@ class _Env:
     """The newest epoch of the episode; 0 before one."""
     validated: int = 0
     """The newest that an EPOCH_COMPLETED was about."""
+    rewards: int = 0
+    """Rewards of the episode that had no epoch."""
     timed: bool = False
     """Whether any event of the attempt has had an epoch."""
+    assumed: bool = False
+    """Whether the position is that of the present batch because nothing was seen of the environment before."""
 
 
 class _ShardState:
@@ -209,13 +230,13 @@ class _ShardState:
         if env_id in self.envs:
             env = self.envs[env_id]
         elif len(self.envs) < MOST_ENVS:
-            env = self.envs[env_id] = self._episode(env_id, self.attempt.start_episode, timed=False)
+            env = self.envs[env_id] = self._first_episode(env_id)
         else:
             return self.unknown
         validates = data.__class__ is EpochCompletedPayload
         epoch = data.inner_epoch if validates else event.epoch  # type: ignore[union-attr]
         if epoch is None:
-            return env.position if env.batches == self.batches else self._untimed(env_id, env)
+            return self._untimed(env_id, env, data)
         if epoch > self.max_epochs:
             self.in_step = False  # episodes are longer than the start said
             return self.locate(env_id, event)
@@ -232,6 +253,15 @@ class _ShardState:
         """Whether an event of an epoch that was validated is of the next episode: where an episode is one epoch."""
         return self.max_epochs == 1 and isinstance(data, _SEED_EVENTS)
 
+    def _first_episode(self, env_id: int) -> _Env:
+        start = self.attempt.start_episode
+        if not self.anchored or self.done == start:
+            return self._episode(env_id, start, timed=False)
+        assert self.done is not None
+        env = self._episode(env_id, self.done, timed=False)
+        env.assumed = True
+        return env
+
     def _episode(self, env_id: int, earliest: int, *, timed: bool) -> _Env:
         """Begin an episode that is of no batch before ``earliest`` episodes were completed."""
         done = self.done
@@ -246,7 +276,9 @@ class _ShardState:
 
     def _start_over(self, env_id: int, env: _Env, epoch: int, *, validates: bool) -> Position:
         episodes = env.position.episodes
-        if episodes is None:  # late if no batch ended since it began; else it was of the batch that did
+        if env.assumed and episodes == self.done:
+            episodes = self.done - self.width  # it was late, since this one can be of no later batch
+        elif episodes is None:  # late if no batch ended since it began; else it was of the batch that did
             episodes = env.earliest if env.done == self.done else env.done
         elif self.anchored and episodes == self.done and epoch <= 1 and env.timed and env.epoch < self.max_epochs:
             self.in_step = False  # an episode shorter than the start said, and no batch ended with it
@@ -271,17 +303,23 @@ class _ShardState:
             env.validated = epoch
         return env.position
 
-    def _untimed(self, env_id: int, env: _Env) -> Position:
-        """Return the position of an event without an epoch, after the end of a batch."""
+    def _untimed(self, env_id: int, env: _Env, data: object) -> Position:
+        """Return the position of an event without an epoch: of the present batch, unless it is missing before."""
+        if env.batches == self.batches:
+            env.rewards += data.__class__ is RewardComputedPayload
+            return env.position
         if not env.timed:
             return self.present
-        episodes = env.position.episodes
-        if episodes is not None and self.done is not None and episodes >= self.done:
+        episodes, done = env.position.episodes, self.done
+        assert done is not None
+        if episodes is None or episodes + self.width < done:
+            return self.unknown
+        if episodes >= done:
             return env.position
-        if episodes is not None and env.epoch >= self.max_epochs:
-            env = self.envs[env_id] = self._episode(env_id, episodes + self.width, timed=True)
+        if data.__class__ is RewardComputedPayload and 0 < env.rewards < env.validated:
+            env.rewards += 1  # every epoch has its reward: this one came late
             return env.position
-        return self.unknown
+        return self.at(done, self.batch_after(done), done + env_id if 0 <= env_id < self.width else None)
 
 
 class Positions:
@@ -324,13 +362,17 @@ class Positions:
             return state.present
         return state.locate(data.env_id, event)
 
+    def superseded_from(self, resume: int) -> int | None:
+        """Return from which episode on the resumes after one, of the newest run, take back; None when none does."""
+        at = bisect_right(self._cuts, (resume, _BEYOND))
+        return self._cuts[at][1] if at < len(self._cuts) else None
+
     def is_superseded(self, position: Position) -> bool:
         """Whether a resume has taken back what stands there; False where that is unknown."""
-        about = position.episodes if position.episode is None else position.episode
-        if about is None or position.run != self.run:
+        if position.run != self.run:
             return False
-        at = bisect_right(self._cuts, (position.resume, 1 << 62))
-        return at < len(self._cuts) and about >= self._cuts[at][1]
+        episode = self.superseded_from(position.resume)
+        return episode is not None and position.is_from(episode)
 
     def _begin_without_start(self, state: _ShardState) -> None:
         """Begin the run whose start was lost; a start that comes next begins another run, or resumes this one."""
@@ -371,7 +413,3 @@ class Positions:
             self._cuts.pop()
         self._cuts.append((resume, data.start_episode))
         return _Attempt(newest.index + 1, newest.run, resume, data)
-
-
-_REACH: Final = 64
-"""Attempts looked through for the one that a rank joins."""

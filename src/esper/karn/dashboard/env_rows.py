@@ -204,7 +204,7 @@ def _occupant(env: EnvSnapshot, slot_id: str) -> Mapping[str, object] | None:
         return None
     seed = env.slots[slot_id].seed
     newest = seed.outcome or seed.stage or seed.germinated
-    if newest is None or (env.epoch is not None and newest.episodes < env.epoch.episodes):
+    if newest is None or (env.epoch is not None and newest.position.is_before(env.epoch.position)):
         return None
     alpha = supplied_number(newest.data, "alpha") if "alpha" in newest.data.supplied else None
     return {"stage": _stage(seed), "blueprint_id": seed.blueprint_id, "alpha": alpha}

@@ -134,7 +134,7 @@ def _run_note(group: GroupSnapshot | None) -> str:
     epochs = [
         env.epoch.data.inner_epoch
         for env in group.envs.values()
-        if env.epoch is not None and env.epoch.episodes >= done
+        if env.epoch is not None and (env.epoch.episodes is None or env.epoch.episodes >= done)
     ]
     if epochs:
         low, high = min(epochs), max(epochs)
