@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(READY) ## train a growing network on real data, told end to end (about two minutes)
+demo: $(READY) ## train a growing network on real data, recorded end to end (about two minutes)
 	rm -rf $(RUN)
 	$(BIN)/esper train --task digits --run-dir $(RUN)
 

@@ -192,7 +192,7 @@ def by_length(marks: Sequence[int] = MARKS) -> str:
 
 
 def resident_megabytes() -> float:
-    """Return the memory in use; where the system does not tell, NaN."""
+    """Return the memory in use; where the system does not say, NaN."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except FileNotFoundError:
@@ -235,8 +235,8 @@ class Looker:
         while not self._done.wait(1 / LOOKS):
             for group in self._aggregator.snapshot().groups.values():
                 for env in group.envs.values():
-                    for told in (env.epoch, env.reward, env.last_action, env.counterfactual):
-                        assert told is None or told.data is told.event.data
+                    for entry in (env.epoch, env.reward, env.last_action, env.counterfactual):
+                        assert entry is None or entry.data is entry.event.data
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ CONTAINERS: dict[str, Any] = {
     "env_accuracies": (0.5, 0.6, 0.7, 0.8),
     "env_devices": ("cpu", "cpu", "cpu", "cpu"),
 }
-"""Containers of the size that a run with four environments and three slots tells."""
+"""Containers of the size that a run with four environments and three slots emits."""
 
 
 def example(name: str, shape: Shape) -> Any:
@@ -55,7 +55,7 @@ def example(name: str, shape: Shape) -> Any:
         return {"int": 24, "float": 0.8125, "str": "r0c1", "bool": False}[shape.kind]
     if name in CONTAINERS:
         return CONTAINERS[name]
-    return SLOTS if shape.kind == "tuple" else dict.fromkeys(("all", *SLOTS), 0.75)  # the heads' figures
+    return SLOTS if shape.kind == "tuple" else dict.fromkeys(("all", *SLOTS), 0.75)  # the heads' numbers
 
 
 class Subject:
@@ -231,8 +231,8 @@ def lines() -> str:
     rows = []
     for subject in SUBJECTS:
         event = TelemetryEvent(data=subject.cls(**subject.values), slot_id="r0c1", epoch=3)
-        told = event.to_dict() | {"data": subject.plain(**subject.values)}
-        plain, line = PlainEvent(schema_version=1, **told), encode_event(event)
+        fields = event.to_dict() | {"data": subject.plain(**subject.values)}
+        plain, line = PlainEvent(schema_version=1, **fields), encode_event(event)
         unchecked, frozen = subject.unchecked(), subject.unchecked(freezes=True)
         took = medians(
             {

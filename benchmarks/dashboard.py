@@ -1,7 +1,7 @@
 """What the dashboard costs: `esper watch` in a real terminal of its own, following a log that grows.
 
-Run with ``python benchmarks/dashboard.py [RUN]``. What is told are the events of a real run: that of RUN, or of a short
-training made for this, spread over as many environments and told at ten steps a second. Printed is the CPU time of
+Run with ``python benchmarks/dashboard.py [RUN]``. It emits the events of a real run: that of RUN, or of a short
+training made for this, spread over as many environments and emitted at ten steps a second. Printed is the CPU time of
 the dashboard's process (user and system), as a share of one core, from its first screen on.
 """
 
@@ -33,7 +33,7 @@ RATE = 10.0
 WARM_UP = 40
 """Steps before the measurement: the first screen has long been drawn."""
 THEN = datetime(2000, 1, 1, 1, 1, 1, 1, tzinfo=UTC)
-"""Stands for the moment of telling, in lines that are ready to be told."""
+"""Stands for the moment of emitting, in lines that are ready to be written."""
 
 
 def events_of_a_run(source: str | None) -> list[TelemetryEvent]:
@@ -58,18 +58,18 @@ def steps_of(events: list[TelemetryEvent]) -> list[list[TelemetryEvent]]:
 
 
 def spread(step: list[TelemetryEvent], n_recorded: int, n_envs: int) -> Iterator[TelemetryEvent]:
-    """Tell a step of the recorded environments as one of so many."""
+    """Emit a step of the recorded environments as one of so many."""
     for first in range(0, n_envs, n_recorded):
         for event in step:
-            facts = event.data.to_dict()
+            fields = event.data.to_dict()
             if isinstance(event.data, TrainingStartedPayload):
-                facts |= {"n_envs": n_envs, "env_devices": ("cpu",) * n_envs}
-            env_id = facts["env_id"] if "env_id" in facts else None
+                fields |= {"n_envs": n_envs, "env_devices": ("cpu",) * n_envs}
+            env_id = fields["env_id"] if "env_id" in fields else None
             if isinstance(env_id, int):
-                facts["env_id"] = first + env_id
+                fields["env_id"] = first + env_id
             if first + (env_id if isinstance(env_id, int) else 0) >= n_envs or (first and not isinstance(env_id, int)):
                 continue
-            data = type(event.data).from_dict(facts)
+            data = type(event.data).from_dict(fields)
             yield dataclasses.replace(event, data=data, timestamp=THEN, event_id=uuid4().hex)
 
 
@@ -87,9 +87,9 @@ def drain(terminal: int) -> None:
 
 
 def measure(steps: list[list[TelemetryEvent]], n_envs: int, columns: int, lines: int) -> tuple[float, float]:
-    """Return the share of a core, and how many events a second it was told."""
+    """Return the share of a core, and how many events a second it was sent."""
     n_recorded = 1 + max(event.data.env_id for event in steps[0] if isinstance(event.data, RewardComputedPayload))
-    told = cycle([[encode_event(event) for event in spread(step, n_recorded, n_envs)] for step in steps])
+    lines = cycle([[encode_event(event) for event in spread(step, n_recorded, n_envs)] for step in steps])
     with tempfile.TemporaryDirectory() as directory, Path(directory, "events.jsonl").open("w") as log:
         pid, terminal = pty.fork()
         if pid == 0:
@@ -100,7 +100,7 @@ def measure(steps: list[list[TelemetryEvent]], n_envs: int, columns: int, lines:
         opened = time.monotonic()
         begun = spent = 0.0
         n_events = 0
-        for beat, step in enumerate(told):
+        for beat, step in enumerate(lines):
             now = datetime.now(UTC).isoformat()
             log.write("".join(f"{line.replace(THEN.isoformat(), now)}\n" for line in step))
             log.flush()

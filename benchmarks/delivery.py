@@ -38,7 +38,7 @@ ROUNDS = 25
 
 
 def reward(number: int) -> TelemetryEvent:
-    """Return the event that a run tells most often."""
+    """Return the event that a run emits most often."""
     return TelemetryEvent(
         data=RewardComputedPayload(
             env_id=number % 4,
@@ -146,7 +146,7 @@ def emit_cost() -> str:
 
 
 def slowdown() -> str:
-    """Return how much slower a Python-heavy loop gets when each turn tells one event.
+    """Return how much slower a Python-heavy loop gets when each turn emits one event.
 
     Processor time counts all threads until everything is written: with one interpreter lock it is the loop's loss
     when nothing else runs on the machine.
@@ -217,7 +217,7 @@ def burst() -> str:
 
 
 def update_fields() -> dict[str, Any]:
-    """Return 40 figures of a PPO update: the scalar fields, and the entropies by head."""
+    """Return 40 numbers of a PPO update: the scalar fields, and the entropies by head."""
     optional = {f.name: 0.5 for f in dataclasses.fields(PPOUpdatePayload) if f.type in {"float", "float | None"}}
     return optional | {
         "nan_grad_count": 0,
@@ -276,7 +276,7 @@ def ppo_update() -> str:
             with contextlib.suppress(ImportError):
                 writer = importlib.import_module(module).SummaryWriter(str(directory / module))
                 measure(
-                    f"{name}, one add_scalar a figure",
+                    f"{name}, one add_scalar a number",
                     partial(add_scalars, writer, scalars),
                 )
                 writer.close()
@@ -289,7 +289,7 @@ def ppo_update() -> str:
         [name, *(f"{mine:,.1f} µs, {mine / our:,.1f}×" for mine, our in zip(theirs, ours, strict=True))]
         for name, theirs in took.items()
     ]
-    return table([f"{len(scalars)} figures, recorded with", "one after the other", "every 5 ms"], rows)
+    return table([f"{len(scalars)} numbers, recorded with", "one after the other", "every 5 ms"], rows)
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ N_ENVS, EPOCHS = 4, 24
 
 
 def kills(times: int, seed: int) -> int:
-    """Kill a fast writer at random moments; compare its log with the commits that it was told of."""
+    """Kill a fast writer at random moments; compare its log with the commits that it was received of."""
     moments = random.Random(seed)
     committed = torn = 0
     for kill in range(times):
@@ -84,8 +84,8 @@ def _killed_writer(log: Path, delay: float) -> int:
         time.sleep(delay)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        told = pipe.read().split(b"\n")
-    return int(told[-2]) if len(told) > 1 else -1
+        received = pipe.read().split(b"\n")
+    return int(received[-2]) if len(received) > 1 else -1
 
 
 def _write_for_ever(log: Path, pipe: int) -> NoReturn:
@@ -124,24 +124,25 @@ def events(count: int) -> int:
     """Send events through the hub into the aggregator; memory must not grow with their number."""
     aggregator = TelemetryAggregator()
     start = time.perf_counter()
-    told = early = 0
+    received = early = 0
     with TelemetryHub([FunctionSink("aggregator", aggregator.process, Durable(max_wait=60))]) as hub:
         for payload in _run():
-            hub.emit(TelemetryEvent(data=payload, epoch=told % EPOCHS + 1))
-            told += 1
-            if told == count // 5:
+            hub.emit(TelemetryEvent(data=payload, epoch=received % EPOCHS + 1))
+            received += 1
+            if received == count // 5:
                 hub.flush()
                 early = _peak_megabytes()
-            if told == count:
+            if received == count:
                 break
         intact = hub.flush()
         stats = hub.stats()[0]
     aggregator.snapshot()
     took, grown = time.perf_counter() - start, _peak_megabytes() - early
     print(
-        f"{stats.delivered} of {told} events folded in {took:.0f} s; memory {early} MB after a fifth, then +{grown} MB"
+        f"{stats.delivered} of {received} events folded in {took:.0f} s; "
+        f"memory {early} MB after a fifth, then +{grown} MB"
     )
-    return 0 if intact and stats.delivered == told and grown <= 16 else 1
+    return 0 if intact and stats.delivered == received and grown <= 16 else 1
 
 
 def _run() -> Iterator[TelemetryPayload]:

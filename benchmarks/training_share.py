@@ -62,8 +62,8 @@ def _parts(event: TelemetryEvent) -> tuple[type[TelemetryPayload], dict[str, obj
 
 
 def _build(parts: list[tuple[type[TelemetryPayload], dict[str, object], str, int | None]]) -> None:
-    for cls, told, message, epoch in parts:
-        TelemetryEvent(data=cls(**told), message=message, epoch=epoch)  # type: ignore[arg-type]  # it was one before
+    for cls, fields, message, epoch in parts:
+        TelemetryEvent(data=cls(**fields), message=message, epoch=epoch)  # type: ignore[arg-type]  # it was one before
 
 
 def _deliver(events: list[TelemetryEvent]) -> None:

@@ -25,7 +25,7 @@ from esper.leyline.wire import read_events
 
 SIZE = (132, 40)
 SHARE = 0.8
-"""Of the run that has been told: a run in full swing says more than a finished one …"""
+"""Of the run that has been emitted: a run in full swing says more than a finished one …"""
 EPOCH = 12
 """… and so does the middle of an episode."""
 

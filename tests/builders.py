@@ -9,7 +9,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from esper.leyline.payload import is_optional
-from esper.leyline.telemetry import TelemetryEvent, TelemetryPayload
+from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent, TelemetryPayload
 from esper.leyline.wire import read_events
 
 P = TypeVar("P", bound=TelemetryPayload)
@@ -55,3 +55,13 @@ def events_in(log: Path) -> list[TelemetryEvent]:
             yield record
 
     return list(valid())
+
+
+def numbered(number: int, **fields: Any) -> TelemetryEvent:
+    """Build an event that carries a number, by which `numbers_in` finds it again."""
+    return event(EpochCompletedPayload, inner_epoch=number, **fields)
+
+
+def numbers_in(log: Path) -> list[int]:
+    """Read the numbers of a log in which every line has to be an event that `numbered` built."""
+    return [each.data.inner_epoch for each in events_in(log) if isinstance(each.data, EpochCompletedPayload)]

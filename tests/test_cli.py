@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from esper.cli import main
+from esper.cli import _parser, main
 from esper.commands import train as train_module
 from esper.karn.aggregator import TelemetryAggregator
 from esper.leyline.run_directory import RunDirectory
@@ -86,7 +88,7 @@ def test_a_run_has_an_identifier_of_its_own(ran: Ran) -> None:
 def test_progress_goes_to_stderr_a_line_a_batch(ran: Ran) -> None:
     lines = ran.err.splitlines()
     assert [line.split()[0] for line in lines[:2]] == ["2/4", "4/4"]
-    assert re.search(r"accuracy 0\.\d+ +reward -?\d.* +entropy \d.* +KL \d", lines[0])
+    assert re.search(r"accuracy 0\.\d+ +return -?\d.* +policy entropy \d.* +KL \d", lines[0])
 
 
 def test_replay_prints_the_live_summary(ran: Ran) -> None:
@@ -369,6 +371,31 @@ def test_help_shows_every_command_and_loads_nothing_slow() -> None:
     assert out.endswith("[]\n")
     for name in ("train", "evaluate", "watch", "replay", "report", "validate", "schema"):
         assert f"\n    {name} " in out
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    found: dict[str, argparse.ArgumentParser] = commands.choices
+    return found
+
+
+@pytest.mark.parametrize("name", parsers())
+def test_every_command_has_examples_that_its_own_parser_takes(name: str) -> None:
+    epilog = parsers()[name].epilog or ""
+    examples = re.findall(rf"^  (?:\S.* \| )?esper ({name}\b[^|>#\n]*)", epilog, re.MULTILINE)
+    assert epilog.startswith("examples:")
+    assert examples
+    for example in examples:
+        words = example.split("  ")[0]  # what follows is a remark
+        _parser().parse_args(shlex.split(words))
+
+
+@pytest.mark.parametrize("name", parsers())
+def test_every_option_says_what_it_does_and_what_holds_without_it(name: str) -> None:
+    for action in parsers()[name]._actions:
+        assert action.help, action.dest
+        if action.option_strings and action.default not in {None, False, argparse.SUPPRESS}:
+            assert f"default {action.default}" in action.help, action.dest
 
 
 def test_train_help_names_every_default() -> None:

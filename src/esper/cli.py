@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-USER_ERROR = 2
+_USER_ERROR = 2
 _TRAIN_EXTRA = ("torch", "numpy", "gymnasium")
 _TRAIN_EXAMPLES = """\
 examples:
@@ -45,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(_USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,10 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         needs = f"it needs {error.name}: pip install 'esper-telemetry[train]'"
         sys.stderr.write(f"{args.prog}: error: {needs if error.name in _TRAIN_EXTRA else error}\n")
-        return USER_ERROR
+        return _USER_ERROR
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"{args.prog}: error: {_one_line(error)}\n")
-        return USER_ERROR
+        return _USER_ERROR
     return status
 
 
@@ -196,7 +196,11 @@ def _add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--episodes", type=int, default=16, metavar="N", help="for each policy, 2 or more (default 16)")
-    parser.add_argument("--seed", type=int, help="for other episodes than those of the run's own seed")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="seed of the fresh episodes, 0 or more (default the run's own, so that the closing summary repeats)",
+    )
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -240,7 +244,12 @@ def _add_watch(commands: Any) -> None:
         ),
     )
     parser.add_argument("run", metavar="RUN", help="a run directory or a log, there or still to come, or -")
-    parser.add_argument("--speed", type=float, metavar="N", help="play back at N times its own pace")
+    parser.add_argument(
+        "--speed",
+        type=float,
+        metavar="N",
+        help="play a finished run back at N times its own pace, above 0 (default follow the log as it grows)",
+    )
 
 
 def _watch(args: argparse.Namespace) -> int:

@@ -53,20 +53,22 @@ def test_elsewhere_every_batch_is_one_plain_line() -> None:
     console = Console(stream)
     show(console, STARTED, REWARD, UPDATE, BATCH)
     console.close()
-    assert stream.getvalue() == ("2/8 episodes  accuracy 0.812  reward 0  entropy 1.5  KL 0.013  left 1 min 30 s\n")
+    assert stream.getvalue() == (
+        "2/8 episodes  accuracy 0.812  return 0  policy entropy 1.5  KL 0.0125  left 1 min 30 s\n"
+    )
 
 
 def test_a_line_invents_no_number_that_was_not_emitted() -> None:
     stream = io.StringIO()
     show(Console(stream), BATCH)
-    assert stream.getvalue() == "2/8 episodes  accuracy 0.812  reward 0  entropy —  KL —\n"
+    assert stream.getvalue() == "2/8 episodes  accuracy 0.812  return 0  policy entropy —  KL —\n"
 
 
 def test_numbers_are_dashes_before_they_were_measured() -> None:
     aggregator = TelemetryAggregator()
     aggregator.process(TelemetryEvent(data=STARTED))
     group = aggregator.snapshot().groups["default"]
-    assert progress_text(group) == "accuracy —  reward —  entropy —  KL —"
+    assert progress_text(group) == "accuracy —  return —  policy entropy —  KL —"
 
 
 def test_in_a_terminal_a_bar_moves_with_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +80,7 @@ def test_in_a_terminal_a_bar_moves_with_every_step(monkeypatch: pytest.MonkeyPat
     console.close()
     shown = stream.getvalue()
     assert "50%" in shown  # one of four batches, and the steps of a second
-    assert "accuracy 0.812  reward 0  entropy 1.5  KL 0.013" in shown
+    assert "accuracy 0.812  return 0  policy entropy 1.5  KL 0.0125" in shown
 
 
 def test_without_rich_a_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +100,7 @@ def test_a_hidden_console_writes_nothing_and_goes_on_with_what_came_meanwhile() 
     assert stream.getvalue() == ""
     console.hidden = False
     show(console, BATCH)
-    assert "entropy 1.5" in stream.getvalue()
+    assert "policy entropy 1.5" in stream.getvalue()
 
 
 def test_closing_an_idle_console_writes_nothing() -> None:

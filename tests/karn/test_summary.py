@@ -91,25 +91,25 @@ def test_no_evaluation_is_reported_as_such() -> None:
 
 def test_both_ends_of_the_run_are_compared() -> None:
     text = summary_of(STARTED, *(batch(n, float(n), n / 100) for n in range(30)))
-    assert line_of(text, "reward") == ["4.5", "24.5", "29"]
-    assert line_of(text, "validation accuracy") == ["0.045", "0.245", "0.29"]
+    assert line_of(text, "mean episode return") == ["4.5", "24.5", "29"]
+    assert line_of(text, "validation accuracy") == ["0.045", "0.245", "0.290"]
     assert "120 of 160 episodes" in text
 
 
 @pytest.mark.parametrize("rewards", [(math.nan, 1.0), (math.inf, -math.inf), (0.0, 0.0)])
 def test_rewards_that_are_not_finite_or_zero_are_shown(rewards: tuple[float, float]) -> None:
     text = summary_of(STARTED, *(batch(n, reward, 0.5) for n, reward in enumerate(rewards)))
-    shown = line_of(text, "reward")
+    shown = line_of(text, "mean episode return")
     assert shown[:2] == [number(reward) for reward in rewards]
 
 
 def test_a_short_run_is_never_compared_with_itself() -> None:
     six = summary_of(STARTED, *(batch(n, float(n), n / 100) for n in range(6)))
-    assert line_of(six, "reward") == ["1", "4", "5"]
+    assert line_of(six, "mean episode return") == ["1", "4", "5"]
     assert "first 3" in six
     assert "newest 3" in six
     one = summary_of(STARTED, batch(0, 1.5, 0.25))
-    assert line_of(one, "reward") == ["1.5"]
+    assert line_of(one, "mean episode return") == ["1.5"]
     assert "the only batch" in one
 
 
@@ -144,7 +144,7 @@ def test_what_was_not_supplied_is_a_dash_and_unknown_never_a_number() -> None:
 
 def test_before_any_update_health_is_unknown() -> None:
     text = summary_of(STARTED)
-    assert line_of(text, "entropy")[:4] == ["—", "—", "—", "?"]
+    assert line_of(text, "policy entropy")[:4] == ["—", "—", "—", "?"]
     assert "✓" not in text
 
 
@@ -232,7 +232,7 @@ def test_a_number_beyond_every_float_is_shown_as_huge_and_ends_nothing() -> None
     )
     assert line_of(text, "KL")[0] == "huge"
     assert line_of(text, "NaN gradients")[0] == "huge"
-    assert line_of(text, "reward") == ["inf", "inf", "inf"]
+    assert line_of(text, "mean episode return") == ["inf", "inf", "inf"]
 
 
 def test_nothing_is_advised_about_a_stream_that_is_gone() -> None:

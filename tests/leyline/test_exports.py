@@ -22,6 +22,16 @@ def exports(tree: ast.Module) -> list[str] | None:
     return None
 
 
+def constants(tree: ast.Module) -> set[str]:
+    """Names given a value at the top of a module; type variables are of no use to anybody else."""
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and "TypeVar(" not in ast.unparse(node):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    return {name for name in found if not name.startswith("_")}
+
+
 def assigned(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
@@ -49,7 +59,7 @@ def imported(tree: ast.Module) -> set[str]:
 def test_all_says_what_a_module_exports(path: Path) -> None:
     tree = ast.parse(path.read_text())
     names = exports(tree)
-    public = {name for name in defined(tree) if not name.startswith("_")}
+    public = {name for name in defined(tree) if not name.startswith("_")} | constants(tree)
     if names is None:
         assert not public
         return

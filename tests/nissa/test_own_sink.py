@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from tests.builders import numbered
 
-from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent
 from esper.nissa.output import Sink, TelemetryHub
 
 PAGE = Path(__file__).parents[2] / "docs" / "sinks.md"
@@ -30,17 +30,14 @@ def test_it_gets_every_event_once_and_refuses_what_it_cannot_keep(source: str, t
     exec(source, names)
     database = str(tmp_path / "events.db")
     sink: Sink = names["SqliteSink"](database)
-    told = [
-        TelemetryEvent(data=EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=number))
-        for number in range(100)
-    ]
-    bad = TelemetryEvent(data=EpochCompletedPayload(0, 0.5, 1.0, 1, seeds={"r0": {"grad_ratio": object()}}))
+    events = [numbered(number) for number in range(100)]
+    bad = numbered(100, seeds={"r0": {"grad_ratio": object()}})
     hub = TelemetryHub([sink])
-    for event in [*told, bad]:
+    for event in [*events, bad]:
         hub.emit(event)
     assert hub.close()
     stats = hub.stats()[0]
     assert (stats.name, stats.delivered, stats.rejected, stats.durable) == ("sqlite", 100, 1, True)
     with sqlite3.connect(database) as connection:
         found = [row[0] for row in connection.execute("SELECT id FROM events ORDER BY rowid")]
-    assert found == [event.event_id for event in told]
+    assert found == [event.event_id for event in events]

@@ -23,29 +23,29 @@ def plotter() -> Plotter:
     return Plotter()
 
 
-def told(data: TelemetryPayload, epoch: int | None = None, group_id: str = "default") -> TelemetryEvent:
+def made(data: TelemetryPayload, epoch: int | None = None, group_id: str = "default") -> TelemetryEvent:
     return TelemetryEvent(data=data, epoch=epoch, group_id=group_id)
 
 
 def epoch_completed(inner_epoch: int, env_id: int = 0, group_id: str = "default") -> TelemetryEvent:
-    return told(EpochCompletedPayload(env_id, 0.5, 1.0, inner_epoch), inner_epoch, group_id)
+    return made(EpochCompletedPayload(env_id, 0.5, 1.0, inner_epoch), inner_epoch, group_id)
 
 
 def rewarded(epoch: int) -> TelemetryEvent:
-    return told(RewardComputedPayload(0, 1.0, "WAIT", 0.0, 0.5), epoch)
+    return made(RewardComputedPayload(0, 1.0, "WAIT", 0.0, 0.5), epoch)
 
 
 def updated(batch: int | None = None) -> TelemetryEvent:
-    figures = (0.1, 0.2, 1.5, 0.4, 0.01, 0.1, 0)
-    return told(PPOUpdatePayload(*figures) if batch is None else PPOUpdatePayload(*figures, batch=batch))
+    values = (0.1, 0.2, 1.5, 0.4, 0.01, 0.1, 0)
+    return made(PPOUpdatePayload(*values) if batch is None else PPOUpdatePayload(*values, batch=batch))
 
 
 def batch_completed(batch: int, group_id: str = "default") -> TelemetryEvent:
-    return told(BatchEpochCompletedPayload(4, batch, 0.5, 1.0, 8, 4), group_id=group_id)
+    return made(BatchEpochCompletedPayload(4, batch, 0.5, 1.0, 8, 4), group_id=group_id)
 
 
 def started(start_episode: int) -> TelemetryEvent:
-    return told(
+    return made(
         TrainingStartedPayload(
             n_envs=4,
             max_epochs=3,
@@ -80,12 +80,12 @@ class TestSteps:
         events = [epoch_completed(epoch) for epoch in (1, 2, 3, 1, 2, 3, 1)]
         assert [plotter.point(event).step for event in events] == [1, 2, 3, 4, 5, 6, 7]
 
-    def test_a_reward_told_before_or_after_its_epoch_stands_at_the_same_step(self, plotter: Plotter) -> None:
+    def test_a_reward_emitted_before_or_after_its_epoch_stands_at_the_same_step(self, plotter: Plotter) -> None:
         events = [rewarded(1), epoch_completed(1), epoch_completed(2), rewarded(2), batch_completed(0), rewarded(1)]
         assert [plotter.point(event).step for event in events] == [1, 1, 2, 2, 0, 3]
 
     def test_what_has_no_epoch_stands_where_its_environment_is(self, plotter: Plotter) -> None:
-        seed = told(SeedGerminatedPayload(slot_id="r0", env_id=0, blueprint_id="mlp", params=8))
+        seed = made(SeedGerminatedPayload(slot_id="r0", env_id=0, blueprint_id="mlp", params=8))
         assert places(plotter, epoch_completed(1), epoch_completed(2), seed)[-1] == ("env_epoch", 2)
 
     def test_environments_and_groups_are_counted_apart(self, plotter: Plotter) -> None:
@@ -104,7 +104,7 @@ class TestSteps:
         assert places(Plotter(), updated(), updated()) == [("batch", 0), ("batch", 1)]
 
     def test_a_resumed_run_continues_the_curves(self, plotter: Plotter) -> None:
-        actions = told(AnalyticsSnapshotPayload(kind="action_distribution", action_counts={"WAIT": 3}))
+        actions = made(AnalyticsSnapshotPayload(kind="action_distribution", action_counts={"WAIT": 3}))
         assert places(plotter, started(8), epoch_completed(1), actions, updated()) == [
             ("batch", 2),
             ("env_epoch", 7),
@@ -115,7 +115,7 @@ class TestSteps:
 
 class TestNumbers:
     def numbers(self, data: TelemetryPayload) -> dict[str, float]:
-        return Plotter().point(told(data)).numbers
+        return Plotter().point(made(data)).numbers
 
     def test_only_what_was_supplied_is_plotted(self) -> None:
         assert set(self.numbers(EpochCompletedPayload(0, 0.5, 1.0, 1))) == {"val_accuracy", "val_loss", "inner_epoch"}

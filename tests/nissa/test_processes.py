@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.builders import numbers_in
 
-from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent
-from esper.leyline.wire import read_events
 from esper.nissa.output import TelemetryHub
 from esper.nissa.sinks.jsonl import JsonlSink, LogInUseError
 
 SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 PREAMBLE = """
 import os, signal, sys, threading, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # whoever runs the tests may ignore them, and children inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.alarm(120)  # nothing here runs for ever, whatever becomes of the test
 from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent
 from esper.nissa.output import FunctionSink, TelemetryHub
 from esper.nissa.sinks.jsonl import JsonlSink
@@ -29,25 +35,22 @@ def event(number):
 """
 
 
-def event(number: int) -> TelemetryEvent:
-    return TelemetryEvent(data=EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=number))
-
-
-def numbers(log: Path) -> list[int]:
-    found = []
-    for record in read_events(log):
-        assert isinstance(record, TelemetryEvent), record
-        assert isinstance(record.data, EpochCompletedPayload)
-        found.append(record.data.inner_epoch)
-    return found
-
-
 def script(body: str) -> list[str]:
     return [sys.executable, "-c", PREAMBLE + textwrap.dedent(body)]
 
 
 def run(body: str, directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(script(body), cwd=directory, capture_output=True, text=True, check=False, timeout=60)
+
+
+@contextlib.contextmanager
+def child(body: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a script beside the test, which it does not outlive."""
+    with subprocess.Popen(script(body), cwd=directory, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 class TestExit:
@@ -61,7 +64,7 @@ class TestExit:
             tmp_path,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        assert numbers(tmp_path / "events.jsonl") == [*range(5_000)]
+        assert numbers_in(tmp_path / "events.jsonl") == [*range(5_000)]
 
     def test_an_uncaught_exception_does_not_cost_the_log(self, tmp_path: Path) -> None:
         done = run(
@@ -73,7 +76,7 @@ class TestExit:
             tmp_path,
         )
         assert (done.returncode, done.stderr) == (1, "a bug in training\n")
-        assert numbers(tmp_path / "events.jsonl") == [0]
+        assert numbers_in(tmp_path / "events.jsonl") == [0]
 
     def test_a_hanging_sink_does_not_keep_the_interpreter_alive(self, tmp_path: Path) -> None:
         done = run(
@@ -86,7 +89,7 @@ class TestExit:
         )
         assert done.returncode == 0
         assert "'hangs' does not finish" in done.stderr
-        assert numbers(tmp_path / "events.jsonl") == [0]
+        assert numbers_in(tmp_path / "events.jsonl") == [0]
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_that_becomes_an_exception_ends_the_run_with_everything_flushed(
@@ -102,24 +105,24 @@ class TestExit:
             try:
                 with hub:
                     print("ready", flush=True)
-                    while True:
+                    while emitted < 2_000_000:
                         hub.emit(event(emitted))
                         emitted += 1
             except KeyboardInterrupt:
                 stats = hub.stats()[0]
                 assert stats.emitted == stats.delivered and emitted <= stats.emitted <= emitted + 1, stats
                 print(stats.emitted)
+            else:
+                sys.exit("the signal never came")
         """
-        with subprocess.Popen(script(body), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        with child(body, tmp_path) as process:
             assert process.stdout
             assert process.stdout.readline() == "ready\n"
-            try:
-                process.communicate(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                process.send_signal(number)
-            told, _ = process.communicate(timeout=60)
+            time.sleep(0.2)
+            process.send_signal(number)
+            emitted, _ = process.communicate(timeout=60)
         assert process.returncode == 0
-        assert numbers(tmp_path / "events.jsonl") == [*range(int(told))]
+        assert numbers_in(tmp_path / "events.jsonl") == [*range(int(emitted))]
 
 
 class TestFork:
@@ -130,7 +133,9 @@ class TestFork:
             stop = threading.Event()
 
             def flood():
-                while not stop.is_set():
+                for _ in range(2_000_000):
+                    if stop.is_set():
+                        break
                     hub.emit(event(-1))
 
             thread = threading.Thread(target=flood)  # so that the fork finds locks held
@@ -156,7 +161,7 @@ class TestFork:
         )
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("telemetry emitted in a forked child process is dropped") == 20
-        found = numbers(tmp_path / "events.jsonl")
+        found = numbers_in(tmp_path / "events.jsonl")
         assert len(found) == int(done.stdout)
         assert [number for number in found if number >= 0] == [*range(20)]
 
@@ -175,8 +180,8 @@ class TestFork:
             tmp_path,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        assert numbers(tmp_path / "events.jsonl") == [0]
-        assert numbers(tmp_path / "child.jsonl") == [1]
+        assert numbers_in(tmp_path / "events.jsonl") == [0]
+        assert numbers_in(tmp_path / "child.jsonl") == [1]
 
     def test_a_child_that_outlives_its_parent_does_not_keep_the_log_locked(self, tmp_path: Path) -> None:
         body = """
@@ -184,20 +189,20 @@ class TestFork:
             child = os.fork()
             if not child:
                 print(os.getpid(), flush=True)
-                time.sleep(1_000)
+                time.sleep(100)
             signal.pause()
         """
-        with subprocess.Popen(script(body), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as parent:
+        with child(body, tmp_path) as parent:
             assert parent.stdout
-            child = int(parent.stdout.readline())
-            with pytest.raises(LogInUseError):
-                JsonlSink(tmp_path / "events.jsonl")
-            parent.kill()
-            parent.wait()
+            orphan = int(parent.stdout.readline())
             try:
+                with pytest.raises(LogInUseError):
+                    JsonlSink(tmp_path / "events.jsonl")
+                parent.kill()
+                parent.wait()
                 JsonlSink(tmp_path / "events.jsonl").close()
             finally:
-                os.kill(child, signal.SIGKILL)
+                os.kill(orphan, signal.SIGKILL)
 
 
 class TestOtherProcesses:
@@ -206,22 +211,22 @@ class TestOtherProcesses:
         body = f"""
             import multiprocessing
 
-            def tell(path):
+            def emit_one(path):
                 with TelemetryHub([JsonlSink(path)]) as hub:
                     hub.emit(event(7))
 
             if __name__ == "__main__":
                 with TelemetryHub([JsonlSink("events.jsonl")]) as hub:
                     hub.emit(event(1))
-                    process = multiprocessing.get_context({method!r}).Process(target=tell, args=("child.jsonl",))
+                    process = multiprocessing.get_context({method!r}).Process(target=emit_one, args=("child.jsonl",))
                     process.start()
                     process.join()
                     hub.emit(event(2))
         """
         (tmp_path / "main.py").write_text(PREAMBLE + textwrap.dedent(body))
         subprocess.run([sys.executable, "main.py"], cwd=tmp_path, check=True, timeout=60)
-        assert numbers(tmp_path / "events.jsonl") == [1, 2]
-        assert numbers(tmp_path / "child.jsonl") == [7]
+        assert numbers_in(tmp_path / "events.jsonl") == [1, 2]
+        assert numbers_in(tmp_path / "child.jsonl") == [7]
 
     def test_a_hub_handed_to_a_spawned_process_is_refused_with_a_reason(self) -> None:
         with TelemetryHub([]) as hub:

@@ -38,7 +38,7 @@ __all__ = ["LOST", "Stopped", "TrainOptions", "stoppable", "train_command"]
 
 LOST = 3
 """Exit status when a durable sink lost an event."""
-FAILED = 1
+_FAILED = 1
 
 
 class Stopped(BaseException):
@@ -85,7 +85,7 @@ def train_command(config: TrainingConfig, options: TrainOptions) -> int:
     """Train, evaluate, keep everything, print the summary.
 
     Returns:
-        The exit status: 0, `LOST`, `FAILED`, or 128 and the number of the signal that ended the run.
+        The exit status: 0, `LOST`, `_FAILED`, or 128 and the number of the signal that ended the run.
 
     Raises:
         ValueError: the user asked for what is not there; nothing was written. The message is one sentence.
@@ -132,11 +132,11 @@ class _Training:
         except (FloatingPointError, OSError) as error:  # what may end a run that was set up well
             self._end("failed", error)
             sys.stderr.write(f"esper train: error: {error}\n")
-            status = FAILED
+            status = _FAILED
         except Exception as error:  # noqa: BLE001 - reported with its traceback, after what was measured is safe
             self._end("failed", error)
             traceback.print_exc()
-            status = FAILED
+            status = _FAILED
         sys.stdout.write(summary(self._aggregator.snapshot(), self._info, self._run.path))
         return status or (LOST if self._lost() else 0)
 

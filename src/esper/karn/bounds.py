@@ -27,10 +27,10 @@ class Bounds:
 LIVE: Final = Bounds()
 WHOLE_RUN: Final = Bounds(log=0, run_history=None, seeds=None, stages=None)
 """For whoever needs a run from its beginning: memory grows with batches and seeds, not with steps."""
-GROUPS_KEPT: Final = 1 << 10
-ENVS_KEPT: Final = 1 << 14
-SLOTS_KEPT: Final = 1 << 16
-NAMES_KEPT: Final = 1 << 14
+_GROUPS: Final = 1 << 10
+_ENVS: Final = 1 << 14
+_SLOTS: Final = 1 << 16
+_NAMES: Final = 1 << 14
 """Of all groups together, as everything else here that says how many are kept. Of actions and blueprints."""
 
 
@@ -61,7 +61,7 @@ class Rooms:
     """Room for everything that a log names."""
 
     def __init__(self) -> None:
-        self.groups = Room(GROUPS_KEPT)
-        self.envs = Room(ENVS_KEPT)
-        self.slots = Room(SLOTS_KEPT)
-        self.names = Room(NAMES_KEPT)
+        self.groups = Room(_GROUPS)
+        self.envs = Room(_ENVS)
+        self.slots = Room(_SLOTS)
+        self.names = Room(_NAMES)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.formatting import ABSENT, age, fraction, number
+from esper.karn.formatting import age
 from esper.karn.progress import eta_seconds
+from esper.karn.quantities import QUANTITIES
 from esper.leyline.telemetry import BatchEpochCompletedPayload, RewardComputedPayload, TrainingStartedPayload
 
 if TYPE_CHECKING:
@@ -59,11 +60,13 @@ class Console:
 def progress_text(group: GroupSnapshot) -> str:
     """Return the few numbers that matter, on one line; ``—`` before they were measured."""
     batch, update = group.batch, group.update
-    accuracy = ABSENT if batch is None else fraction(batch.data.avg_accuracy)
-    reward = ABSENT if batch is None else number(batch.data.avg_reward)
-    entropy = ABSENT if update is None else number(update.data.entropy)
-    kl = ABSENT if update is None else fraction(update.data.kl_divergence)
-    return f"accuracy {accuracy}  reward {reward}  entropy {entropy}  KL {kl}"
+    shown = {
+        "avg_accuracy": None if batch is None else batch.data.avg_accuracy,
+        "avg_reward": None if batch is None else batch.data.avg_reward,
+        "entropy": None if update is None else update.data.entropy,
+        "kl_divergence": None if update is None else update.data.kl_divergence,
+    }
+    return "  ".join(f"{QUANTITIES[name].short} {QUANTITIES[name].text(value)}" for name, value in shown.items())
 
 
 class _Bar:

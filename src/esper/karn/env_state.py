@@ -20,7 +20,7 @@ from esper.leyline.telemetry import (
 __all__ = ["EnvState", "keep_newest"]
 
 P = TypeVar("P", bound=TelemetryPayload)
-ENV_NEWEST: Final = 8
+_NEWEST: Final = 8
 """Where only the newest is shown, a few are kept: a resume may take some back."""
 
 
@@ -116,5 +116,5 @@ class EnvState:
 def keep_newest(newest: list[Entry[P]], entry: Entry[P]) -> None:
     """Add an entry to the few of which the newest is shown."""
     newest.append(entry)
-    if len(newest) > ENV_NEWEST:
+    if len(newest) > _NEWEST:
         del newest[0]

@@ -223,7 +223,7 @@ _REACH = 240
 """Updates that are looked back over for what was last known: a screen asks several times a second."""
 _OVERFLOW = "(WATCH when mixed precision overflowed)."
 RULES = (
-    Rule("entropy", "entropy", "BAD when collapsed (entropy_collapsed) or not above 0.", _entropy),
+    Rule("entropy", "policy entropy", "BAD when collapsed (entropy_collapsed) or not above 0.", _entropy),
     Rule("kl_divergence", "KL", "WATCH above 0.05, BAD above 0.15.", _at_most(0.05, 0.15, above=-1e-6)),
     Rule("clip_fraction", "clip fraction", "WATCH above 0.3, BAD above 0.5.", _at_most(0.3, 0.5, above=0.0)),
     Rule("explained_variance", "expl. variance", "WATCH below 0 or NaN, BAD below -1 or above 1.", _explained_variance),

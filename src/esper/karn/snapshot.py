@@ -33,19 +33,24 @@ from esper.leyline.telemetry import (
 )
 
 __all__ = [
+    "Counterfactual",
     "Ending",
     "Entry",
     "EntryHistory",
     "EnvSnapshot",
+    "Epochs",
     "EventHistory",
     "GroupSnapshot",
     "History",
+    "LastAction",
     "LifecycleTotals",
+    "Rewards",
     "RunSnapshot",
     "SeedEntry",
     "SeedOutcome",
     "SeedRecord",
     "SlotSnapshot",
+    "Slots",
 ]
 
 T_co = TypeVar("T_co", covariant=True)

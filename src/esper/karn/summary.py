@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from esper.karn.formatting import ABSENT, age, cells, columns, mean, number, plural, real, tidy
 from esper.karn.health import Verdict, assess_updates, tally, value_of, worst
+from esper.karn.quantities import QUANTITIES
 from esper.karn.snapshot import Entry, GroupSnapshot, History, LifecycleTotals, RunSnapshot
 from esper.leyline.strict_json import JsonValue, strict_json, to_json
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluation_text", "snapshot_json", "summary"]
 
-WIDTH = 80
+_WIDTH = 80
 _ENDS = 10
 """Batches averaged at either end of a run, at most: both ends are never the same."""
 
@@ -55,7 +56,7 @@ def _head(info: RunInfo | None, where: Path) -> list[str]:
         return [f"Run {where} (no run.json beside the log)"]
     took = "" if info.ended is None else f" after {age((info.ended - info.started).total_seconds())}"
     lines = [f"Run {where}: {info.status}{took}"]
-    return lines if info.error is None else [*lines, f"  {tidy(info.error, WIDTH - 2)}"]
+    return lines if info.error is None else [*lines, f"  {tidy(info.error, _WIDTH - 2)}"]
 
 
 def _verdict(evaluation: Evaluation | None) -> list[str]:
@@ -73,7 +74,7 @@ def _verdict(evaluation: Evaluation | None) -> list[str]:
     ]
     return [
         "Did it learn?",
-        *_table(("policy", "reward", "validation accuracy", "test accuracy"), rows),
+        *_table(("policy", "episode return", "validation accuracy", "test accuracy"), rows),
         f"  Means ± standard errors of {evaluation.episodes} fresh episodes each; test data is held out.",
         f"  Test accuracy of the learnt policy, in standard errors: {', '.join(above)}.",
     ]
@@ -102,15 +103,15 @@ def _run(group: GroupSnapshot) -> list[str]:
         f"  {number(batch.data.episodes_completed)} of {number(batch.data.total_episodes)} episodes were played."
     )
     series = {
-        "reward": [real(entry.data.avg_reward) for entry in group.batches],
-        "validation accuracy": [real(entry.data.avg_accuracy) for entry in group.batches],
+        QUANTITIES["avg_reward"]: [real(entry.data.avg_reward) for entry in group.batches],
+        QUANTITIES["avg_accuracy"]: [real(entry.data.avg_accuracy) for entry in group.batches],
     }
     n = min(_ENDS, len(group.batches) // 2)
     if n:
-        rows = [(name, *map(number, (mean(v[:n]), mean(v[-n:]), _best(v)))) for name, v in series.items()]
+        rows = [(one.name, *map(one.text, (mean(v[:n]), mean(v[-n:]), _best(v)))) for one, v in series.items()]
         lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
     else:
-        lines += _table(("", "the only batch"), [(name, number(v[0])) for name, v in series.items()])
+        lines += _table(("", "the only batch"), [(one.name, one.text(v[0])) for one, v in series.items()])
     if group.resumes or group.earlier_runs:
         times = "once" if group.resumes == 1 else f"{group.resumes:,} times"
         lines.append(f"  Resumed {times} ({plural(group.superseded, 'event')} superseded).")
@@ -141,7 +142,7 @@ def _health(group: GroupSnapshot) -> list[str]:
     rows = [(verdict.rule.label, number(verdict.value), *_range(verdict, group.ppo)) for verdict in verdicts]
     lines = _table(("PPO", "newest", "lowest", "highest"), rows)
     width = max(map(columns, lines))
-    room = max(WIDTH - width - 3, 12)
+    room = max(_WIDTH - width - 3, 12)
     found = [["health"], *(textwrap.wrap(f"{one.status.value} {one.evidence}", room) for one in verdicts)]
     status, n = worst(verdicts), len(group.ppo)
     over = f" over the newest {n:,} updates" if n > 1 else " after one update" if n else ""
@@ -175,7 +176,7 @@ def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
     ]
     lines += _table(("sink", "delivered", "rejected", "dropped", "queued"), rows)
     lines += [
-        f"  {tidy(f'{sink.name}: {sink.last_error}', WIDTH - 2)}" for sink in info.sinks if sink.last_error is not None
+        f"  {tidy(f'{sink.name}: {sink.last_error}', _WIDTH - 2)}" for sink in info.sinks if sink.last_error is not None
     ]
     return lines
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from types import NoneType
 from typing import Any, NoReturn
 
-__all__ = ["FrozenDict", "FrozenList", "freeze", "frozen_dict", "frozen_list", "thaw"]
+__all__ = ["ATOMS", "FrozenDict", "FrozenList", "freeze", "frozen_dict", "frozen_list", "thaw"]
 
 ATOMS = frozenset({str, int, float, bool, NoneType})
 _SEQUENCES = (list, tuple)

@@ -91,10 +91,28 @@ def define(name: str, lines: list[str], namespace: dict[str, Any], source: str) 
 
 
 def compile_payloads(*classes: type[Payload]) -> None:
-    """Give dataclasses derived from `Payload` their fast constructor and their lazily compiled codec."""
+    """Give dataclasses derived from `Payload` their fast constructor, their lazily compiled codec, and `help`."""
     for cls in classes:
         compile_init(cls)
+        cls.__slots__ = _FieldDocs(cls)  # type: ignore[assignment]  # any iterable of names will do, a dict included
         cls._codec = _LazyCodec(cls)
+
+
+class _FieldDocs(dict[str, str]):
+    """What `help` shows below each field: it looks into ``__slots__`` for it. Read from the source when asked for."""
+
+    def __init__(self, cls: type[Payload]) -> None:
+        super().__init__(dict.fromkeys(cls.__slots__, ""))
+        self._cls = cls
+
+    def __getitem__(self, field: str) -> str:
+        from esper.leyline.field_docs import meanings  # noqa: PLC0415 - importing the contract stays cheap
+
+        try:
+            meaning = meanings(self._cls)[field]
+        except OSError:  # installed without its source
+            return ""
+        return meaning.text if meaning.unit is None else f"{meaning.text} Unit: {meaning.unit}; {meaning.range}."
 
 
 class _LazyCodec:

@@ -42,7 +42,7 @@ Shard: TypeAlias = int | None
 """Which log of a run an event comes from, the first being 0; None where all come in the order of one process, or where
 nobody knows which came from where."""
 
-MOST_ENVS: Final = 1 << 14
+_MOST_ENVS: Final = 1 << 14
 """Environments of a shard that are followed; beyond, a log names environments at random, and positions are unknown."""
 _REACH: Final = 64
 """Attempts looked through for the one that a rank joins."""
@@ -229,7 +229,7 @@ class _ShardState:
             return self.present if self.anchored else self.unknown
         if env_id in self.envs:
             env = self.envs[env_id]
-        elif len(self.envs) < MOST_ENVS:
+        elif len(self.envs) < _MOST_ENVS:
             env = self.envs[env_id] = self._first_episode(env_id)
         else:
             return self.unknown
@@ -276,11 +276,13 @@ class _ShardState:
 
     def _start_over(self, env_id: int, env: _Env, epoch: int, *, validates: bool) -> Position:
         episodes = env.position.episodes
-        if env.assumed and episodes == self.done:
-            episodes = self.done - self.width  # it was late, since this one can be of no later batch
+        done = self.done
+        assert done is not None
+        if env.assumed and episodes == done:
+            episodes = done - self.width  # it was late, since this one can be of no later batch
         elif episodes is None:  # late if no batch ended since it began; else it was of the batch that did
-            episodes = env.earliest if env.done == self.done else env.done
-        elif self.anchored and episodes == self.done and epoch <= 1 and env.timed and env.epoch < self.max_epochs:
+            episodes = env.earliest if env.done == done else env.done
+        elif self.anchored and episodes == done and epoch <= 1 and env.timed and env.epoch < self.max_epochs:
             self.in_step = False  # an episode shorter than the start said, and no batch ended with it
             return self.present
         env = self.envs[env_id] = self._episode(env_id, episodes + self.width, timed=True)

@@ -18,13 +18,13 @@ from esper.leyline.frozen import FrozenDict, frozen_dict, frozen_list
 from esper.leyline.payload import Payload, define, is_optional, unfrozen_twin
 from esper.leyline.shapes import DEEPEST, DICT_KEY, FLOAT_KEY, Shape, brief, check, is_unicode, shapes_of, shorten
 
-__all__ = ["MismatchError", "Reader", "exact_test", "examine", "mismatch", "refusal"]
+__all__ = ["PLANS", "MismatchError", "Reader", "exact_test", "examine", "mismatch", "refusal"]
 
-Plan: TypeAlias = Callable[[dict[Any, Any]], Any]
+_Plan: TypeAlias = Callable[[dict[Any, Any]], Any]
 
 PLANS = 64
 """Sets of keys that get a plan; whatever else a payload may come with is read the careful way."""
-PROBLEMS = 100
+_PROBLEMS = 100
 """Problems listed of one field."""
 
 
@@ -41,7 +41,7 @@ def mismatch(*_: object) -> NoReturn:
     raise MismatchError
 
 
-class Reader(dict[int, Plan]):
+class Reader(dict[int, _Plan]):
     """How one payload class is read: to each size of a mapping, the plan that read the last one of that size.
 
     Args:
@@ -56,7 +56,7 @@ class Reader(dict[int, Plan]):
         self._fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
         self._shapes = shapes_of(cls)
         self._required = frozenset(f.name for f in self._fields if not is_optional(f))
-        self._plans: dict[frozenset[object], Plan] = {}
+        self._plans: dict[frozenset[object], _Plan] = {}
 
     def read(self, mapping: object) -> Any:
         """Return the payload, or raise the one `PayloadError` that lists everything that is wrong."""
@@ -64,7 +64,7 @@ class Reader(dict[int, Plan]):
             return self[len(mapping)](mapping)  # type: ignore[arg-type]  # either is a dict
         return self._carefully(mapping)
 
-    def __missing__(self, size: int) -> Plan:
+    def __missing__(self, size: int) -> _Plan:
         return self._find
 
     def _find(self, mapping: dict[Any, Any]) -> Any:
@@ -84,7 +84,7 @@ class Reader(dict[int, Plan]):
             raise refused
         return self._cls(**values)
 
-    def _compile(self, present: list[str]) -> Plan:
+    def _compile(self, present: list[str]) -> _Plan:
         lines = [
             "def plan(mapping):",
             f" try: {', '.join(present)} = fetch(mapping)",
@@ -136,7 +136,7 @@ class _EnoughError(Exception):
 class _Problems(list[FieldProblem]):
     def append(self, problem: FieldProblem) -> None:
         super().append(problem)
-        if len(self) > PROBLEMS:
+        if len(self) > _PROBLEMS:
             raise _EnoughError
 
 

@@ -29,8 +29,8 @@ __all__ = [
     "shorten",
 ]
 
-Kind: TypeAlias = Literal["int", "float", "str", "bool", "any", "tuple", "list", "dict"]
-Report: TypeAlias = Callable[[FieldProblem], None]
+_Kind: TypeAlias = Literal["int", "float", "str", "bool", "any", "tuple", "list", "dict"]
+_Report: TypeAlias = Callable[[FieldProblem], None]
 
 NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """How floats that are not finite are written, as in protobuf's JSON mapping."""
@@ -45,14 +45,14 @@ DEEPEST = 64
 
 _BRIEF = 60
 
-_LEAVES: dict[object, Kind] = {int: "int", float: "float", str: "str", bool: "bool", Any: "any"}
+_LEAVES: dict[object, _Kind] = {int: "int", float: "float", str: "str", bool: "bool", Any: "any"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
     """The type of a field or of an item in it."""
 
-    kind: Kind
+    kind: _Kind
     text: str
     """As it is written in the dataclass."""
     nullable: bool = False
@@ -73,7 +73,7 @@ def _shape(hint: Any, text: str) -> Shape:
     if hint in _LEAVES:
         return Shape(_LEAVES[hint], text)
     origin = get_origin(hint)
-    kind: Kind = "tuple" if origin is tuple else "list" if origin is list else "dict"
+    kind: _Kind = "tuple" if origin is tuple else "list" if origin is list else "dict"
     item = get_args(hint)[1] if kind == "dict" else get_args(hint)[0]
     name = "Any" if item is Any else item.__name__ if isinstance(item, type) and not get_args(item) else str(item)
     return Shape(kind, text, item=_shape(item, name.replace("typing.", "")))
@@ -103,11 +103,11 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-Path: TypeAlias = "str | tuple[Path, object]"
+_Path: TypeAlias = "str | tuple[_Path, object]"
 """A field's name, or where a container is and the key or index in it. It becomes text only to name a problem."""
 
 # What may be kept without a second look, by the kind of shape that asks for it.
-_EXACT: dict[Kind, frozenset[type]] = {
+_EXACT: dict[_Kind, frozenset[type]] = {
     "int": frozenset({int}),
     "float": frozenset({float, int}),
     "bool": frozenset({bool}),
@@ -119,7 +119,7 @@ _ANY = Shape("any", "a JSON value")
 _TEXT = Shape("str", "str")
 
 
-def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool, depth: int = 1) -> Any:
+def check(shape: Shape, value: Any, path: _Path, report: _Report, wire: bool, depth: int = 1) -> Any:
     """Return the value as the contract wants it, containers frozen; report what is wrong with it.
 
     Args:
@@ -155,7 +155,7 @@ def check(shape: Shape, value: Any, path: Path, report: Report, wire: bool, dept
     return None
 
 
-def _check_any(value: Any, path: Path, report: Report, wire: bool, depth: int) -> Any:
+def _check_any(value: Any, path: _Path, report: _Report, wire: bool, depth: int) -> Any:
     kind = value.__class__
     if kind is str:
         return check(_TEXT, value, path, report, wire)
@@ -174,7 +174,7 @@ def _check_any(value: Any, path: Path, report: Report, wire: bool, depth: int) -
 
 
 def _check_dict(
-    item: Shape, value: Mapping[Any, Any], path: Path, report: Report, wire: bool, depth: int
+    item: Shape, value: Mapping[Any, Any], path: _Path, report: _Report, wire: bool, depth: int
 ) -> FrozenDict:
     """Do as `check` for the values of a dict, and for its keys."""
     if depth > DEEPEST:
@@ -190,7 +190,7 @@ def _check_dict(
     return frozen_dict(checked)
 
 
-def _check_list(item: Shape, value: Sequence[Any], path: Path, report: Report, wire: bool, depth: int) -> list[Any]:
+def _check_list(item: Shape, value: Sequence[Any], path: _Path, report: _Report, wire: bool, depth: int) -> list[Any]:
     """Do as `check` for the items of a list or tuple."""
     if depth > DEEPEST:
         raise RecursionError
@@ -204,5 +204,5 @@ def _check_list(item: Shape, value: Sequence[Any], path: Path, report: Report, w
     ]
 
 
-def _text(path: Path) -> str:
+def _text(path: _Path) -> str:
     return path if isinstance(path, str) else f"{_text(path[0])}[{brief(path[1])}]"

@@ -20,6 +20,7 @@ from esper.leyline.event_types import Severity, TelemetryEventType
 from esper.leyline.payload import Payload, compile_init, compile_payloads
 
 __all__ = [
+    "EVENT_TYPES",
     "AnalyticsSnapshotPayload",
     "BatchEpochCompletedPayload",
     "CounterfactualMatrixPayload",
@@ -159,34 +160,41 @@ class PPOUpdatePayload(Payload):
     Source: Schulman et al. 2017, equation 7, negated."""
     value_loss: float
     """Mean squared error of the value estimates against scaled returns, before the value coefficient.
-    Unit: 1; 0 or more."""
+    Unit: 1; 0 or more. Source: Schulman et al. 2017, equation 9."""
     entropy: float
     """Mean exact entropy of the factored joint policy, H(op) + sum over op of p(op) times the entropy of the
-    heads which that op uses. Unit: nats; 0 or more."""
+    heads which that op uses. Unit: nats; 0 or more.
+    Source: the chain rule of entropy, Cover and Thomas 2006, theorem 2.2.1."""
     grad_norm: float
     """L2 norm over all gradients after unscaling and before clipping, mean over optimizer steps.
-    Unit: 1; 0 or more, ``inf`` when mixed precision overflowed."""
+    Unit: 1; 0 or more, ``inf`` when mixed precision overflowed. Source: Pascanu et al. 2013, section 3.2."""
     kl_divergence: float
     """KL divergence of the old from the new policy, k3 estimator mean((r - 1) - log r), mean over the minibatches of
     the last executed epoch. Unit: nats; 0 or more. Source: http://joschu.net/blog/kl-approx.html"""
     clip_fraction: float
-    """Share of samples whose ratio left 1 - epsilon .. 1 + epsilon. Unit: fraction; 0 to 1."""
+    """Share of samples whose ratio left 1 - epsilon .. 1 + epsilon. Unit: fraction; 0 to 1.
+    Source: Schulman et al. 2017, equation 7: the samples that its clip touches."""
     nan_grad_count: int
     """Gradient elements that were NaN, after unscaling and before clipping, summed over optimizer steps.
     Unit: elements; 0 or more."""
 
     explained_variance: float | None = None
     """1 - Var(returns - values) / Var(returns) over the batch before the update.
-    Unit: 1; at most 1, higher is better, NaN when Var(returns) is below 1e-8."""
+    Unit: 1; at most 1, higher is better, NaN when Var(returns) is below 1e-8.
+    Source: the coefficient of determination, as in OpenAI Baselines, common/math_util.py."""
 
     entropy_loss: float = 0.0
-    """The negated mean entropy, as it stands in the loss before its coefficient. Unit: nats; 0 or less."""
+    """The negated mean entropy, as it stands in the loss before its coefficient. Unit: nats; 0 or less.
+    Source: Schulman et al. 2017, equation 9, negated."""
     advantage_mean: float = 0.0
-    """Mean of the advantages before they are normalised. Unit: reward; any real."""
+    """Mean of the advantages before they are normalised. Unit: reward; any real.
+    Source: Schulman et al. 2016, equation 16."""
     advantage_std: float = 0.0
-    """Standard deviation of the advantages before they are normalised. Unit: reward; 0 or more."""
+    """Standard deviation of the advantages before they are normalised. Unit: reward; 0 or more.
+    Source: Schulman et al. 2016, equation 16."""
     ratio_mean: float = 1.0
-    """Mean probability ratio of new to old policy in the last executed epoch. Unit: 1; 0 or more."""
+    """Mean probability ratio of new to old policy in the last executed epoch. Unit: 1; 0 or more.
+    Source: Schulman et al. 2017, equation 6."""
     ratio_min: float = 1.0
     """Smallest probability ratio in the last executed epoch. Unit: 1; 0 or more."""
     ratio_max: float = 1.0
@@ -209,12 +217,13 @@ class PPOUpdatePayload(Payload):
     finite. Unit: layers; 0 or more."""
     layer_gradient_health: dict[str, float] | None = None
     """Gradient norm over weight norm of each linear layer in the last optimizer step, by module name.
-    Unit: 1; 0 or more."""
+    Unit: 1; 0 or more. Source: You et al. 2017, equation 6, inverted."""
     entropy_collapsed: bool = False
     """Whether the mean entropy fell below 1 % of its maximum under the masks of the batch."""
 
     loss_scale: float | None = None
-    """Gradient scaler's factor after the update; None without one. Unit: 1; above 0."""
+    """Gradient scaler's factor after the update; None without one. Unit: 1; above 0.
+    Source: Micikevicius et al. 2018, section 3.2."""
     amp_overflow_detected: bool = False
     """Whether the gradient scaler found a gradient that was not finite and lowered its factor."""
     update_skipped: bool = False
@@ -224,7 +233,7 @@ class PPOUpdatePayload(Payload):
     """Wall time of the whole update. Unit: ms; 0 or more."""
     early_stop_epoch: int | None = None
     """PPO epoch after which the KL limit ended the update, the first being 0; None when none did.
-    Unit: index; 0 or more."""
+    Unit: index; 0 or more. Source: the early stopping of OpenAI Spinning Up's PPO."""
 
     head_slot_entropy: dict[str, float] | None = None
     """Entropy of the slot head under its masks: ``all``, mean over the steps where it mattered.

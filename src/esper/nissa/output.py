@@ -36,6 +36,10 @@ from esper.nissa.retry import SinkBrokenError
 from esper.nissa.sink_queue import SinkQueue, queues_for
 
 __all__ = [
+    "BATCH",
+    "GRACE",
+    "INTERVAL",
+    "TIMEOUT",
     "DeliveryPolicy",
     "Durable",
     "FunctionSink",
@@ -53,7 +57,7 @@ INTERVAL = 0.1
 BATCH = 1_024
 """Events handed to a sink between two flushes, at most."""
 TIMEOUT = 30.0
-"""Seconds that flush and close wait unless told otherwise."""
+"""Seconds that flush and close wait by default."""
 GRACE = 0.5
 """Seconds that a sink which keeps failing has to give up in, once `close` has waited long enough."""
 
@@ -65,7 +69,7 @@ class TelemetryHub:
 
     In a forked child process the hub is closed and its sinks are left alone: they belong to the parent, which
     delivers everything emitted before the fork. Neither can a hub be pickled into another process. A process that has
-    something to tell opens a hub of its own.
+    something to report opens a hub of its own.
 
     Args:
         sinks: where every event goes. Each is served by a thread of its own, and the hub's to close from here on.
@@ -76,18 +80,18 @@ class TelemetryHub:
         if self._queues:
             atexit.register(self.close)
             _hubs.add(self)
-        for lane in self._queues:
-            threading.Thread(target=self._serve, args=(lane,), name=f"sink {lane.name}", daemon=True).start()
+        for queue in self._queues:
+            threading.Thread(target=self._serve, args=(queue,), name=f"sink {queue.name}", daemon=True).start()
 
     def _reset(self, sinks: Iterable[Sink]) -> None:
         # Re-entrant, since a signal handler or a finalizer may emit while its own thread holds the lock.
         self._lock = threading.RLock()
-        self._bells: list[threading.Lock] = []
+        self._waiters: list[threading.Lock] = []
         self._queues = queues_for(sinks)
         self._events: list[TelemetryEvent] = []
         self._trimmed = 0
         self._emitted = 0
-        self._late = 0
+        self._after_close = 0
         self._closed = ""
         self._close_done = False
         self._look_ahead()
@@ -113,11 +117,11 @@ class TelemetryHub:
         """
         if not self._queues:
             return
-        late = 0
+        after_close = 0
         crowded: Sequence[SinkQueue] = ()
         with self._lock:
             if self._closed:
-                late = self._late = self._late + 1
+                after_close = self._after_close = self._after_close + 1
             else:
                 try:
                     self._emitted += 1
@@ -131,67 +135,67 @@ class TelemetryHub:
                 if self._emitted < self._attention and not barrier:
                     return
                 crowded = self._attend(barrier=barrier)
-        for lane in crowded:
-            self._make_room(lane)
-        if late == 1:
+        for queue in crowded:
+            self._make_room(queue)
+        if after_close == 1:
             _warn(f"telemetry emitted {self._closed} is dropped")
 
     def _attend(self, *, barrier: bool) -> list[SinkQueue]:
         """Wake the sinks that should wake, for a commit or for much to do; return those whose queue is too long."""
         crowded = []
-        for lane in self._queues:
-            if lane.set_aside:
-                self._drop_oldest(lane, keep=0)
+        for queue in self._queues:
+            if queue.set_aside:
+                self._drop_oldest(queue, keep=0)
                 continue
             if barrier:
-                lane.ask(self._end)
-            elif self._end - lane.cursor >= lane.wake_mark:
-                lane.rouse()
-            if self._end - lane.cursor > lane.limit:
-                crowded.append(lane)
+                queue.request_commit(self._end)
+            elif self._end - queue.cursor >= queue.wake_mark:
+                queue.wake()
+            if self._end - queue.cursor > queue.limit:
+                crowded.append(queue)
         self._trim()
         self._look_ahead()
         return crowded
 
-    def _make_room(self, lane: SinkQueue) -> None:
+    def _make_room(self, queue: SinkQueue) -> None:
         """Wait for a sink as long as its policy says since it last made progress; then its oldest events go."""
         first_loss = False
         while True:
             with self._lock:
-                if self._end - lane.cursor <= lane.limit or lane.set_aside:
+                if self._end - queue.cursor <= queue.limit or queue.set_aside:
                     return
                 now = time.monotonic()
-                if lane.patient_until is None:
-                    lane.patient_until = now + lane.max_wait
-                patience = lane.patient_until - now
-                if patience <= 0:
-                    self._drop_oldest(lane, keep=lane.keep)
+                if queue.waits_until is None:
+                    queue.waits_until = now + queue.max_wait
+                left = queue.waits_until - now
+                if left <= 0:
+                    self._drop_oldest(queue, keep=queue.keep)
                     self._trim()
                     self._look_ahead()
-                    first_loss, lane.loss_told = not lane.loss_told, True
+                    first_loss, queue.loss_reported = not queue.loss_reported, True
                     break
-                bell = self._bell()
-            bell.acquire(timeout=patience)
-        if lane.durable and first_loss:
-            _warn(f"telemetry sink {lane.name!r} cannot keep up and is losing events")
+                waiter = self._waiter()
+            waiter.acquire(timeout=left)
+        if queue.durable and first_loss:
+            _warn(f"telemetry sink {queue.name!r} cannot keep up and is losing events")
 
-    def _drop_oldest(self, lane: SinkQueue, *, keep: int) -> None:
-        excess = max(0, self._end - lane.cursor - keep)
-        lane.cursor += excess
-        lane.dropped += excess
+    def _drop_oldest(self, queue: SinkQueue, *, keep: int) -> None:
+        excess = max(0, self._end - queue.cursor - keep)
+        queue.cursor += excess
+        queue.dropped += excess
 
     # ---- waiting for the sinks. Not with threading.Condition: a signal at the wrong moment breaks its lock.
 
-    def _bell(self) -> threading.Lock:
+    def _waiter(self) -> threading.Lock:
         """Return a lock that is released at the next change."""
-        bell = threading.Lock()
-        bell.acquire()
-        self._bells.append(bell)
-        return bell
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        return waiter
 
     def _changed(self) -> None:
-        while self._bells:
-            self._bells.pop().release()
+        while self._waiters:
+            self._waiters.pop().release()
 
     def _wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
         deadline = time.monotonic() + timeout
@@ -200,8 +204,8 @@ class TelemetryHub:
                 left = deadline - time.monotonic()
                 if condition() or left <= 0:
                     return condition()
-                bell = self._bell()
-            bell.acquire(timeout=left)
+                waiter = self._waiter()
+            waiter.acquire(timeout=left)
 
     # ---- the shared sequence
 
@@ -212,87 +216,88 @@ class TelemetryHub:
     def _look_ahead(self) -> None:
         """Set the count at which `emit` next has to look after the sinks."""
         marks = [
-            lane.cursor + (lane.limit + 1 if lane.roused else lane.wake_mark)
-            for lane in self._queues
-            if not lane.set_aside
+            queue.cursor + (queue.limit + 1 if queue.awake else queue.wake_mark)
+            for queue in self._queues
+            if not queue.set_aside
         ]
         self._attention = min(marks, default=self._emitted + BATCH)
 
     def _trim(self) -> None:
         """Forget what every sink has taken, in steps large enough to be cheap."""
-        taken = min((lane.cursor for lane in self._queues if not lane.set_aside), default=self._end) - self._trimmed
+        taken = min((queue.cursor for queue in self._queues if not queue.set_aside), default=self._end) - self._trimmed
         if taken >= BATCH or taken == len(self._events):
             del self._events[:taken]
             self._trimmed += taken
 
     # ---- the sinks' side
 
-    def _serve(self, lane: SinkQueue) -> None:
-        while not lane.finished:
-            lane.bell.acquire(timeout=INTERVAL)
-            while self._deliver(lane):
+    def _serve(self, queue: SinkQueue) -> None:
+        while not queue.finished:
+            queue.wakeup.acquire(timeout=INTERVAL)
+            while self._deliver(queue):
                 pass
 
-    def _deliver(self, lane: SinkQueue) -> bool:
-        """Deliver the next batch to a sink; tell whether there is more to do at once."""
+    def _deliver(self, queue: SinkQueue) -> bool:
+        """Deliver the next batch to a sink; say whether there is more to do at once."""
         with self._lock:
             taken_at = time.monotonic()
-            lane.roused = False
-            batch = self._take(lane)
-            place, barrier = lane.cursor, lane.is_asked()
-            more = place < self._end
+            queue.awake = False
+            batch = self._take(queue)
+            position, barrier = queue.cursor, queue.commit_is_due()
+            more = position < self._end
             last = bool(self._closed) and not more
         try:
-            rejected = lane.courier.deliver(batch, barrier=barrier) if batch or barrier else 0
+            rejected = queue.retrying.deliver(batch, barrier=barrier) if batch or barrier else 0
         except SinkBrokenError:
-            self._set_aside(lane)
+            self._set_aside(queue)
             return False
         with self._lock:
-            lane.in_hand = 0
-            lane.rejected += rejected
-            lane.delivered += len(batch) - rejected
-            lane.settled_at = taken_at
-            lane.committed = place if barrier else lane.committed
+            queue.in_hand = 0
+            queue.rejected += rejected
+            queue.delivered += len(batch) - rejected
+            queue.settled_at = taken_at
+            queue.committed = position if barrier else queue.committed
             self._changed()
         if last:
-            self._finish(lane)
+            self._finish(queue)
         return more
 
-    def _take(self, lane: SinkQueue) -> list[TelemetryEvent]:
-        start = lane.cursor - self._trimmed
+    def _take(self, queue: SinkQueue) -> list[TelemetryEvent]:
+        start = queue.cursor - self._trimmed
         batch = self._events[start : start + BATCH]
-        lane.cursor += len(batch)
-        lane.in_hand = len(batch)
+        queue.cursor += len(batch)
+        queue.in_hand = len(batch)
         self._trim()
         self._look_ahead()
         if batch:
-            lane.patient_until = None
+            queue.waits_until = None
             self._changed()
         return batch
 
-    def _set_aside(self, lane: SinkQueue) -> None:
+    def _set_aside(self, queue: SinkQueue) -> None:
         with self._lock:
-            lane.set_aside = True
-            lane.dropped += lane.in_hand
-            lane.in_hand = 0
-            self._drop_oldest(lane, keep=0)
+            queue.set_aside = True
+            queue.dropped += queue.in_hand
+            queue.in_hand = 0
+            self._drop_oldest(queue, keep=0)
             self._look_ahead()
             self._changed()
         _warn(
-            f"telemetry sink {lane.name!r} is set aside, its events are dropped from here on: {lane.courier.last_error}"
+            f"telemetry sink {queue.name!r} is set aside, its events are dropped from here on: "
+            f"{queue.retrying.last_error}"
         )
-        self._finish(lane)
+        self._finish(queue)
 
-    def _finish(self, lane: SinkQueue) -> None:
-        clean = lane.courier.close()
+    def _finish(self, queue: SinkQueue) -> None:
+        clean = queue.retrying.close()
         if not clean:
-            _warn(f"telemetry sink {lane.name!r} failed to close: {lane.courier.last_error}")
+            _warn(f"telemetry sink {queue.name!r} failed to close: {queue.retrying.last_error}")
         with self._lock:
-            lane.unclean = not clean
-            lane.finished = True
+            queue.unclean = not clean
+            queue.finished = True
             self._changed()
 
-    # ---- flush, close, books
+    # ---- flush, close, accounts
 
     def flush(self, timeout: float = TIMEOUT) -> bool:
         """Wait until every sink has what was emitted so far and has made it as safe as it can.
@@ -302,15 +307,15 @@ class TelemetryHub:
 
         Returns:
             Whether that is so, but for what a sink rejected or a `Live` sink dropped. False when the time was up or a
-            sink is set aside, and always once a `Durable` sink has lost an event or one was emitted too late.
+            sink is set aside, and always once a `Durable` sink has lost an event or one was emitted after close.
         """
         with self._lock:
-            place = self._end
-            for lane in self._queues:
-                lane.ask(place)
-        self._wait_until(lambda: all(lane.done_with(place) for lane in self._queues), timeout)
+            position = self._end
+            for queue in self._queues:
+                queue.request_commit(position)
+        self._wait_until(lambda: all(queue.done_with(position) for queue in self._queues), timeout)
         with self._lock:
-            return not self._late and all(lane.intact(place) for lane in self._queues)
+            return not self._after_close and all(queue.intact(position) for queue in self._queues)
 
     def close(self, timeout: float = TIMEOUT) -> bool:
         """Deliver what was emitted, flush and close every sink. Doing it again changes nothing.
@@ -325,39 +330,39 @@ class TelemetryHub:
         with self._lock:
             if not self._closed:
                 self._closed = "after the hub was closed"
-                for lane in self._queues:
-                    lane.ask(self._end)
+                for queue in self._queues:
+                    queue.request_commit(self._end)
         if not self._close_done and not self._wait_until(self._all_finished, timeout):
-            for lane in self._queues:
-                lane.courier.hurry()
+            for queue in self._queues:
+                queue.retrying.give_up()
             self._wait_until(self._all_finished, GRACE)
         with self._lock:
-            unfinished = [] if self._close_done else [lane.name for lane in self._queues if not lane.finished]
+            unfinished = [] if self._close_done else [queue.name for queue in self._queues if not queue.finished]
             self._close_done = True
-            intact = all(lane.finished and lane.intact(self._end) for lane in self._queues)
+            intact = all(queue.finished and queue.intact(self._end) for queue in self._queues)
         atexit.unregister(self.close)
         for name in unfinished:
             _warn(f"telemetry sink {name!r} does not finish and is left behind")
         return intact
 
     def _all_finished(self) -> bool:
-        return all(lane.finished for lane in self._queues)
+        return all(queue.finished for queue in self._queues)
 
     def stats(self) -> tuple[SinkStats, ...]:
-        """Return the books of every sink at this instant, in the order the sinks were given."""
+        """Return the accounts of every sink at this instant, in the order the sinks were given."""
         with self._lock:
-            for lane in self._queues:
-                if lane.set_aside:
-                    self._drop_oldest(lane, keep=0)
-            return tuple(lane.stats(self._emitted, self._end, self._late) for lane in self._queues)
+            for queue in self._queues:
+                if queue.set_aside:
+                    self._drop_oldest(queue, keep=0)
+            return tuple(queue.stats(self._emitted, self._end, self._after_close) for queue in self._queues)
 
     def _disown(self) -> None:
-        """In a forked child: a closed hub with locks and books of its own, and no threads."""
-        self._reset([lane.sink for lane in self._queues])
+        """In a forked child: a closed hub with locks and accounts of its own, and no threads."""
+        self._reset([queue.sink for queue in self._queues])
         self._closed = "in a forked child process"
         self._close_done = True
-        for lane in self._queues:
-            lane.finished = True
+        for queue in self._queues:
+            queue.finished = True
 
 
 _hubs: weakref.WeakSet[TelemetryHub] = weakref.WeakSet()
@@ -380,7 +385,7 @@ def _warn(text: str) -> None:
 
 
 def emit_training_started(emit: Emit, payload: TrainingStartedPayload, *, group_id: str = "default") -> None:
-    """Tell that a run begins; every rank does, once, before its first episode."""
+    """Emit that a run begins; every rank does, once, before its first episode."""
     message = (
         f"training on {payload.task} begins: {payload.n_episodes} episodes in {payload.n_envs} environments, "
         f"seed {payload.seed}"
@@ -398,7 +403,7 @@ def emit_epoch_completed(
     seeds: Mapping[str, Mapping[str, Any]] | None = None,
     group_id: str = "default",
 ) -> None:
-    """Tell the validation result of one environment after one host epoch.
+    """Emit the validation result of one environment after one host epoch.
 
     The arguments are the fields of `EpochCompletedPayload`; ``seeds`` is left unsupplied when it is None. A loss that
     is not finite makes the event a warning.

@@ -1,4 +1,4 @@
-"""What a plotting tool wants of an event: a place on an x-axis, numbers, and words."""
+"""What a plotting tool wants of an event: a position on an x-axis, numbers, and whether it is text."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from esper.leyline.telemetry import (
 
 __all__ = ["Plotter", "Point"]
 
-IN_WORDS = (
+_AS_TEXT = (
     TrainingStartedPayload,
     SeedGerminatedPayload,
     SeedStageChangedPayload,
     SeedFossilizedPayload,
     SeedPrunedPayload,
 )
-"""Events that happen rather than vary: told in words, not as points of a curve."""
+"""Events that happen rather than vary: written as text, not as points of a curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Point:
     axis: str
     """What the steps count: ``batch``, or ``env_epoch`` for what is about one environment."""
     step: int
-    """Place on that axis. An environment's epochs are counted on over its episodes."""
+    """Position on that axis. An environment's epochs are counted on over its episodes."""
     numbers: dict[str, float]
-    """The figures that were supplied, by field name; those of a dict as ``field/key``. Not finite ones are kept."""
-    in_words: bool
-    """Whether the event is told in words, rather than by its numbers."""
+    """The numbers that were supplied, by field name; those of a dict as ``field/key``. Not finite ones are kept."""
+    is_text: bool
+    """Whether the event is written as text, rather than as its numbers."""
 
 
 class Plotter:
@@ -55,14 +55,14 @@ class Plotter:
         self._batches_before = 0
         self._base: dict[tuple[str, int], int] = {}
         self._newest: Counter[tuple[str, int]] = Counter()
-        self._told: Counter[tuple[str, str]] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
 
     def point(self, event: TelemetryEvent) -> Point:
         """Return the event as a point, and count it."""
         data = event.data
         section = type(data).__name__.removesuffix("Payload")
-        told = data.to_dict()
-        env_id = told.pop("env_id", None)
+        fields = data.to_dict()
+        env_id = fields.pop("env_id", None)
         if isinstance(data, TrainingStartedPayload):
             self._start(data)
         if isinstance(env_id, int):
@@ -70,7 +70,7 @@ class Plotter:
         else:
             env_id = None
             axis, step = "batch", self._global_step(event, section)
-        return Point(section, env_id, axis, step, _numbers(told), isinstance(data, IN_WORDS))
+        return Point(section, env_id, axis, step, _numbers(fields), isinstance(data, _AS_TEXT))
 
     def _start(self, data: TrainingStartedPayload) -> None:
         # A resumed run continues the curves of the one it resumes.
@@ -78,13 +78,13 @@ class Plotter:
         self._epochs_before = self._batches_before * data.max_epochs
         self._base.clear()
         self._newest.clear()
-        self._told.clear()
+        self._counts.clear()
 
     def _env_step(self, event: TelemetryEvent, env_id: int) -> int:
         env = (event.group_id, env_id)
         base = self._base.setdefault(env, self._epochs_before)
         if isinstance(event.data, EpochCompletedPayload):
-            if event.data.inner_epoch <= self._newest[env]:  # a new episode, with no end of batch told in between
+            if event.data.inner_epoch <= self._newest[env]:  # a new episode, with no end of batch in between
                 base = self._base[env] = base + self._newest[env]
             self._newest[env] = event.data.inner_epoch
             return base + event.data.inner_epoch
@@ -92,8 +92,8 @@ class Plotter:
 
     def _global_step(self, event: TelemetryEvent, section: str) -> int:
         kind = (event.group_id, section)
-        count = self._told[kind]
-        self._told[kind] += 1
+        count = self._counts[kind]
+        self._counts[kind] += 1
         match event.data:
             case PPOUpdatePayload(batch=batch) if "batch" in event.data.supplied:
                 return batch
@@ -109,9 +109,9 @@ class Plotter:
                 self._newest[env] = 0
 
 
-def _numbers(told: dict[str, object]) -> dict[str, float]:
+def _numbers(fields: dict[str, object]) -> dict[str, float]:
     numbers: dict[str, float] = {}
-    for name, value in told.items():
+    for name, value in fields.items():
         if isinstance(value, int | float):  # a bool is drawn as 0 and 1
             numbers[name] = float(value)
         elif isinstance(value, dict):

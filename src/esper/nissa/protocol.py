@@ -16,7 +16,7 @@ __all__ = ["DeliveryPolicy", "Durable", "FunctionSink", "Live", "Rejected", "Sin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durable:
-    """Lose nothing that patience can save: a full queue makes whoever emits wait for the sink."""
+    """Lose nothing that waiting can save: a full queue makes whoever emits wait for the sink."""
 
     max_wait: float = 5.0
     """Longest wait for a sink that makes no progress; afterwards the oldest events go. Unit: seconds; 0 or more."""
@@ -66,9 +66,9 @@ class Sink(Protocol):
         """
 
     def flush(self, *, barrier: bool) -> None:
-        """Bring what was taken to where it belongs. Called after every batch, and again when it raised.
+        """Deliver what was taken. Called after every batch, and again when it raised.
 
-        Only what a flush has brought home counts as delivered.
+        Only what a flush has delivered counts as delivered.
 
         Args:
             barrier: what was taken must survive a crash of the machine, as far as this sink can see to it.

@@ -1,4 +1,4 @@
-"""Handing events to one sink, and insisting where that can help."""
+"""Handing events to one sink, and trying again where that can help."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from esper.leyline.telemetry import TelemetryEvent
 from esper.nissa.protocol import Durable, Rejected, Sink
 
-__all__ = ["RetryingSink", "SinkBrokenError"]
+__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "RETRY_SECONDS", "RetryingSink", "SinkBrokenError"]
 
-ATTEMPTS = 3
+_ATTEMPTS = 3
 """How often one thing is tried when it fails for no passing reason."""
-STRIKES = 10
+_STRIKES = 10
 """Events in a row that a sink may fail on before it is set aside."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 """Seconds between attempts while the system refuses; doubled each time."""
-PATIENCE = 10.0
+RETRY_SECONDS = 10.0
 """Seconds that the system may refuse (a lost connection) before the sink is set aside."""
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What a durable sink is given all the time it needs for: somebody will make room."""
 
 
@@ -31,7 +31,7 @@ class SinkBrokenError(Exception):
 class RetryingSink:
     """Delivers batches to one sink.
 
-    An `OSError` is the system's and may pass: the courier tries again, ever more slowly. Any other exception is
+    An `OSError` is the system's and may pass: the write is tried again, ever more slowly. Any other exception is
     taken for the event's fault, and after a few attempts the event is rejected; when that happens to many in a row it
     was the sink's fault after all.
 
@@ -42,12 +42,12 @@ class RetryingSink:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._strikes = 0
-        self._hurry = threading.Event()
+        self._given_up = threading.Event()
         self.last_error: str | None = None
 
-    def hurry(self) -> None:
+    def give_up(self) -> None:
         """Give up on what fails from now on, instead of waiting for better times."""
-        self._hurry.set()
+        self._given_up.set()
 
     def deliver(self, events: Sequence[TelemetryEvent], *, barrier: bool) -> int:
         """Hand over a batch and flush it.
@@ -67,13 +67,13 @@ class RetryingSink:
             else:
                 self._strikes = 0
         try:
-            self._insist(lambda: self._sink.flush(barrier=barrier))
+            self._retry(lambda: self._sink.flush(barrier=barrier))
         except BaseException as error:
             raise SinkBrokenError from error
         return rejected
 
     def close(self) -> bool:
-        """Close the sink; tell whether it went well."""
+        """Close the sink; say whether it went well."""
         try:
             self._sink.close()
         except BaseException as error:  # noqa: BLE001 - a sink's failure stays its own
@@ -83,13 +83,13 @@ class RetryingSink:
 
     def _taken_after_all(self, event: TelemetryEvent, failure: BaseException) -> bool:
         try:
-            self._insist(lambda: self._sink.write(event), failure)
+            self._retry(lambda: self._sink.write(event), failure)
         except Rejected:
             self._strikes = 0
             return False
         except Exception as error:
             self._strikes += 1
-            if self._strikes == STRIKES or isinstance(error, OSError):
+            if self._strikes == _STRIKES or isinstance(error, OSError):
                 raise SinkBrokenError from error
             return False
         except BaseException as error:
@@ -97,7 +97,7 @@ class RetryingSink:
         self._strikes = 0
         return True
 
-    def _insist(self, attempt: Callable[[], None], failure: BaseException | None = None) -> None:
+    def _retry(self, attempt: Callable[[], None], failure: BaseException | None = None) -> None:
         """Try until it works, or raise the failure that is final."""
         failures, pause, since = 0, FIRST_PAUSE, time.monotonic()
         while True:
@@ -105,11 +105,11 @@ class RetryingSink:
                 self.last_error = str(failure) if isinstance(failure, Rejected) else repr(failure)
                 failures += 1
                 if isinstance(failure, OSError):
-                    waits = failure.errno in DISK_FULL and isinstance(self._sink.policy, Durable)
-                    if (not waits and time.monotonic() - since > PATIENCE) or self._hurry.wait(pause):
+                    waits = failure.errno in _DISK_FULL and isinstance(self._sink.policy, Durable)
+                    if (not waits and time.monotonic() - since > RETRY_SECONDS) or self._given_up.wait(pause):
                         raise failure
                     pause = min(2 * pause, LONGEST_PAUSE)
-                elif isinstance(failure, Rejected) or not isinstance(failure, Exception) or failures == ATTEMPTS:
+                elif isinstance(failure, Rejected) or not isinstance(failure, Exception) or failures == _ATTEMPTS:
                     raise failure
             try:
                 return attempt()

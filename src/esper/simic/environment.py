@@ -39,7 +39,7 @@ __all__ = ["EPISODE_END", "GrowthEnv", "StepOutcome", "do_nothing_control"]
 
 EPISODE_END = "episode_end"
 """Reason of the prunes that close an episode."""
-CONTROL_HOSTS = 4
+_CONTROL_HOSTS = 4
 """Do-nothing hosts whose mean is the control curve."""
 
 _OPS = tuple(Op)
@@ -414,7 +414,7 @@ def do_nothing_control(
     )
     env.reset(seed=seed)
     wait = np.zeros(len(HEADS), dtype=np.int64)
-    curves = np.empty((CONTROL_HOSTS, max_epochs))
+    curves = np.empty((_CONTROL_HOSTS, max_epochs))
     for curve in curves:
         env.reset()
         for epoch in range(max_epochs):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from esper.simic.training.config import TrainingConfig
     from esper.tamiyo.policy import Policy
 
-__all__ = ["Learner", "assess_update"]
+__all__ = ["ADAM_EPS", "LR_END", "Learner", "assess_update"]
 
 LR_END = 0.1
 """Share of the learning rate that it falls towards."""

@@ -18,7 +18,26 @@ from esper.leyline.stages import SeedStage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["RewardBreakdown", "StepMeasurements", "compute_reward"]
+__all__ = [
+    "ACCURACY_WEIGHT",
+    "ATTRIBUTION_BOUND",
+    "FOSSILIZE_BOUND",
+    "FOSSILIZE_PENALTY",
+    "FOSSILIZE_THRESHOLD",
+    "FOSSILIZE_WEIGHT",
+    "GERMINATE_COST",
+    "HOLDING_COST",
+    "HOLDING_PATIENCE",
+    "LOST_SEED_COST",
+    "PRUNE_COST",
+    "RENT_WEIGHT",
+    "SHOCK_WEIGHT",
+    "STAGE_POTENTIAL",
+    "STAGE_WEIGHT",
+    "RewardBreakdown",
+    "StepMeasurements",
+    "compute_reward",
+]
 
 ACCURACY_WEIGHT = 10.0
 ATTRIBUTION_BOUND = 0.3

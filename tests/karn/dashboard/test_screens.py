@@ -24,6 +24,7 @@ from esper.karn.dashboard.overview import EventRows, brief, event_heading, learn
 from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
+from esper.karn.formatting import number
 from esper.karn.summary import summary
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats
 from esper.leyline.telemetry import (
@@ -91,8 +92,8 @@ def test_learning_is_shown_with_best_trend_progress_and_eta(
     batches = [emitted.data for emitted in view.group.batches]
     best = max(batches, key=lambda batch: batch.avg_reward)
     shown = text(learning_rows(view, 120, 4))
-    assert f"{batches[-1].avg_reward:+.3f}" in shown
-    assert f"best {best.avg_reward:+.3f} (batch {best.batch_idx})" in shown
+    assert f" {number(batches[-1].avg_reward)} " in shown
+    assert f"best {number(best.avg_reward)} (batch {best.batch_idx})" in shown
     assert "80/160 episodes" in shown
     assert "batch 19 complete · next one in epoch 13/24" in shown
     assert "ETA" in shown

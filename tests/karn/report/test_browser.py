@@ -206,7 +206,7 @@ def test_hover_shows_the_exact_value(run_of: Any, write_log: Any, chromium: Brow
     emitted = [*run_of(n_batches=1).events()]
     chromium.open(report([write_log("a", emitted)], tmp_path / "report.html"))
     at = """(() => {
-        const area = document.querySelector('[aria-label^="Episode return"] .nsewdrag');
+        const area = document.querySelector('[aria-label^="Mean episode return"] .nsewdrag');
         area.scrollIntoView({block: "center"});
         const box = area.getBoundingClientRect();
         return [box.x + box.width * 0.99, box.y + box.height / 2];
@@ -214,7 +214,9 @@ def test_hover_shows_the_exact_value(run_of: Any, write_log: Any, chromium: Brow
     x, y = chromium.evaluate(at)
     chromium.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
-    shown = chromium.wait_for("""document.querySelector('[aria-label^="Episode return"] .hoverlayer').textContent""")
+    shown = chromium.wait_for(
+        """document.querySelector('[aria-label^="Mean episode return"] .hoverlayer').textContent"""
+    )
 
     (reward,) = (event.data.avg_reward for event in emitted if isinstance(event.data, BatchEpochCompletedPayload))
     assert f"{reward:.8g}" in shown

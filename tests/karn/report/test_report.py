@@ -85,7 +85,7 @@ def test_numbers_are_the_numbers_that_were_emitted(run_of: Any, write_log: Any, 
 
     batches = [event.data for event in emitted if isinstance(event.data, BatchEpochCompletedPayload)]
     updates = [event.data for event in emitted if isinstance(event.data, PPOUpdatePayload)]
-    reward, entropy = page.curve("Episode return (avg_reward)"), page.curve("entropy · nats")
+    reward, entropy = page.curve("Mean episode return (avg_reward)"), page.curve("entropy · nats")
     assert reward["y"] == [data.avg_reward for data in batches]
     assert reward["x"] == entropy["x"] == [data.episodes_completed for data in batches]
     assert entropy["y"] == [data.entropy for data in updates]
@@ -109,7 +109,7 @@ def test_reward_components_add_up_to_the_reward(run_of: Any, write_log: Any, pag
     traces = page.figures["Episode return by component"]["data"]
     sums = [sum(parts) for parts in zip(*(trace["y"] for trace in traces if trace["type"] == "bar"), strict=True)]
     assert sums == pytest.approx(traces[-1]["y"])
-    assert traces[-1]["y"] == pytest.approx(page.curve("Episode return (avg_reward)")["y"])
+    assert traces[-1]["y"] == pytest.approx(page.curve("Mean episode return (avg_reward)")["y"])
 
 
 def test_counterfactual_cells_are_the_measured_accuracies(write_log: Any, page_of: Any) -> None:
@@ -178,7 +178,7 @@ def test_sums_over_rewards_that_were_not_all_emitted_are_left_out(run_of: Any, w
     del emitted[next(i for i, event in enumerate(emitted) if isinstance(event.data, RewardComputedPayload))]
     page = page_of(write_log("run", emitted))
 
-    assert page.curve("Episode return (avg_reward)")["customdata"][0] == "— … —"
+    assert page.curve("Mean episode return (avg_reward)")["customdata"][0] == "— … —"
     for trace in page.figures["Episode return by component"]["data"]:
         assert [value is None for value in trace["y"]] == [True, False, False]
     assert "run: 1 batches, of which not every reward is in the log, are left out." in page.text
@@ -277,7 +277,7 @@ def test_a_reward_that_is_not_finite_is_said_and_never_summed(write_log: Any, pa
     parts, total = page.figures["Episode return by component"]["data"]
     assert parts["y"] == total["y"] == [1.0, None, 2.0]
     assert "what was not finite is left out, in 1 batches" in page.text
-    assert page.curve("Episode return (avg_reward)")["y"] == [1.0, None, 1.0]
+    assert page.curve("Mean episode return (avg_reward)")["y"] == [1.0, None, 1.0]
 
 
 def test_a_section_without_events_says_which_are_missing(write_log: Any, page_of: Any) -> None:
@@ -295,7 +295,7 @@ def test_a_value_too_large_to_draw_is_a_gap_and_a_mark_and_stays_short_in_a_tabl
 
     curve, mark = page.figures["grad_norm"]["data"]
     assert (curve["y"], mark["text"], mark["marker"]["symbol"]) == ([1.0, None], ["run: 1e+308"], ["triangle-up"])
-    assert page.cell("avg_reward, best batch") == "1.000e+308"
+    assert page.cell("mean episode return, best batch") == "1.000e+308"
 
 
 def test_sums_that_overflow_are_gaps(write_log: Any, page_of: Any) -> None:
@@ -374,7 +374,7 @@ def test_rejected_events_are_shown_with_their_reason(write_log: Any, page_of: An
 def test_groups_of_one_log_are_overlaid(run_of: Any, write_log: Any, page_of: Any) -> None:
     arms = [event for name in ("A", "B") for event in run_of(n_batches=3, group_id=name).events()]
     page = page_of(write_log("run", arms))
-    names = [trace["name"] for trace in page.figures["Episode return (avg_reward)"]["data"] if "fill" not in trace]
+    names = [trace["name"] for trace in page.figures["Mean episode return (avg_reward)"]["data"] if "fill" not in trace]
     assert names == ["run · A", "run · B"]
 
 
@@ -383,7 +383,7 @@ def test_a_resume_does_not_show_batches_twice(run_of: Any, write_log: Any, page_
     ends = [i for i, event in enumerate(whole) if isinstance(event.data, BatchEpochCompletedPayload)]
     interrupted = whole[: ends[2] + 5]  # killed within the fourth batch
     page = page_of(write_log("run", [*interrupted, *run_of(n_batches=4, seed=9).events(start_episode=4)]))
-    assert page.curve("Episode return (avg_reward)")["x"] == [2, 4, 6, 8]
+    assert page.curve("Mean episode return (avg_reward)")["x"] == [2, 4, 6, 8]
     assert page.cell("runs before this one in the log, resumes, events taken back").startswith("0, 1, ")
 
 
@@ -403,10 +403,14 @@ def test_two_runs_are_overlaid_and_their_difference_is_shown(run_of: Any, write_
     second = write_log("second", [batch(0, avg_reward=2.5)])
     page = page_of(first, second)
 
-    names = [trace["name"] for trace in page.figures["Episode return (avg_reward)"]["data"] if "fill" not in trace]
+    names = [trace["name"] for trace in page.figures["Mean episode return (avg_reward)"]["data"] if "fill" not in trace]
     assert names == ["first", "second"]
-    assert [page.cell("avg_reward, last tenth", column) for column in (1, 2, 3)] == ["2.000", "2.500", "+0.5000"]
-    assert page.cell("entropy, last tenth", 3) == "—"
+    assert [page.cell("mean episode return, last tenth", column) for column in (1, 2, 3)] == [
+        "2.000",
+        "2.500",
+        "+0.5000",
+    ]
+    assert page.cell("policy entropy, last tenth", 3) == "—"
 
 
 def test_runs_of_one_name_are_distinguished(run_of: Any, write_log: Any, page_of: Any, tmp_path: Path) -> None:
@@ -445,7 +449,7 @@ def test_a_run_json_that_cannot_be_read_is_reported_and_hides_nothing_else(write
     (directory / "run.json").write_text("{")
     page = page_of(directory)
     assert "run.json:1: not JSON" in page.text
-    assert page.curve("Episode return (avg_reward)")["y"] == [1.0]
+    assert page.curve("Mean episode return (avg_reward)")["y"] == [1.0]
 
 
 # ── mistakes ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.builders import event, numbered, numbers_in
 
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     CounterfactualMatrixPayload,
-    EpochCompletedPayload,
     TelemetryEvent,
 )
 from esper.leyline.testing import events, same
@@ -28,33 +28,12 @@ from esper.nissa.output import Durable, Rejected, TelemetryHub
 from esper.nissa.sinks.jsonl import JsonlSink, LogBrokenError, LogInUseError
 
 
-def event(number: int) -> TelemetryEvent:
-    payload = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=number)
-    return TelemetryEvent(data=payload, message="x" * 50)
-
-
-def batch_completed(batch: int = 0) -> TelemetryEvent:
-    return TelemetryEvent(
-        data=BatchEpochCompletedPayload(
-            episodes_completed=4, batch_idx=batch, avg_accuracy=0.5, avg_reward=1.0, total_episodes=8, n_envs=4
-        )
-    )
+def long_numbered(number: int) -> TelemetryEvent:
+    return numbered(number, message="x" * 50)
 
 
 def holding(content: object) -> TelemetryEvent:
-    return TelemetryEvent(
-        data=CounterfactualMatrixPayload(env_id=0, slot_ids=("r0",), configs=({"accuracy": content},))
-    )
-
-
-def numbers(log: Path) -> list[int]:
-    """What a reader finds: every line an event, each by the number that `event` was given."""
-    found = []
-    for record in read_events(log):
-        assert isinstance(record, TelemetryEvent), record
-        assert isinstance(record.data, EpochCompletedPayload)
-        found.append(record.data.inner_epoch)
-    return found
+    return event(CounterfactualMatrixPayload, slot_ids=("r0",), configs=({"accuracy": content},))
 
 
 def rejected(log: Path) -> list[dict[str, str]]:
@@ -118,45 +97,45 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 class TestWriting:
-    @given(told=st.lists(events(), max_size=6))
+    @given(emitted=st.lists(events(), max_size=6))
     @settings(max_examples=30, deadline=None)
     def test_what_is_written_is_read_back_the_same(
-        self, told: list[TelemetryEvent], tmp_path_factory: pytest.TempPathFactory
+        self, emitted: list[TelemetryEvent], tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         log = tmp_path_factory.mktemp("log") / "events.jsonl"
         with TelemetryHub([JsonlSink(log)]) as hub:
-            for each in told:
+            for each in emitted:
                 hub.emit(each)
         back = list(read_events(log))
-        assert len(back) == len(told)
-        assert all(same(one, other) for one, other in zip(back, told, strict=True))
+        assert len(back) == len(emitted)
+        assert all(same(one, other) for one, other in zip(back, emitted, strict=True))
 
     def test_the_directory_is_made_when_it_is_not_there(self, tmp_path: Path) -> None:
         log = tmp_path / "runs" / "one" / "events.jsonl"
         with TelemetryHub([JsonlSink(str(log))]) as hub:
-            hub.emit(event(1))
-        assert numbers(log) == [1]
+            hub.emit(long_numbered(1))
+        assert numbers_in(log) == [1]
 
     def test_a_log_is_continued_and_never_overwritten(self, log: Path) -> None:
         for number in range(3):
             with TelemetryHub([JsonlSink(log)]) as hub:
-                hub.emit(event(number))
-        assert numbers(log) == [0, 1, 2]
+                hub.emit(long_numbered(number))
+        assert numbers_in(log) == [0, 1, 2]
 
     def test_a_batch_is_one_write(self, log: Path, disk: Disk) -> None:
         sink = JsonlSink(log)
         for number in range(500):
-            sink.write(event(number))
+            sink.write(long_numbered(number))
         sink.flush(barrier=False)
         assert disk.calls == ["write"]
         sink.close()
 
-    def test_a_directory_that_cannot_be_written_is_told_at_once(self, log: Path) -> None:
+    def test_a_directory_that_cannot_be_written_is_refused_at_once(self, log: Path) -> None:
         log.parent.joinpath("file").touch()
         with pytest.raises(NotADirectoryError, match="file"):
             JsonlSink(log.parent / "file" / "run" / "events.jsonl")
 
-    def test_a_read_only_directory_is_told_at_once(self, log: Path) -> None:
+    def test_a_read_only_directory_is_refused_at_once(self, log: Path) -> None:
         # Root may write anywhere, so another user has to try.
         log.parent.chmod(0o555)
         script = f"""
@@ -176,7 +155,7 @@ except PermissionError as error:
 
 
 class TestOneWriter:
-    def test_a_second_writer_is_told_which_log_is_in_use(self, log: Path) -> None:
+    def test_a_second_writer_learns_which_log_is_in_use(self, log: Path) -> None:
         first = JsonlSink(log)
         with pytest.raises(LogInUseError, match=r"events\.jsonl"):
             JsonlSink(log)
@@ -192,11 +171,13 @@ print("locked", flush=True)
 signal.pause()
 """
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as writer:
-            assert writer.stdout
-            assert writer.stdout.readline() == b"locked\n"
-            with pytest.raises(LogInUseError):
-                JsonlSink(log)
-            writer.kill()
+            try:
+                assert writer.stdout
+                assert writer.stdout.readline() == b"locked\n"
+                with pytest.raises(LogInUseError):
+                    JsonlSink(log)
+            finally:
+                writer.kill()
         JsonlSink(log).close()
 
     def test_a_forgotten_sink_lets_go(self, log: Path) -> None:
@@ -222,20 +203,20 @@ signal.pause()
 class TestCommit:
     def test_a_barrier_brings_everything_before_it_to_the_disk(self, log: Path, disk: Disk) -> None:
         sink = JsonlSink(log)
-        sink.write(event(1))
+        sink.write(long_numbered(1))
         sink.flush(barrier=False)
-        sink.write(event(2))
+        sink.write(long_numbered(2))
         assert disk.survivors() == []
         sink.flush(barrier=True)
         assert disk.survivors() == [1, 2]
-        sink.write(event(3))
+        sink.write(long_numbered(3))
         sink.flush(barrier=False)
         assert disk.survivors() == [1, 2]
         sink.close()
 
     def test_the_directory_entry_of_a_new_log_reaches_the_disk_too(self, log: Path, disk: Disk) -> None:
         sink = JsonlSink(log)
-        sink.write(event(1))
+        sink.write(long_numbered(1))
         sink.flush()
         sink.flush()
         assert disk.directories_on_disk == 1
@@ -245,24 +226,24 @@ class TestCommit:
         committed = threading.Event()
         fsync = disk.fsync
 
-        def tell(descriptor: int) -> None:
+        def fsync_and_note(descriptor: int) -> None:
             fsync(descriptor)
             committed.set()
 
-        disk.fsync = tell  # type: ignore[method-assign]
+        disk.fsync = fsync_and_note  # type: ignore[method-assign]
         hub = TelemetryHub([JsonlSink(log)])
-        hub.emit(event(1))
-        hub.emit(batch_completed())
+        hub.emit(long_numbered(1))
+        hub.emit(event(BatchEpochCompletedPayload))
         assert committed.wait(20)
         assert disk.survivors() == [1, -1]
-        hub.emit(event(2))
+        hub.emit(long_numbered(2))
         assert hub.flush()
         assert disk.survivors() == [1, -1, 2]
         hub.close()
 
     def test_a_disk_that_failed_to_keep_the_log_is_never_trusted_again(self, log: Path, disk: Disk) -> None:
         sink = JsonlSink(log)
-        sink.write(event(1))
+        sink.write(long_numbered(1))
         disk.fsync_error = OSError(errno.EIO, "Input/output error")
         with pytest.raises(LogBrokenError, match=r"events\.jsonl: Input/output error"):
             sink.flush()
@@ -274,7 +255,7 @@ class TestCommit:
     def test_such_a_log_is_set_aside_and_flush_says_no(self, log: Path, disk: Disk) -> None:
         disk.fsync_error = OSError(errno.EIO, "Input/output error")
         hub = TelemetryHub([JsonlSink(log)])
-        hub.emit(event(1))
+        hub.emit(long_numbered(1))
         with pytest.warns(RuntimeWarning, match="'jsonl' is set aside.*Input/output error"):
             assert not hub.flush()
         hub.close()
@@ -302,10 +283,10 @@ class TestQuarantine:
     ) -> None:
         bad = holding(content)
         hub = TelemetryHub([JsonlSink(log)])
-        for each in (event(1), bad, event(2)):
+        for each in (long_numbered(1), bad, long_numbered(2)):
             hub.emit(each)
         assert hub.close()
-        assert numbers(log) == [1, 2]
+        assert numbers_in(log) == [1, 2]
         (record,) = rejected(log)
         assert (record["event_id"], record["event_type"]) == (bad.event_id, "COUNTERFACTUAL_MATRIX_COMPUTED")
         assert record["field"].startswith(field)
@@ -317,7 +298,7 @@ class TestQuarantine:
         torch = pytest.importorskip("torch")
         hub = TelemetryHub([JsonlSink(log)])
         hub.emit(holding(torch.tensor(71.5)))
-        hub.emit(TelemetryEvent(data=EpochCompletedPayload(0, torch.tensor(0.5), 1.0, 1)))
+        hub.emit(numbered(1, val_accuracy=torch.tensor(0.5)))
         assert hub.close()
         assert log.read_bytes() == b""
         assert [record["field"] for record in rejected(log)] == ["configs[0]['accuracy']", "val_accuracy"]
@@ -328,15 +309,15 @@ class TestQuarantine:
             deep = [deep]
         hub = TelemetryHub([JsonlSink(log)])
         hub.emit(holding(deep))
-        hub.emit(event(1))
+        hub.emit(long_numbered(1))
         assert hub.close()
-        assert numbers(log) == [1]
+        assert numbers_in(log) == [1]
         assert len(rejected(log)) == 1
 
     def test_an_event_of_fifty_megabytes_is_only_long(self, log: Path) -> None:
         hub = TelemetryHub([JsonlSink(log)])
         hub.emit(holding("x" * 50_000_000))
-        hub.emit(event(1))
+        hub.emit(long_numbered(1))
         assert hub.close()
         assert [len(line) > 50_000_000 for line in log.read_bytes().splitlines()] == [True, False]
         assert all(isinstance(record, TelemetryEvent) for record in read_events(log))
@@ -370,8 +351,8 @@ class TestQuarantine:
 class TestTornLine:
     def written(self, log: Path) -> bytes:
         with TelemetryHub([JsonlSink(log)]) as hub:
-            hub.emit(event(1))
-            hub.emit(event(2))
+            hub.emit(long_numbered(1))
+            hub.emit(long_numbered(2))
         return log.read_bytes()
 
     @pytest.mark.parametrize("remains", [1, 30, -2])
@@ -382,16 +363,16 @@ class TestTornLine:
             sink = JsonlSink(log)
         assert log.read_bytes() == first
         assert rejected(log)[0]["text"] == second[:remains].decode()
-        sink.write(event(3))
+        sink.write(long_numbered(3))
         sink.flush()
         sink.close()
-        assert numbers(log) == [1, 3]
+        assert numbers_in(log) == [1, 3]
 
     def test_a_line_that_lacks_only_its_end_is_completed(self, log: Path) -> None:
         log.write_bytes(self.written(log)[:-1])
         with TelemetryHub([JsonlSink(log)]) as hub:
-            hub.emit(event(3))
-        assert numbers(log) == [1, 2, 3]
+            hub.emit(long_numbered(3))
+        assert numbers_in(log) == [1, 2, 3]
         assert rejected(log) == []
 
     def test_a_torn_line_of_any_length_and_content_is_kept(self, log: Path) -> None:
@@ -399,7 +380,7 @@ class TestTornLine:
         log.write_bytes(self.written(log) + torn)
         with pytest.warns(RuntimeWarning, match="torn by a crash"):
             JsonlSink(log).close()
-        assert numbers(log) == [1, 2]
+        assert numbers_in(log) == [1, 2]
         assert rejected(log)[0]["text"] == "\0\\xff" * 100_000
 
     def test_a_torn_line_among_the_rejected_events_spoils_no_other(self, log: Path) -> None:
@@ -414,11 +395,11 @@ class TestTornLine:
 class TestFullDisk:
     def test_a_batch_that_does_not_fit_leaves_nothing_behind_and_is_kept(self, log: Path, disk: Disk) -> None:
         sink = JsonlSink(log)
-        sink.write(event(1))
+        sink.write(long_numbered(1))
         sink.flush()
         whole = log.read_bytes()
-        sink.write(event(2))
-        sink.write(event(3))
+        sink.write(long_numbered(2))
+        sink.write(long_numbered(3))
         disk.room = len(whole) + 20
         for _ in range(2):
             with pytest.raises(OSError, match=r"No space left on device: .*events\.jsonl"):
@@ -427,13 +408,13 @@ class TestFullDisk:
         disk.room = sys.maxsize
         sink.flush()
         sink.close()
-        assert numbers(log) == [1, 2, 3]
+        assert numbers_in(log) == [1, 2, 3]
 
     def test_a_disk_that_even_refuses_to_cut_leaves_no_torn_line_once_it_works(
         self, log: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sink = JsonlSink(log)
-        sink.write(event(1))
+        sink.write(long_numbered(1))
         disk.room = 20
         with monkeypatch.context() as broken:
             broken.setattr(disk, "ftruncate", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
@@ -442,7 +423,7 @@ class TestFullDisk:
         disk.room = sys.maxsize
         sink.flush()
         sink.close()
-        assert numbers(log) == [1]
+        assert numbers_in(log) == [1]
 
     @pytest.fixture
     def limit(self) -> Iterator[int]:
@@ -455,17 +436,17 @@ class TestFullDisk:
     def test_training_goes_on_and_the_log_is_complete_once_there_is_room(self, log: Path, limit: int) -> None:
         hub = TelemetryHub([JsonlSink(log)])
         for number in range(1_000):
-            hub.emit(event(number))
+            hub.emit(long_numbered(number))
         assert not hub.flush(timeout=0.3)
         stats = hub.stats()[0]
         assert (stats.dropped, stats.set_aside) == (0, False)
         assert "File too large" in str(stats.last_error)
-        assert numbers(log) == [*range(stats.delivered)]
+        assert numbers_in(log) == [*range(stats.delivered)]
         for number in range(1_000, 2_000):
-            hub.emit(event(number))
+            hub.emit(long_numbered(number))
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert hub.close()
-        assert numbers(log) == [*range(2_000)]
+        assert numbers_in(log) == [*range(2_000)]
         assert log.stat().st_size > limit
 
     def test_what_no_longer_fits_the_queue_is_lost_and_counted_and_the_rest_is_whole(
@@ -473,11 +454,11 @@ class TestFullDisk:
     ) -> None:
         hub = TelemetryHub([JsonlSink(log, policy=Durable(max_wait=0.01, high_water=500))])
         with pytest.warns(RuntimeWarning, match="losing events"):
-            deque(map(hub.emit, map(event, range(5_000))), maxlen=0)
+            deque(map(hub.emit, map(long_numbered, range(5_000))), maxlen=0)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert not hub.close()
         stats = hub.stats()[0]
-        found = numbers(log)
+        found = numbers_in(log)
         assert len(found) == stats.delivered == 5_000 - stats.dropped
         assert found == sorted(set(found))
         assert found[-1] == 4_999
@@ -485,8 +466,8 @@ class TestFullDisk:
 
 def test_an_invalid_record_is_what_a_reader_makes_of_a_torn_line(log: Path) -> None:
     with TelemetryHub([JsonlSink(log)]) as hub:
-        hub.emit(event(1))
-        hub.emit(event(2))
+        hub.emit(long_numbered(1))
+        hub.emit(long_numbered(2))
     log.write_bytes(log.read_bytes()[:-10])
     records = list(read_events(log))
     assert isinstance(records[-1], InvalidRecord)

@@ -35,10 +35,10 @@ def curve(directory: Path, tag: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in read(directory).Scalars(tag)]
 
 
-def tell(directory: Path, *payloads: TelemetryPayload, group_id: str = "default") -> TelemetryHub:
+def emit_all(directory: Path, *payloads: TelemetryPayload, group_id: str = "default") -> TelemetryHub:
     with TelemetryHub([TensorBoardSink(directory)]) as hub:
         for payload in payloads:
-            hub.emit(TelemetryEvent(data=payload, slot_id="r0", group_id=group_id, message="told"))
+            hub.emit(TelemetryEvent(data=payload, slot_id="r0", group_id=group_id, message="a message"))
     return hub
 
 
@@ -56,19 +56,19 @@ def update(batch: int, **more: float) -> PPOUpdatePayload:
     return PPOUpdatePayload.from_dict(figures | more)
 
 
-def test_a_figure_is_a_curve_under_the_fields_own_name(tmp_path: Path) -> None:
-    tell(tmp_path, *(update(batch) for batch in range(5)))
+def test_a_number_is_a_curve_under_the_fields_own_name(tmp_path: Path) -> None:
+    emit_all(tmp_path, *(update(batch) for batch in range(5)))
     assert curve(tmp_path, "PPOUpdate/kl_divergence") == [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75), (4, 1.0)]
 
 
 def test_what_was_not_supplied_is_not_there(tmp_path: Path) -> None:
-    tell(tmp_path, update(0), update(1, explained_variance=0.0))
+    emit_all(tmp_path, update(0), update(1, explained_variance=0.0))
     assert curve(tmp_path, "PPOUpdate/explained_variance") == [(1, 0.0)]
     assert "PPOUpdate/loss_scale" not in read(tmp_path).Tags()["scalars"]
 
 
 def test_what_is_not_finite_is_written_as_it_is(tmp_path: Path) -> None:
-    tell(tmp_path, update(0, explained_variance=math.nan), update(1, explained_variance=math.inf))
+    emit_all(tmp_path, update(0, explained_variance=math.nan), update(1, explained_variance=math.inf))
     (_, nan), (_, infinite) = curve(tmp_path, "PPOUpdate/explained_variance")
     assert math.isnan(nan)
     assert infinite == math.inf
@@ -76,19 +76,19 @@ def test_what_is_not_finite_is_written_as_it_is(tmp_path: Path) -> None:
 
 def test_every_environment_is_a_run_and_all_share_one_tag(tmp_path: Path) -> None:
     epochs = [EpochCompletedPayload(env_id, 0.25 * env_id, 1.0, epoch) for epoch in (1, 2) for env_id in (0, 1)]
-    tell(tmp_path, *epochs, BatchEpochCompletedPayload(2, 0, 0.5, 1.0, 8, 2), EpochCompletedPayload(1, 0.5, 1.0, 1))
+    emit_all(tmp_path, *epochs, BatchEpochCompletedPayload(2, 0, 0.5, 1.0, 8, 2), EpochCompletedPayload(1, 0.5, 1.0, 1))
     assert curve(tmp_path / "env0", "EpochCompleted/val_accuracy") == [(1, 0.0), (2, 0.0)]
     assert curve(tmp_path / "env1", "EpochCompleted/val_accuracy") == [(1, 0.25), (2, 0.25), (3, 0.5)]
     assert curve(tmp_path, "BatchEpochCompleted/avg_accuracy") == [(0, 0.5)]
 
 
 def test_the_life_of_a_seed_is_text(tmp_path: Path) -> None:
-    tell(tmp_path, SeedGerminatedPayload(slot_id="r0", env_id=0, blueprint_id="mixer", params=144))
+    emit_all(tmp_path, SeedGerminatedPayload(slot_id="r0", env_id=0, blueprint_id="mixer", params=144))
     found = read(tmp_path / "env0")
     assert found.Tags()["scalars"] == []
     (text,) = found.Tensors("SeedGerminated/r0")
     words = text.tensor_proto.string_val[0].decode()
-    assert words.startswith("**told**")
+    assert words.startswith("**a message**")
     assert "| blueprint_id | mixer |" in words
     assert "| params | 144 |" in words
     assert "alpha" not in words  # it was not supplied
@@ -102,7 +102,7 @@ def test_a_warning_is_shown_as_text(tmp_path: Path) -> None:
 
 
 def test_an_ab_group_is_a_run_that_cannot_leave_the_directory(tmp_path: Path) -> None:
-    tell(tmp_path / "logs", update(0), group_id="../B")
+    emit_all(tmp_path / "logs", update(0), group_id="../B")
     assert curve(tmp_path / "logs" / "___B", "PPOUpdate/entropy") == [(0, 1.5)]
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
@@ -118,7 +118,7 @@ def test_what_was_flushed_can_be_read_while_the_run_goes_on(tmp_path: Path) -> N
 def test_what_the_format_cannot_hold_is_rejected_and_the_next_one_is_written(tmp_path: Path) -> None:
     bad = BatchEpochCompletedPayload(4, 0, 10**400, 1.0, 8, 4)
     worse = EpochCompletedPayload(0, 0.5, 1.0, 1, seeds={"\ud800": {"alpha": 0.5}})
-    hub = tell(tmp_path, bad, worse, update(0))
+    hub = emit_all(tmp_path, bad, worse, update(0))
     assert hub.stats()[0].rejected == 2
     assert curve(tmp_path, "PPOUpdate/entropy") == [(0, 1.5)]
 

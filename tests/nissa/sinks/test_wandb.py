@@ -87,10 +87,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
 
 
-def tell(directory: Path, *payloads: TelemetryPayload, group_id: str = "default") -> TelemetryHub:
+def emit_all(directory: Path, *payloads: TelemetryPayload, group_id: str = "default") -> TelemetryHub:
     with TelemetryHub([WandbSink(directory)]) as hub:
         for payload in payloads:
-            hub.emit(TelemetryEvent(data=payload, slot_id="r0", group_id=group_id, message="told"))
+            hub.emit(TelemetryEvent(data=payload, slot_id="r0", group_id=group_id, message="a message"))
     return hub
 
 
@@ -110,7 +110,7 @@ def update(batch: int, **more: float) -> PPOUpdatePayload:
 
 def test_a_run_is_read_back_from_its_own_file(tmp_path: Path) -> None:
     started = TrainingStartedPayload(2, 3, "digits", 706, ("r0",), 7, 8, 1e-3, 0.2, 0.01, 1000, "cpu", ("cpu", "cpu"))
-    hub = tell(
+    hub = emit_all(
         tmp_path,
         started,
         SeedGerminatedPayload(slot_id="r0", env_id=0, blueprint_id="mixer", params=144),
@@ -124,7 +124,7 @@ def test_a_run_is_read_back_from_its_own_file(tmp_path: Path) -> None:
     assert hub.stats()[0].delivered == 8
 
     epochs, batches = merged(tmp_path, "env_epoch"), merged(tmp_path, "batch")
-    assert epochs[0]["SeedGerminated/r0/env0"] == "told"
+    assert epochs[0]["SeedGerminated/r0/env0"] == "a message"
     assert epochs[1]["EpochCompleted/val_accuracy/env0"] == 0.25
     assert epochs[1]["EpochCompleted/val_accuracy/env1"] == 0.5
     assert epochs[2]["EpochCompleted/val_accuracy/env0"] == 0.75
@@ -145,7 +145,7 @@ def test_a_run_is_read_back_from_its_own_file(tmp_path: Path) -> None:
 
 def test_a_group_stands_apart_and_text_that_is_no_unicode_is_rejected(tmp_path: Path) -> None:
     bad = EpochCompletedPayload(0, 0.5, 1.0, 1, seeds={"\ud800": {"alpha": 0.5}})
-    hub = tell(tmp_path, bad, update(0), group_id="B")
+    hub = emit_all(tmp_path, bad, update(0), group_id="B")
     assert (hub.stats()[0].rejected, hub.stats()[0].delivered) == (1, 1)
     assert merged(tmp_path, "batch")[0]["B/PPOUpdate/entropy"] == 1.5
 

@@ -36,7 +36,7 @@ from esper.leyline.wire import InvalidRecord
 
 __all__ = ["Dashboard", "Overview"]
 
-TALL = 40
+_TALL = 40
 """Lines of a terminal where every rule about PPO has its own."""
 
 
@@ -78,7 +78,7 @@ class Dashboard(App[None]):
     CSS_PATH = "dashboard.tcss"
     ENABLE_COMMAND_PALETTE = False
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012 - Textual declares it so
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (TALL, "-tall")]  # noqa: RUF012 - as above
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (_TALL, "-tall")]  # noqa: RUF012 - as above
     TITLE = "esper"
     PERIOD = 0.25
     """Seconds between two looks at the feed: half of what may pass until something that was emitted is seen."""

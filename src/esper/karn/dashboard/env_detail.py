@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from esper.karn.snapshot import EnvSnapshot, SeedRecord
     from esper.leyline.telemetry import RewardComputedPayload
 
-__all__ = ["env_detail"]
+__all__ = ["COMPONENTS", "env_detail"]
 
 COMPONENTS = (
     "base_acc_delta",

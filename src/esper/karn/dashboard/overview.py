@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied_number
@@ -26,6 +26,7 @@ from esper.karn.formatting import (
 )
 from esper.karn.health import Status, Verdict, assess_updates, gravest_first, tally, value_of, worst
 from esper.karn.progress import best_of, eta_seconds, trend_of
+from esper.karn.quantities import QUANTITIES, Quantity
 from esper.leyline.telemetry import TelemetryEvent
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def status_line(view: View, width: int, _height: int) -> list[Row]:
 
 
 def learning_rows(view: View, width: int, height: int) -> list[Row]:
-    """Return reward, accuracy and progress; plots as high as there is room for."""
+    """Return the mean episode return, accuracy and progress; plots as high as there is room for."""
     group = view.group
     if group is None or group.batch is None:
         return [heading("LEARNING", _run_note(group)), *_before_the_first_batch(view, width)]
@@ -100,12 +101,11 @@ def learning_rows(view: View, width: int, height: int) -> list[Row]:
     rolling = supplied_number(batches[-1], "rolling_accuracy")
     return [
         heading("LEARNING", _run_note(group), group.batch.event),
-        *_series("reward", [batch.avg_reward for batch in batches], indices, signed, width, high, ""),
+        *_series(QUANTITIES["avg_reward"], [batch.avg_reward for batch in batches], indices, width, high, ""),
         *_series(
-            "accuracy",
+            QUANTITIES["avg_accuracy"],
             [batch.avg_accuracy for batch in batches],
             indices,
-            fraction,
             width,
             high,
             f"rolling {fraction(rolling)}",
@@ -122,7 +122,7 @@ def _before_the_first_batch(view: View, width: int) -> list[Row]:
             line(f" Waiting for the first event of {tidy(view.source, max(width - 33, 10))}."),
             line((" This screen fills itself as soon as the run begins.", "dim")),
         ]
-    return [line(" No batch is complete yet: reward and accuracy come at the end of each.")]
+    return [line(" No batch is complete yet: return and accuracy come at the end of each.")]
 
 
 def _run_note(group: GroupSnapshot | None) -> str:
@@ -149,10 +149,9 @@ def _run_note(group: GroupSnapshot | None) -> str:
 
 
 def _series(
-    label: str,
+    quantity: Quantity,
     values: list[float],
     batches: list[int],
-    text: Callable[[float | None], str],
     width: int,
     height: int,
     note: str,
@@ -160,15 +159,15 @@ def _series(
     best, trend = best_of(values), trend_of(tuple(values))
     of = "best" if batches[0] == 0 else f"best since batch {batches[0]}"
     texts = [
-        f"{of} {text(best.value)} (batch {batches[best.index]})" if best else "best —",
+        f"{of} {quantity.text(best.value)} (batch {batches[best.index]})" if best else "best —",
         f"trend {signed(trend.change)}" if trend else "trend —",
         note,
         f"range {scale(values)}",
     ]
     newest = values[-1]
     head: tuple[Span, ...] = (
-        (f" {label:<9}", "dim"),
-        (f"{text(newest):>7} ", "accent" if is_finite(newest) else "bad"),
+        (f" {quantity.short:<9}", "dim"),
+        (f"{quantity.text(newest):>7} ", "accent" if is_finite(newest) else "bad"),
     )
     # Where there is height, the texts stand under each other beside the plot; else as many as fit after one another.
     beside = [text for text in texts if text]

@@ -19,7 +19,7 @@ HUGE = 2**53
 """A count beyond this is a mistake, and must not take the page with it."""
 
 
-LARGEST_DRAWN = 1e100
+_LARGEST_DRAWN = 1e100
 """Beyond this, the arithmetic of the browser overflows."""
 
 
@@ -36,7 +36,7 @@ def measured_value(payload: TelemetryPayload, field: str) -> float | None:
 
 def is_measured(value: float | None) -> bool:
     """Return whether there is a number that can be drawn."""
-    return value is not None and abs(value) <= LARGEST_DRAWN
+    return value is not None and abs(value) <= _LARGEST_DRAWN
 
 
 def decimate(x: Sequence[float], y: Sequence[float | None], columns: int = COLUMNS) -> list[int]:

@@ -15,31 +15,31 @@ from esper.leyline.telemetry import CounterfactualMatrixPayload
 
 __all__ = ["actions", "components", "counterfactuals"]
 
-COLORBAR = {
+_COLORBAR = {
     "title": {"text": "accuracy, fraction", "side": "top"}, "orientation": "h", "thickness": 10,
     "lenmode": "pixels", "len": 180, "nticks": 5, "tickangle": 0,
     "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom",
 }  # fmt: skip
 """Above the plot, so that the plot is as wide as the others."""
-ABOVE = 86
+_ABOVE = 86
 """Pixels for it."""
-SEQUENTIAL = [[0.0, "#f7e6c4"], [0.5, "#9fd3b8"], [1.0, "#48a5c9"]]
+_SEQUENTIAL = [[0.0, "#f7e6c4"], [0.5, "#9fd3b8"], [1.0, "#48a5c9"]]
 """Light enough for dark numbers everywhere."""
-DIVERGING = [[0.0, "#c2413b"], [0.5, "#e4e4e4"], [1.0, "#2f6fb8"]]
-LEAST_CELL = 60
+_DIVERGING = [[0.0, "#c2413b"], [0.5, "#e4e4e4"], [1.0, "#2f6fb8"]]
+_LEAST_CELL = 60
 """Pixels across that a cell needs for its number."""
-MOST_CELLS = 16
+_MOST_CELLS = 16
 """Cells of a row that have room for their number."""
 _Pool: TypeAlias = tuple[float, float, list[Batch]]
-OPS = tuple(op.name for op in Op)
-MOST_STACKS = 240
+_OPS = tuple(op.name for op in Op)
+_MOST_STACKS = 240
 """Stacks that can be distinguished; neighbouring batches of longer runs are pooled."""
 
 
 def _pools(arm: Arm) -> tuple[list[_Pool], str]:
     """Return the completed batches in neighbouring groups (middle, width, batches), and a note when they are pooled."""
     completed = arm.series.completed
-    size = -(-len(completed) // MOST_STACKS) or 1
+    size = -(-len(completed) // _MOST_STACKS) or 1
     pools = []
     for i in range(0, len(completed), size):
         part = [batch for _, _, batch in completed[i : i + size]]
@@ -68,7 +68,7 @@ def actions(arms: Sequence[Arm]) -> Section:
         "(kind action_distribution), or where there was none, counted over REWARD_COMPUTED. Hover shows the counts."
     )
     total = _counts([batch for arm in arms for _, _, batch in arm.series.completed])
-    ops = sorted(total, key=lambda op: (OPS.index(op) if op in OPS else len(OPS), op))
+    ops = sorted(total, key=lambda op: (_OPS.index(op) if op in _OPS else len(_OPS), op))
     parts, missing = [], []
     for arm in arms:
         drawn = _actions(arm, ops, named=len(arms) > 1)
@@ -218,13 +218,13 @@ def _contributions(arm: Arm, title: str) -> Plot:
     trace: Trace = {
         "type": "heatmap", "x": [x for x, _, _ in pools], "y": list(range(len(slots))), "z": cells,
         "text": texts, "hovertemplate": "%{text}<extra></extra>", "hoverongaps": False,
-        "colorscale": DIVERGING, "zmin": -most, "zmax": most, "colorbar": COLORBAR,
+        "colorscale": _DIVERGING, "zmin": -most, "zmax": most, "colorbar": _COLORBAR,
     }  # fmt: skip
     layout: dict[str, object] = {
         "xaxis": {"title": {"text": EPISODES}, "showgrid": False},
         "yaxis": {"tickvals": list(range(len(slots))), "ticktext": names, "autorange": "reversed", "fixedrange": True,
                   "showgrid": False},
-        "margin": {**left_of(names), "t": ABOVE}, "hovermode": "closest",
+        "margin": {**left_of(names), "t": _ABOVE}, "hovermode": "closest",
     }  # fmt: skip
     note = f"Blue helps, red hurts. {note}".strip()
     return Plot(title, [trace], layout, note, height=150 + 36 * len(slots), linked=True)
@@ -240,7 +240,7 @@ def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], t
     cells = {env_id: _by_slots(data) for env_id, (data, _) in sorted(newest.items())}
     columns = sorted({on for row in cells.values() for on in row}, key=lambda on: (len(on), on))
     envs = list(cells)
-    width = max([LEAST_CELL, *(16 + 7 * len(_named(on)) for on in columns)])
+    width = max([_LEAST_CELL, *(16 + 7 * len(_named(on)) for on in columns)])
     texts = [
         [
             f"env {env_id}, {_named(on)}: {number(cells[env_id][on], 6)}<br>{_provenance(*newest[env_id])}"
@@ -253,8 +253,8 @@ def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], t
         "type": "heatmap", "x": [_named(on) for on in columns], "y": [f"env {env_id}" for env_id in envs],
         "z": [[cells[env_id].get(on) for on in columns] for env_id in envs],
         "text": texts, "hovertemplate": "%{text}<extra></extra>", "hoverongaps": False,
-        "texttemplate": "%{z:.3f}" if len(columns) <= MOST_CELLS else "", "xgap": 1, "ygap": 1,
-        "textfont": {"color": "#1c2430"}, "colorscale": SEQUENTIAL, "colorbar": COLORBAR,
+        "texttemplate": "%{z:.3f}" if len(columns) <= _MOST_CELLS else "", "xgap": 1, "ygap": 1,
+        "textfont": {"color": "#1c2430"}, "colorscale": _SEQUENTIAL, "colorbar": _COLORBAR,
     }  # fmt: skip
     layout: dict[str, object] = {
         "xaxis": {"type": "category", "showgrid": False},
@@ -262,9 +262,9 @@ def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], t
         "annotations": [{"text": "seeds left on", "x": 0.5, "xref": "paper", "y": 0, "yref": "paper",
                          "yanchor": "top", "yshift": -24, "showarrow": False, "font": {"size": 14}}],
         "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
-        "margin": {**left_of([f"env {env_id}" for env_id in envs]), "t": ABOVE}, "hovermode": "closest",
+        "margin": {**left_of([f"env {env_id}" for env_id in envs]), "t": _ABOVE}, "hovermode": "closest",
     }  # fmt: skip
-    return Plot(title, [trace], layout, height=150 + 26 * len(envs), least=80 + width * min(len(columns), MOST_CELLS))
+    return Plot(title, [trace], layout, height=150 + 26 * len(envs), least=80 + width * min(len(columns), _MOST_CELLS))
 
 
 def _by_slots(data: CounterfactualMatrixPayload) -> dict[tuple[str, ...], float | None]:

@@ -25,12 +25,12 @@ from esper.leyline.telemetry import SeedFossilizedPayload
 
 __all__ = ["how_it_ended", "lifecycle", "timeline"]
 
-MOST_BARS = 8000
-MOST_HIGH_ROWS = 64
-MOST_LARGE_MARKS = 300
-LEAST_WIDTH = 760
+_MOST_BARS = 8000
+_MOST_HIGH_ROWS = 64
+_MOST_LARGE_MARKS = 300
+_LEAST_WIDTH = 760
 """Pixels that a timeline needs to be read."""
-UNKNOWN = "blueprint unknown"
+_NO_NAME = "blueprint unknown"
 _SHADES = {
     SeedStage.GERMINATED.name: 0.2,
     SeedStage.TRAINING.name: 0.35,
@@ -62,7 +62,7 @@ def timeline(arms: Sequence[Arm]) -> Section:
 
 
 def _blueprints(arms: Sequence[Arm]) -> list[str]:
-    found = {seed.blueprint_id or UNKNOWN for arm in arms for batch in arm.series.batches for seed in batch.seeds}
+    found = {seed.blueprint_id or _NO_NAME for arm in arms for batch in arm.series.batches for seed in batch.seeds}
     return sorted(found)
 
 
@@ -77,7 +77,9 @@ def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Plot:
             row, text = rows[seed.env_id, seed.slot_id], _story(seed, batch)
             reach = arm.series.reach(batch)
             for stage, begin, end in _spans(seed, reach):
-                bar = bars.setdefault((seed.blueprint_id or UNKNOWN, stage), {"base": [], "x": [], "y": [], "text": []})
+                bar = bars.setdefault(
+                    (seed.blueprint_id or _NO_NAME, stage), {"base": [], "x": [], "y": [], "text": []}
+                )
                 start, stop = arm.series.position(batch, begin), arm.series.position(batch, end)
                 for name, value in (("base", start), ("x", stop - start), ("y", row), ("text", text)):
                     values = bar[name]
@@ -101,8 +103,8 @@ def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Plot:
     }  # fmt: skip
     title = f"Seeds by slot: {arm.label}" if named else "Seeds by slot"
     note = f"{left_out:,} older seeds, before episode {first:,.0f}, are not drawn: the page would be slow."
-    height = 90 + (22 if len(slots) <= MOST_HIGH_ROWS else 14) * len(slots)
-    return Plot(title, traces, layout, note if left_out else "", height=height, least=LEAST_WIDTH, linked=True)
+    height = 90 + (22 if len(slots) <= _MOST_HIGH_ROWS else 14) * len(slots)
+    return Plot(title, traces, layout, note if left_out else "", height=height, least=_LEAST_WIDTH, linked=True)
 
 
 def _newest(batches: Sequence[Batch]) -> tuple[list[Batch], int]:
@@ -110,7 +112,7 @@ def _newest(batches: Sequence[Batch]) -> tuple[list[Batch], int]:
     drawn, kept = 0, 0
     for batch in reversed(batches):
         drawn += sum(len(seed.stages) for seed in batch.seeds)
-        if kept and drawn > MOST_BARS:
+        if kept and drawn > _MOST_BARS:
             break
         kept += 1
     older = batches[: len(batches) - kept]
@@ -145,7 +147,7 @@ def how_it_ended(seed: SeedLife) -> str:
 def _story(seed: SeedLife, batch: Batch) -> str:
     """Return what is shown when the mouse is over a seed."""
     params = seed.germinated.params if seed.germinated is not None else None
-    blueprint = label(seed.blueprint_id or UNKNOWN)
+    blueprint = label(seed.blueprint_id or _NO_NAME)
     lines = [f"<b>{blueprint}</b>{'' if params is None else f', {params:,} parameters'}"]
     lines.append(f"env {seed.env_id} · {label(seed.slot_id)}")
     if seed.seed_id:
@@ -183,7 +185,7 @@ def _bars(bars: dict[tuple[str, str], Trace], blueprints: Sequence[str]) -> list
 
 
 def _marks(marks: dict[str, tuple[list[float], list[int], list[str]]]) -> list[Trace]:
-    size = 7 if sum(len(x) for x, _, _ in marks.values()) <= MOST_LARGE_MARKS else 5
+    size = 7 if sum(len(x) for x, _, _ in marks.values()) <= _MOST_LARGE_MARKS else 5
     return [
         {
             "type": "scatter", "mode": "markers", "x": x or [None], "y": y or [0], "text": text or [""], "name": name,
@@ -223,7 +225,9 @@ def lifecycle(arms: Sequence[Arm]) -> Section:
 
 
 def _seeds(arm: Arm, blueprint: str) -> list[SeedLife]:
-    return [seed for batch in arm.series.batches for seed in batch.seeds if (seed.blueprint_id or UNKNOWN) == blueprint]
+    return [
+        seed for batch in arm.series.batches for seed in batch.seeds if (seed.blueprint_id or _NO_NAME) == blueprint
+    ]
 
 
 def _funnel(arms: Sequence[Arm], blueprint: str) -> Plot:

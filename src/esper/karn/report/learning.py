@@ -75,7 +75,7 @@ def _rewards(arms: Sequence[Arm]) -> Plot:
                 [_returns_not_finite(batch) for _, _, batch in completed],
             )
         )
-    return panel("Episode return (avg_reward)", lines, y_axis={"title": {"text": "reward"}}, height=360)
+    return panel("Mean episode return (avg_reward)", lines, y_axis={"title": {"text": "return"}}, height=360)
 
 
 def _returns_band(batch: Batch) -> _Extremes:
@@ -177,7 +177,7 @@ def _pool(spreads: Sequence[Spread]) -> Spread:
 
 # ── PPO ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-MOST_IN_SMALL = 6
+_MOST_IN_SMALL = 6
 """Curves whose legend leaves room for them in a small panel."""
 _BANDS = {"ratio_mean": "ratio_min … ratio_max", "advantage_mean": "± advantage_std"}
 """Fields drawn with a band, and what that is; its own fields have no panel."""
@@ -211,7 +211,7 @@ def ppo(arms: Sequence[Arm]) -> Section:
             parts.append(_panel(name, lines, x_title, small=True, height=210))
     for name in _MAPPINGS:
         lines = _mapping_lines(updates_of, name)
-        small = sum(line.listed for line in lines) <= MOST_IN_SMALL
+        small = sum(line.listed for line in lines) <= _MOST_IN_SMALL
         if not lines:
             absent.append(name)
         else:

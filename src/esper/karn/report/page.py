@@ -12,14 +12,14 @@ from esper.karn.report.plot import Arm, Plot, Section, Table, as_text
 __all__ = ["render"]
 
 # Whatever the page would load from anywhere is refused by the browser, and shows as an error in its console.
-CONTENT_SECURITY_POLICY = (
+_CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
 
 
-LONGEST_SHORT = 20
+_LONGEST_SHORT = 20
 """Characters of a cell that stay on one line."""
-MOST_ROWS = 80
+_MOST_ROWS = 80
 """Rows of a table that is shown whole; a longer one scrolls."""
 
 
@@ -47,7 +47,7 @@ def render(
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{_CONTENT_SECURITY_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
@@ -145,7 +145,7 @@ def _plot(plot: Plot) -> str:
 
 
 def _cell(text: str) -> str:
-    kind = " class=short" if len(text) <= LONGEST_SHORT else ""
+    kind = " class=short" if len(text) <= _LONGEST_SHORT else ""
     return f"<td{kind}>{_text(text)}</td>"
 
 
@@ -159,7 +159,7 @@ def _table(table: Table) -> str:
     )
     caption = f'<p class="caption">{_text(as_text(table.caption))}</p>' if table.caption else ""
     kind = "text" if table.text else "figures"
-    long = " long" if len(table.rows) > MOST_ROWS else ""
+    long = " long" if len(table.rows) > _MOST_ROWS else ""
     return (
         f'{caption}<div class="box table{long}" tabindex="0"><table class="{kind}"><thead><tr>{head}</tr></thead>'
         f"<tbody>\n{rows}\n</tbody></table></div>"

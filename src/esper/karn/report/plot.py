@@ -39,11 +39,11 @@ PALETTE = ("#2f7ed8", "#e07b00", "#1a9f77", "#c2508f", "#8a6fd1", "#b58900", "#3
 """Entry apart with the usual colour blindnesses, on light and on dark ground."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 EPISODES = "episodes completed, all environments"
-LONGEST_TEXT = 160
-LONGEST_ROW = 40
-LEAST_LEFT = 60
+_LONGEST_TEXT = 160
+_LONGEST_ROW = 40
+_LEAST_LEFT = 60
 """Left margin of the plots, in pixels."""
-MANY_POINTS = 150
+_MANY_POINTS = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Line:
 def as_text(text: str) -> str:
     """Return text from a log so that it can do no harm: control characters made visible, and not too long."""
     shown = "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
-    return shown if len(shown) <= LONGEST_TEXT else f"{shown[: LONGEST_TEXT - 1]}…"
+    return shown if len(shown) <= _LONGEST_TEXT else f"{shown[: _LONGEST_TEXT - 1]}…"
 
 
 def label(text: str) -> str:
@@ -144,13 +144,13 @@ def label(text: str) -> str:
 
 def shortened(text: str) -> str:
     """Return text from a log as the name of a row, without its middle when it is long."""
-    half = LONGEST_ROW // 2
-    return label(text if len(text) <= LONGEST_ROW else f"{text[: half - 1]}…{text[-half:]}")
+    half = _LONGEST_ROW // 2
+    return label(text if len(text) <= _LONGEST_ROW else f"{text[: half - 1]}…{text[-half:]}")
 
 
 def left_of(names: Sequence[str]) -> dict[str, object]:
     """Return a margin wide enough for the names of rows; measuring them is slow in the browser."""
-    return {"l": max(LEAST_LEFT, 16 + 7 * max(map(len, names), default=0))}
+    return {"l": max(_LEAST_LEFT, 16 + 7 * max(map(len, names), default=0))}
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -227,7 +227,7 @@ def _in_the_middle(text: str) -> dict[str, object]:
 def _curve(line: Line, kept: Sequence[int]) -> Trace:
     """Draw a line, broken at gaps; a value between two gaps is a dot, or it would not be seen."""
     y = [line.y[i] if is_measured(line.y[i]) else None for i in kept]
-    if len(kept) <= MANY_POINTS:
+    if len(kept) <= _MANY_POINTS:
         sizes: float | list[float] = 4
     else:
         around = [None, *y, None]

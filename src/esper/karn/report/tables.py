@@ -21,7 +21,7 @@ from esper.leyline.telemetry import PPOUpdatePayload, TrainingStartedPayload
 
 __all__ = ["configuration", "differences", "headline", "outcome", "telemetry"]
 
-COUNTED = (
+_COUNTED = (
     "Counted and averaged over the whole log: batches are BATCH_EPOCH_COMPLETED, updates PPO_UPDATE_COMPLETED, seeds "
     "the seed events. A tenth is a tenth of the batches or updates, at least one. — was not supplied."
 )
@@ -57,7 +57,7 @@ def outcome(arms: Sequence[Arm]) -> Section:
     """Return what came out, in numbers."""
     says = (
         "How the learnt policy, chance and doing nothing played the same fresh episodes (run.json), how far the run "
-        f"came, and its numbers. {COUNTED}"
+        f"came, and its numbers. {_COUNTED}"
     )
     rows = [["log", *(as_text(arm.log.source) for arm in arms)]]
     rows.append(["first event", *(arm.log.first.strftime(_SHORT_TIME) for arm in arms)])
@@ -87,8 +87,8 @@ def _ending(log: RunLog) -> str:
 
 def _evaluations(arms: Sequence[Arm]) -> Table:
     """Return how each policy did on the same fresh episodes, and by how much the learnt one is above the others."""
-    head = ["", "episodes", "reward", "val_accuracy", "test_accuracy",
-            "learnt above it in reward", "learnt above it in test_accuracy"]  # fmt: skip
+    head = ["", "episodes", "episode return", "validation accuracy", "test accuracy",
+            "learnt above it in return", "learnt above it in test accuracy"]  # fmt: skip
     rows = []
     for arm in arms:
         assert arm.log.info is not None
@@ -140,24 +140,24 @@ def _measures(arm: Arm) -> dict[str, float | None]:
     ended = [how_it_ended(seed) for seed in seeds]
     rewards, accuracies = [real(data.avg_reward) for data in batches], [real(data.avg_accuracy) for data in batches]
     return {
-        "avg_reward, first tenth": mean(_tenth(rewards, first=True)),
-        "avg_reward, last tenth": mean(_tenth(rewards)),
-        "avg_reward, best batch": _most(rewards),
-        "avg_accuracy, first tenth": mean(_tenth(accuracies, first=True)),
-        "avg_accuracy, last tenth": mean(_tenth(accuracies)),
-        "avg_accuracy, best batch": _most(accuracies),
+        "mean episode return, first tenth": mean(_tenth(rewards, first=True)),
+        "mean episode return, last tenth": mean(_tenth(rewards)),
+        "mean episode return, best batch": _most(rewards),
+        "validation accuracy, first tenth": mean(_tenth(accuracies, first=True)),
+        "validation accuracy, last tenth": mean(_tenth(accuracies)),
+        "validation accuracy, best batch": _most(accuracies),
         "seeds germinated": sum(1 for seed in seeds if seed.germinated is not None),
         "seeds fossilized": ended.count("fossilized"),
         "seeds pruned by the policy": ended.count("pruned by policy"),
         "seeds pruned by a rule": ended.count("pruned by rule"),
         "PPO updates": len(updates),
-        "entropy, last tenth": _of_updates(updates, "entropy"),
-        "kl_divergence, last tenth": _of_updates(updates, "kl_divergence"),
-        "clip_fraction, last tenth": _of_updates(updates, "clip_fraction"),
-        "explained_variance, last tenth": _of_updates(updates, "explained_variance"),
-        "grad_norm, highest": max((real(update.grad_norm) for update in updates), key=_nan_last, default=None),
+        "policy entropy, last tenth": _of_updates(updates, "entropy"),
+        "KL divergence, last tenth": _of_updates(updates, "kl_divergence"),
+        "clip fraction, last tenth": _of_updates(updates, "clip_fraction"),
+        "explained variance, last tenth": _of_updates(updates, "explained_variance"),
+        "gradient norm, highest": max((real(update.grad_norm) for update in updates), key=_nan_last, default=None),
         "updates with NaN gradients": sum(1 for update in updates if update.nan_grad_count),
-        "update_time_ms, last tenth": _of_updates(updates, "update_time_ms"),
+        "time of an update (ms), last tenth": _of_updates(updates, "update_time_ms"),
     }
 
 
@@ -185,7 +185,7 @@ def _of_updates(updates: Sequence[PPOUpdatePayload], name: str) -> float | None:
 def differences(arms: Sequence[Arm]) -> Section:
     """Return what differs from the first arm, in what was configured and in what came out."""
     first = arms[0]
-    says = f"{COUNTED} Every difference is to {as_text(first.label)}."
+    says = f"{_COUNTED} Every difference is to {as_text(first.label)}."
     measures = [_measures(arm) for arm in arms]
     head = ["", first.label]
     for arm in arms[1:]:

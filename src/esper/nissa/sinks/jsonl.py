@@ -15,7 +15,7 @@ from esper.nissa.protocol import DeliveryPolicy, Durable, Rejected
 
 __all__ = ["JsonlSink", "LogBrokenError", "LogInUseError"]
 
-REASON_LENGTH = 1_000
+_REASON_LENGTH = 1_000
 """Characters that a reason in the file of rejected events may have."""
 
 
@@ -95,7 +95,7 @@ class JsonlSink:
         self._file.close()
 
     def _reject(self, event_id: str, event_type: str, field: str, reason: str, **more: str) -> None:
-        record = {"event_id": event_id, "event_type": event_type, "field": field, "reason": reason[:REASON_LENGTH]}
+        record = {"event_id": event_id, "event_type": event_type, "field": field, "reason": reason[:_REASON_LENGTH]}
         self._rejections.append(json.dumps(record | more).encode() + b"\n")
 
     def _repair(self) -> None:

@@ -1,4 +1,4 @@
-"""TensorBoard: every figure a curve under its own name, the lives of the seeds as text."""
+"""TensorBoard: every number a curve under its own name, seed lifecycles as text."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from esper.nissa.protocol import DeliveryPolicy, Live, Rejected
 
 __all__ = ["TensorBoardSink"]
 
-CAPACITY = 65_536
-"""Events that may wait for TensorBoard's files unless told otherwise."""
+_CAPACITY = 65_536
+"""Events that may wait for TensorBoard's files by default."""
 
 
 class TensorBoardSink:
     """Writes TensorBoard's event files.
 
     Tags are ``<payload>/<field>``, such as ``PPOUpdate/kl_divergence``, and ``<payload>/<field>/<key>`` for dicts. Each
-    environment is a run of its own (``env0``, ``env1``, …), so that TensorBoard draws one figure of all of them in one
+    environment is a run of its own (``env0``, ``env1``, …), so that TensorBoard draws one number of all of them in one
     chart; so is each A/B group but the default one. Steps are batches, and epochs of the environment, counted on over
     its episodes.
 
@@ -43,7 +43,7 @@ class TensorBoardSink:
     name = "tensorboard"
 
     def __init__(self, directory: str | os.PathLike[str], *, policy: DeliveryPolicy | None = None) -> None:
-        self.policy: DeliveryPolicy = Live(capacity=CAPACITY) if policy is None else policy
+        self.policy: DeliveryPolicy = Live(capacity=_CAPACITY) if policy is None else policy
         try:
             self._events = importlib.import_module("tensorboard.compat.proto.event_pb2")
             self._summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")
@@ -60,7 +60,7 @@ class TensorBoardSink:
         self._unwritten: dict[Path, io.BytesIO] = {}
 
     def write(self, event: TelemetryEvent) -> None:
-        """Add the event's figures, or its words, to what the next flush writes.
+        """Add the event's numbers, or its text, to what the next flush writes.
 
         Raises:
             Rejected: TensorBoard's format cannot hold the event.
@@ -88,8 +88,8 @@ class TensorBoardSink:
             file.close()
 
     def _summary(self, event: TelemetryEvent, point: Point) -> Any:
-        if point.in_words:
-            return self._text.text_pb(f"{point.section}/{event.slot_id or 'run'}", _in_words(event))
+        if point.is_text:
+            return self._text.text_pb(f"{point.section}/{event.slot_id or 'run'}", _as_table(event))
         values = [{"tag": f"{point.section}/{name}", "simple_value": number} for name, number in point.numbers.items()]
         return self._summaries.Summary(value=values)
 
@@ -97,15 +97,15 @@ class TensorBoardSink:
         group = self._directory if event.group_id == "default" else self._directory / re.sub(r"\W", "_", event.group_id)
         run = group if point.env_id is None else group / f"env{point.env_id}"
         wall_time = event.timestamp.timestamp()
-        told = [self._events.Event(wall_time=wall_time, step=point.step, summary=summary)]
+        messages = [self._events.Event(wall_time=wall_time, step=point.step, summary=summary)]
         if run not in self._files and run not in self._unwritten:
-            told.insert(0, self._events.Event(wall_time=wall_time, file_version="brain.Event:2"))
+            messages.insert(0, self._events.Event(wall_time=wall_time, file_version="brain.Event:2"))
         # Not tensorboard's own EventFileWriter: it wakes a thread of its own for every event.
         writer = self._writer(self._unwritten.setdefault(run, io.BytesIO()))
-        for record in told:
-            writer.write(record.SerializeToString())
+        for message in messages:
+            writer.write(message.SerializeToString())
 
 
-def _in_words(event: TelemetryEvent) -> str:
+def _as_table(event: TelemetryEvent) -> str:
     rows = "".join(f"| {name} | {value} |\n" for name, value in event.data.to_dict().items())
     return f"**{event.message or event.event_type.name}**\n\n| field | value |\n|---|---|\n{rows}"

@@ -1,4 +1,4 @@
-"""Weights & Biases: every figure a metric under its own name, the configuration as the run's config."""
+"""Weights & Biases: every number a metric under its own name, the configuration as the run's config."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from esper.nissa.protocol import DeliveryPolicy, Live, Rejected
 
 __all__ = ["WandbSink"]
 
-CAPACITY = 65_536
-"""Events that may wait for Weights & Biases unless told otherwise."""
+_CAPACITY = 65_536
+"""Events that may wait for Weights & Biases by default."""
 
 
 class WandbSink:
@@ -22,7 +22,7 @@ class WandbSink:
     Metrics are ``<payload>/<field>``, such as ``PPOUpdate/kl_divergence``, ``<payload>/<field>/<key>`` for dicts, and
     have ``/env0`` behind them when they are about one environment; those of an A/B group but the default one have its
     name before them. They are drawn over ``batch``, and over ``env_epoch``, the epochs of the environment counted on
-    over its episodes. What is told at one step is one row. The lives of the seeds are rows of text.
+    over its episodes. What is measured at one step is one row. Seed lifecycles are rows of text.
 
     What was not supplied is not logged. What is not finite is logged as it is.
 
@@ -41,7 +41,7 @@ class WandbSink:
     def __init__(
         self, directory: str | os.PathLike[str] = ".", *, run: Any = None, policy: DeliveryPolicy | None = None
     ) -> None:
-        self.policy: DeliveryPolicy = Live(capacity=CAPACITY) if policy is None else policy
+        self.policy: DeliveryPolicy = Live(capacity=_CAPACITY) if policy is None else policy
         try:
             wandb = importlib.import_module("wandb")
         except ImportError as error:
@@ -65,16 +65,16 @@ class WandbSink:
             prefix = "" if event.group_id == "default" else f"{event.group_id}/"
             suffix = "" if point.env_id is None else f"/env{point.env_id}"
             section = f"{prefix}{point.section}"
-            figures = {f"{section}/{name}{suffix}": figure for name, figure in _figures(event, point).items()}
+            values = {f"{section}/{name}{suffix}": value for name, value in _values(event, point).items()}
             "".join(
-                [*figures, *map(str, figures.values())]
+                [*values, *map(str, values.values())]
             ).encode()  # text that is not valid Unicode would only fail far from here
         except Exception as error:
             raise Rejected(repr(error)) from error
         if section not in self._axes:
             self._axes[section] = point.axis
             self._run.define_metric(f"{section}/*", step_metric=point.axis)
-        self._rows.setdefault((point.axis, point.step), {}).update(figures)
+        self._rows.setdefault((point.axis, point.step), {}).update(values)
 
     def flush(self, *, barrier: bool = True) -> None:  # noqa: ARG002 - it is the log that survives a crash
         """Hand the rows to wandb's own process."""
@@ -87,7 +87,7 @@ class WandbSink:
         self._run.finish()
 
 
-def _figures(event: TelemetryEvent, point: Point) -> dict[str, object]:
-    if not point.in_words:
+def _values(event: TelemetryEvent, point: Point) -> dict[str, object]:
+    if not point.is_text:
         return dict(point.numbers)
     return {event.slot_id or "run": event.message or event.event_type.name}

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainedPolicy", "TrainingConfig", "train"]
 
-ALTERNATIVES = 3
+_ALTERNATIVES = 3
 """How many of the pairs that were not chosen are emitted with a decision."""
-ROLLING_BATCHES = 10
+_ROLLING_BATCHES = 10
 """Batches that the rolling accuracy is taken over."""
 
 
@@ -143,7 +143,7 @@ class _Run:
     def train(self) -> TrainedPolicy:
         config = self._config
         emit_training_started(self._emit, self._started(), group_id=config.group_id)
-        accuracies: deque[float] = deque(maxlen=ROLLING_BATCHES)
+        accuracies: deque[float] = deque(maxlen=_ROLLING_BATCHES)
         for batch, completed in enumerate(range(0, config.episodes, config.envs)):
             envs = self._envs[: config.episodes - completed]
             rollout, actions, decisions = self._collect(envs, completed)
@@ -215,7 +215,7 @@ class _Run:
             heads_used=distribution.heads_used(actions),
             largest_entropy=distribution.largest_entropy(),
             values=values * self._learner.return_scale.value,
-            alternatives=distribution.alternatives(actions, ALTERNATIVES),
+            alternatives=distribution.alternatives(actions, _ALTERNATIVES),
         )
 
     # ── emitting ────────────────────────────────────────────────────────────────────────────────────────────────
