@@ -9,7 +9,7 @@ from pathlib import Path
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.summary import evaluation_text, snapshot_json, summary
 from esper.leyline.run_directory import RunDirectory
-from esper.leyline.wire import InvalidRecord, read_events
+from esper.leyline.wire import InvalidRecord, read_shards
 
 __all__ = ["evaluate_command", "replay_command"]
 
@@ -53,11 +53,11 @@ def replay_command(source: str, *, as_json: bool) -> int:
     info = RunDirectory.open(where).read_info() if where.is_dir() else None
     aggregator = TelemetryAggregator()
     invalid = 0
-    for record in read_events(source):
+    for shard, record in read_shards(source):
         if isinstance(record, InvalidRecord):
             invalid += 1
         else:
-            aggregator.process(record)
+            aggregator.process(record, shard)
     snapshot = aggregator.snapshot()
     sys.stdout.write(snapshot_json(snapshot) + "\n" if as_json else summary(snapshot, info, where))
     if invalid:

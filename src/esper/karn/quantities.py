@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from esper.karn.formatting import fraction, number
 
-__all__ = ["QUANTITIES", "Quantity"]
+if TYPE_CHECKING:
+    from esper.karn.snapshot import LifecycleTotals
+    from esper.leyline.run_info import PolicyScore
+
+__all__ = ["LIFECYCLE", "QUANTITIES", "Quantity", "lifecycle_counts", "score_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +40,23 @@ QUANTITIES = {
     "decision_entropy": Quantity("decision entropy", "entropy"),
 }
 """By the payload field that holds it."""
+
+LIFECYCLE = {
+    "germinated": "germinated",
+    "fossilized": "fossilized",
+    "pruned_by_policy": "pruned: policy",
+    "pruned_by_rule": "rule",
+    "pruned": "cause unknown",
+}
+"""What views call what became of seeds, by the field of `LifecycleTotals`."""
+
+
+def lifecycle_counts(totals: LifecycleTotals) -> list[int]:
+    """Return what became of the seeds of a blueprint, in the order of `LIFECYCLE`."""
+    return [getattr(totals, name) for name in LIFECYCLE]
+
+
+def score_texts(score: PolicyScore) -> list[str]:
+    """Return how a policy did: episode return, validation accuracy, test accuracy, each mean ± standard error."""
+    decimals = ((score.reward, 2), (score.val_accuracy, 3), (score.test_accuracy, 3))
+    return [f"{one.mean:.{n}f} ± {one.standard_error:.{n}f}" for one, n in decimals]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esper.karn.dashboard.feed import LogTail, NewRecords, Playback, Record
-from esper.karn.dashboard.following import EventLog, Filter, FollowedRun, Phase, env_of
+from esper.karn.dashboard.following import EventLog, Filter, FollowedRun, Phase
+from esper.leyline.position import env_of
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunStatus
 from esper.leyline.telemetry import (

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from textual.binding import Binding
 
-from esper.karn.dashboard.env_detail import COMPONENTS, env_detail
+from esper.karn.dashboard.env_detail import env_detail
 from esper.karn.dashboard.env_rows import LARGE, MEDIUM, TINY, EnvRows, chip, env_heading
 from esper.karn.dashboard.following import FollowedRun, View
 from esper.karn.dashboard.help_text import help_rows
@@ -24,6 +24,7 @@ from esper.karn.dashboard.overview import EventRows, brief, event_heading, learn
 from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
+from esper.karn.derived import COMPONENTS
 from esper.karn.formatting import number
 from esper.karn.summary import summary
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats

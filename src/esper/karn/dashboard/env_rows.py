@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.overview import WIDE
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, line
+from esper.karn.derived import accuracy_of
 from esper.karn.formatting import ABSENT, cells, columns, fraction, is_finite, number, plot, plural, signed, tidy
 from esper.leyline.telemetry import SeedFossilizedPayload
 
@@ -120,9 +121,9 @@ def _learning(env: EnvSnapshot, *, wide: bool) -> dict[str, Span]:
     sound = is_finite(epoch.val_loss)
     return {
         "epoch": (number(epoch.inner_epoch, 5), "plain"),
-        "acc": (fraction(epoch.val_accuracy, 5), "plain"),
+        "acc": (fraction(accuracy_of(epoch), 5), "plain"),
         "accuracy by epoch": (
-            plot([past.data.val_accuracy for past in env.epochs[-24:]], 24)[0] if wide else "",
+            plot([accuracy_of(past.data) for past in env.epochs[-24:]], 24)[0] if wide else "",
             "plot",
         ),
         "loss": (("" if sound else "✗ ") + number(epoch.val_loss, 6), "plain" if sound else "bad"),
