@@ -46,7 +46,7 @@ LIFECYCLE = {
     "fossilized": "fossilized",
     "pruned_by_policy": "pruned: policy",
     "pruned_by_rule": "rule",
-    "pruned": "cause unknown",
+    "pruned": "unknown",
 }
 """What views call what became of seeds, by the field of `LifecycleTotals`."""
 

@@ -134,7 +134,7 @@ def _seeds(group: GroupSnapshot) -> list[str]:
     counts = {blueprint: lifecycle_counts(totals) for blueprint, totals in group.lifecycle.items()}
     by_name = sorted(counts, key=lambda blueprint: (blueprint is None, blueprint or ""))
     rows = [
-        (ABSENT if blueprint is None else tidy(blueprint, 17), *map(number, counts[blueprint]))
+        (ABSENT if blueprint is None else tidy(blueprint, 14), *map(number, counts[blueprint]))
         for blueprint in by_name[:_MOST_NAMES]
     ]
     sums = map(sum, zip(*counts.values(), strict=True))

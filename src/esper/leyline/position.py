@@ -242,6 +242,8 @@ class _ShardState:
             return self.locate(env_id, event)
         if epoch < env.epoch or (epoch <= env.validated and (validates or self._begins(data))):
             return self._start_over(env_id, env, epoch, validates=validates)
+        if env.batches != self.batches and not env.timed:
+            env = self.envs[env_id] = self._first_episode(env_id)
         if env.batches != self.batches:
             return self._go_on(env, epoch, validates=validates)
         env.epoch, env.timed = epoch, True

@@ -109,9 +109,15 @@ def test_a_view_joins_the_moment_to_what_was_emitted(make_story: type[Story], lo
     assert following.view().phase is Phase.STALE
 
 
-def test_a_run_is_waited_for_and_finished(make_story: type[Story], look: Callable[..., FollowedRun]) -> None:
+def test_a_run_is_waited_for_and_finished_only_when_run_json_says_so(
+    make_story: type[Story], look: Callable[..., FollowedRun]
+) -> None:
     assert look([], NOON).view().phase is Phase.WAITING
-    assert look(make_story(n_episodes=8, episodes=8).events(), NOON).view().phase is Phase.FINISHED
+    story = make_story(n_episodes=8, episodes=8)
+    following = look(story.events(), story.now)
+    assert following.view().phase is Phase.LIVE  # all that was planned is done, which is no end
+    following.info = info("completed")
+    assert following.view().phase is Phase.FINISHED
 
 
 @pytest.mark.parametrize(

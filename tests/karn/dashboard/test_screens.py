@@ -95,7 +95,7 @@ def test_learning_is_shown_with_best_trend_progress_and_eta(
     shown = text(learning_rows(view, 120, 4))
     assert f" {number(batches[-1].avg_reward)} " in shown
     assert f"best {number(best.avg_reward)} (batch {best.batch_idx})" in shown
-    assert "80/160 episodes" in shown
+    assert "80 of 160 episodes" in shown
     assert "batch 19 complete · next one in epoch 13/24" in shown
     assert "ETA" in shown
 
@@ -278,7 +278,7 @@ def test_what_run_json_knows_is_shown(look: Callable[..., FollowedRun]) -> None:
     view = dataclasses.replace(look([], NOON).view(), info=info)
     shown = text(run_detail(view, 100)[1])
     for part in (
-        "11.200 ± 0.370",
+        "11.20 ± 0.37",
         "✗ LOST",
         "disk full \\x1b[2J",
         "failed after 1 min 1 s",
