@@ -6,7 +6,7 @@ states, a decision's entropy is one state's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from esper.karn.snapshot import LifecycleTotals
     from esper.leyline.run_info import PolicyScore
 
-__all__ = ["LIFECYCLE", "QUANTITIES", "Quantity", "lifecycle_counts", "score_texts"]
+__all__ = ["LIFECYCLE", "QUANTITIES", "Quantity", "by_name", "lifecycle_counts", "score_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,11 @@ LIFECYCLE = {
     "pruned": "unknown",
 }
 """What views call what became of seeds, by the field of `LifecycleTotals`."""
+
+
+def by_name(lifecycle: Mapping[str | None, LifecycleTotals]) -> list[tuple[str | None, LifecycleTotals]]:
+    """Return what became of the seeds of each blueprint, in the order of every view; that nobody named is last."""
+    return sorted(lifecycle.items(), key=lambda item: (item[0] is None, item[0] or ""))
 
 
 def lifecycle_counts(totals: LifecycleTotals) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from esper.karn.derived import accuracy_of, known
 from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, real, tidy
 from esper.karn.health import Verdict, assess_updates, tally, value_of, worst
 from esper.karn.progress import best_value, played_text
-from esper.karn.quantities import LIFECYCLE, QUANTITIES, lifecycle_counts, score_texts
+from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_counts, score_texts
 from esper.karn.snapshot import Entry, GroupSnapshot, History, RunSnapshot
 from esper.leyline.strict_json import JsonValue, strict_json, to_json
 
@@ -131,15 +131,14 @@ def _accuracies(group: GroupSnapshot) -> Iterator[float]:
 def _seeds(group: GroupSnapshot) -> list[str]:
     if not group.lifecycle:
         return ["Seeds", "  None germinated."]
-    counts = {blueprint: lifecycle_counts(totals) for blueprint, totals in group.lifecycle.items()}
-    by_name = sorted(counts, key=lambda blueprint: (blueprint is None, blueprint or ""))
+    counts = {blueprint: lifecycle_counts(totals) for blueprint, totals in by_name(group.lifecycle)}
     rows = [
         (ABSENT if blueprint is None else tidy(blueprint, 14), *map(number, counts[blueprint]))
-        for blueprint in by_name[:_MOST_NAMES]
+        for blueprint in islice(counts, _MOST_NAMES)
     ]
     sums = map(sum, zip(*counts.values(), strict=True))
     since = f" since episode {number(group.counted_from)}" if group.counted_from else ""
-    more = len(by_name) - _MOST_NAMES
+    more = len(counts) - _MOST_NAMES
     return [
         f"Seeds{since}",
         *_table(("blueprint", *LIFECYCLE.values()), [*rows, ("all", *map(number, sums))]),

@@ -51,11 +51,18 @@ class Totals:
         """The same episodes, ascending."""
         self.forgotten = -1
         """The latest of them that there is no room for any more."""
+        self.newest = -1
+        """The batch of the newest event, with its counts: most are about the same."""
+        self.newest_counts: BatchCounts | None = None
 
     def at(self, position: Position) -> BatchCounts | None:
         """Return the counts of a batch; None where the batch is unknown, or too long ago."""
         episodes = position.episodes
-        if episodes is None or episodes <= self.forgotten:
+        if episodes is None:
+            return None
+        if episodes == self.newest:
+            return self.newest_counts
+        if episodes <= self.forgotten:
             return None
         if episodes not in self.batches:
             self.batches[episodes] = BatchCounts()
@@ -63,7 +70,10 @@ class Totals:
             if self.reach is not None and len(self.order) > self.reach:
                 self.forgotten = self.order.pop(0)
                 del self.batches[self.forgotten]
-        return self.batches[episodes] if episodes in self.batches else None
+        if episodes not in self.batches:
+            return None
+        self.newest, self.newest_counts = episodes, self.batches[episodes]
+        return self.newest_counts
 
     def add_action(self, name: str, counts: BatchCounts | None) -> None:
         """Count an action that was carried out."""
@@ -93,6 +103,7 @@ class Totals:
             width: episodes of a batch; 0 when unknown.
         """
         superseded = 0
+        self.newest, self.newest_counts = -1, None
         while self.order and self.order[-1] >= episode:
             counts = self.batches.pop(self.order.pop())
             superseded += counts.events
@@ -134,3 +145,4 @@ class Totals:
         self.room.left += len(self.actions) + len(self.lifecycle)
         self.actions, self.lifecycle, self.batches, self.order = {}, {}, {}, []
         self.counted_from, self.forgotten = 0, -1
+        self.newest, self.newest_counts = -1, None

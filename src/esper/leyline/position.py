@@ -331,7 +331,10 @@ class Positions:
 
     def __init__(self) -> None:
         self._attempts: list[_Attempt] = []
-        self._shards: dict[Shard, _ShardState] = {}
+        self._newest_shard: Shard = None
+        self._newest = _ShardState()
+        """The state of the shard that the newest event came from."""
+        self._shards: dict[Shard, _ShardState] = {None: self._newest}
         self._cuts: list[tuple[int, int]] = []
         """Of the newest run: (resume, start_episode) of each resume that no later one reaches behind, ascending."""
 
@@ -347,10 +350,7 @@ class Positions:
 
     def locate(self, event: TelemetryEvent, shard: Shard = None) -> Position:
         """Return where the next event of a shard stands."""
-        if shard in self._shards:
-            state = self._shards[shard]
-        else:
-            state = self._shards[shard] = _ShardState()
+        state = self._newest if shard == self._newest_shard else self._shard(shard)
         data = event.data
         if data.__class__ in _OF_ONE_ENV:
             return state.locate(data.env_id, event)  # type: ignore[union-attr, arg-type]
@@ -365,6 +365,12 @@ class Positions:
         if data.env_id is None or getattr(data, "kind", "") == "action_distribution":
             return state.present
         return state.locate(data.env_id, event)
+
+    def _shard(self, shard: Shard) -> _ShardState:
+        if shard not in self._shards:
+            self._shards[shard] = _ShardState()
+        self._newest_shard, self._newest = shard, self._shards[shard]
+        return self._newest
 
     def superseded_from(self, resume: int) -> int | None:
         """Return from which episode on the resumes after one, of the newest run, take back; None when none does."""

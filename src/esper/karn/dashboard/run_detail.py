@@ -10,7 +10,7 @@ from esper.karn.absence import supplied
 from esper.karn.dashboard.rows import Row, heading, line
 from esper.karn.derived import age_text
 from esper.karn.formatting import ABSENT, age, bar, cells, number, plural, tidy, value_text
-from esper.karn.quantities import LIFECYCLE, lifecycle_counts, score_texts
+from esper.karn.quantities import LIFECYCLE, by_name, lifecycle_counts, score_texts
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.following import View
@@ -58,7 +58,7 @@ def _lifecycle(group: GroupSnapshot) -> list[Row]:
         heading("SEEDS", _since(group)),
         line((f" {'blueprint':<14}" + "".join(f"{name:>{len(name) + 2}}" for name in LIFECYCLE.values()), "dim")),
     ]
-    for blueprint, totals in islice(group.lifecycle.items(), _MOST_NAMES):
+    for blueprint, totals in islice(by_name(group.lifecycle), _MOST_NAMES):
         counts = zip(LIFECYCLE.values(), lifecycle_counts(totals), strict=True)
         rows.append(
             line(
@@ -79,7 +79,7 @@ def _actions(group: GroupSnapshot, width: int) -> list[Row]:
     rows = [heading("ACTIONS", f"carried out {_since(group)}; newest batch at the right")]
     newest = None if group.action_distribution is None else supplied(group.action_distribution.data, "action_counts")
     total = sum(group.actions.values())
-    for name, count in sorted(group.actions.items(), key=lambda pair: -pair[1])[:_MOST_NAMES]:
+    for name, count in sorted(group.actions.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_NAMES]:
         batch = newest[name] if isinstance(newest, Mapping) and name in newest else None
         room = max(min(width - 40, 40), 8)
         rows.append(line(f" {cells(name, 12)}{count:>9,} ", (bar(count / total, room), "plot"), f" {number(batch):>6}"))
