@@ -41,7 +41,7 @@ def bound(kept: int | None) -> int:
     return kept
 
 
-LOG, SEEDS, STAGES, BATCHES = map(bound, (LIVE.log, LIVE.seeds, LIVE.stages, LIVE.run_history))
+LOG, SEEDS, STAGES = map(bound, (LIVE.log, LIVE.seeds, LIVE.stages))
 
 
 def started(**changes: Any) -> TrainingStartedPayload:
@@ -87,8 +87,8 @@ def fossilized(slot: str = "a", env_id: int = 0, blueprint: str = "mlp") -> Seed
     )  # fmt: skip
 
 
-def fold(emitted: Sequence[TelemetryPayload | TelemetryEvent]) -> RunSnapshot:
-    aggregator = TelemetryAggregator()
+def fold(emitted: Sequence[TelemetryPayload | TelemetryEvent], bounds: Bounds = LIVE) -> RunSnapshot:
+    aggregator = TelemetryAggregator(bounds)
     for one in emitted:
         aggregator.process(one if isinstance(one, TelemetryEvent) else TelemetryEvent(data=one))
     return aggregator.snapshot()
@@ -184,15 +184,16 @@ def test_totals_of_a_resume_without_its_past_say_where_they_begin() -> None:
     assert (group.counted_from, group.actions, group.resumes) == (6, {"WAIT": 1}, 0)
 
 
-def test_a_resume_from_where_no_batch_ended_claims_no_totals_of_before() -> None:
+def test_a_resume_within_a_batch_takes_back_the_episodes_from_there_on() -> None:
     group = group_of(started(), reward(), batch(2), reward(), batch(4), started(start_episode=3), reward())
-    assert (group.counted_from, group.actions) == (3, {"WAIT": 1})
+    assert (group.counted_from, group.actions) == (0, {"WAIT": 3})
     assert [emitted.data.episodes_completed for emitted in group.batches] == [2]
 
 
 def test_a_resume_from_further_back_than_is_remembered_claims_no_totals_of_before() -> None:
-    many = [batch(2 * (n + 1)) for n in range(BATCHES + 5)]
-    group = group_of(started(), reward(), *many, started(start_episode=4), reward())
+    many = [batch(2 * (n + 1)) for n in range(9)]
+    events = [started(), reward(), *many, started(start_episode=4), reward()]
+    group = fold(events, Bounds(episodes=5)).groups["default"]
     assert (group.counted_from, group.actions) == (4, {"WAIT": 1})
 
 

@@ -123,10 +123,7 @@ class Naive:
             self.all = []
             self.begin(0)
         if (run, resume) != before and resume:
-            assert isinstance(event.data, TrainingStartedPayload)
             self.all = [(e, at) for e, at in self.all if not self.positions.is_superseded(at)]
-            if not self.ends_at(event.data.start_episode):
-                self.begin(event.data.start_episode)
         if position.run == run and not self.positions.is_superseded(position):
             data = event.data
             if isinstance(data, TrainingStartedPayload) and not self.starts() and not resume and data.start_episode:
@@ -143,25 +140,6 @@ class Naive:
             for event, at in self.all
             if isinstance(event.data, TrainingStartedPayload) and at.resume == self.positions.resume
         }
-
-    def ends_at(self, episode: int) -> bool:
-        """Whether the newest batch of which anything is left ended where this episode begins."""
-        of_batches = [
-            (event, at.episodes)
-            for event, at in self.all
-            if at.episodes is not None
-            and not isinstance(event.data, TrainingStartedPayload)
-            and not any(event is other for other in self.uncounted)
-        ]
-        if not of_batches:
-            return episode == self.counted_from
-        newest = max(episodes for _, episodes in of_batches)
-        ends = [
-            event.data.episodes_completed
-            for event, episodes in of_batches
-            if episodes == newest and isinstance(event.data, BatchEpochCompletedPayload)
-        ]
-        return (ends[-1] if ends else newest + WIDTH) == episode
 
     def of(self, *classes: type[TelemetryPayload], env_id: int | None = None) -> list[Placed]:
         return [

@@ -7,8 +7,8 @@ says where one stands and what a resume takes back, `esper.karn.seeds` which see
 - *Events before their TRAINING_STARTED* are kept; the start joins them.
 - *A second run in the log* (a start with ``start_episode`` 0 that is no other rank's): the group starts afresh, counts
   the earlier run, and ignores what still comes of it.
-- *A resume* takes back what earlier attempts emitted about later episodes. Where it begins within a batch, or further
-  back than is remembered, the totals begin anew; ``counted_from`` says so.
+- *A resume* takes back what earlier attempts emitted about later episodes. Where it begins further back than is
+  remembered, or the log does not hold what came before, the totals begin anew; ``counted_from`` says so.
 - *More groups, environments, slots or names than anybody can look at* are counted and left out.
 """
 
@@ -120,7 +120,7 @@ class _Group:
         self.rooms = rooms
         self.positions = Positions()
         self.run = self.resume = self.superseded = 0
-        self.totals = Totals(bounds.run_history, rooms.names)
+        self.totals = Totals(bounds.episodes, rooms.names)
         self.envs: dict[int, EnvState] = {}
         self._begin_run(0)
 
@@ -169,7 +169,6 @@ class _Group:
         counts = self.totals.at(position)
         if counts is not None:
             counts.events += 1
-            counts.starts += data.__class__ is TrainingStartedPayload
         if isinstance(data, RewardComputedPayload):
             self.totals.add_action(data.action_name, counts)
             self._env(data.env_id).rewards.append(event, position)
@@ -192,8 +191,6 @@ class _Group:
             self.ppo.append(event, position)
         elif isinstance(data, BatchEpochCompletedPayload):
             self.batches.append(event, position)
-            if counts is not None:
-                counts.end = data.episodes_completed
         elif isinstance(data, TrainingStartedPayload):
             self._add_start(Entry(data, event, position))
         else:
@@ -227,7 +224,7 @@ class _Group:
         if episode is not None and isinstance(data, TrainingStartedPayload):
             for history in (self.ppo, self.batches, self.distributions, self.analytics):
                 history.take_back(episode)
-            self.superseded += self.totals.take_back(episode, data.n_envs if data.max_epochs > 0 else 0)
+            self.superseded += self.totals.take_back(episode)
         return False
 
     def _add_start(self, entry: Entry[TrainingStartedPayload]) -> None:

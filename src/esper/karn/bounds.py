@@ -17,7 +17,9 @@ class Bounds:
     env_history: int = 240
     """Epochs and steps of each environment."""
     run_history: int | None = 2000
-    """Updates, batches and analytics; a resume can reach back with its totals over as many batches."""
+    """Updates, batches and analytics."""
+    episodes: int | None = 1 << 14
+    """Newest episodes with whose totals a resume can be taken back."""
     seeds: int | None = 16
     """Newest seeds of each slot."""
     stages: int | None = 32
@@ -25,7 +27,7 @@ class Bounds:
 
 
 LIVE: Final = Bounds()
-WHOLE_RUN: Final = Bounds(log=0, run_history=None, seeds=None, stages=None)
+WHOLE_RUN: Final = Bounds(log=0, run_history=None, episodes=None, seeds=None, stages=None)
 """For whoever needs a run from its beginning: memory grows with batches and seeds, not with steps."""
 _GROUPS: Final = 1 << 10
 _ENVS: Final = 1 << 14

@@ -298,7 +298,7 @@ class GroupSnapshot:
     """By blueprint; None for prunes of seeds whose blueprint no event names."""
     counted_from: int
     """Episodes that had been completed where ``actions`` and ``lifecycle`` begin: above 0 for a resume whose past this
-    log does not hold, or not up to there. Unit: episodes; 0 or more."""
+    log does not hold, or that reached too far back. Unit: episodes; 0 or more."""
     resumes: int
     """How often the run was resumed, within this log."""
     superseded: int

@@ -93,6 +93,10 @@ def _run(group: GroupSnapshot) -> list[str]:
         )
         if begun.world_size > 1:
             lines.append(f"  {len(group.ranks)} of {begun.world_size} processes have started.")
+    if group.resumes or group.earlier_runs:
+        times = "once" if group.resumes == 1 else f"{group.resumes:,} times"
+        lines.append(f"  Resumed {times} ({plural(group.superseded, 'event')} superseded).")
+        lines.append(f"  Earlier runs in this log: {group.earlier_runs}.")
     if batch is None:
         return [*lines, "  No batch was completed."]
     lines.append(f"  {played_text(batch.data)} were played.")
@@ -111,10 +115,6 @@ def _run(group: GroupSnapshot) -> list[str]:
         broken = sum(not is_finite(value) for value in values)
         if broken:
             lines.append(f"  The {quantity.name} was not finite in {plural(broken, 'batch')} of {number(len(values))}.")
-    if group.resumes or group.earlier_runs:
-        times = "once" if group.resumes == 1 else f"{group.resumes:,} times"
-        lines.append(f"  Resumed {times} ({plural(group.superseded, 'event')} superseded).")
-        lines.append(f"  Earlier runs in this log: {group.earlier_runs}.")
     return lines
 
 

@@ -9,7 +9,7 @@ from esper.karn.bounds import Room
 from esper.karn.snapshot import Ending, LifecycleTotals
 from esper.leyline.position import Position
 
-__all__ = ["ENDINGS", "BatchCounts", "Totals"]
+__all__ = ["ENDINGS", "EpisodeCounts", "Totals"]
 
 ENDINGS: Final = {
     Ending.FOSSILIZED: 1,
@@ -20,24 +20,25 @@ ENDINGS: Final = {
 """Where `LifecycleTotals` counts what became of a seed; germinations are counted first."""
 
 
-class BatchCounts:
-    """What was counted over one batch: so that a resume can take it back."""
+class EpisodeCounts:
+    """What was counted over one episode: so that a resume can take it back."""
 
-    __slots__ = ("actions", "end", "events", "lifecycle", "starts")
+    __slots__ = ("actions", "events", "lifecycle")
 
     def __init__(self) -> None:
         self.events = 0
-        self.starts = 0
-        """Of these, starts, which say nothing about the batch."""
-        self.end: int | None = None
-        """Episodes completed at the end of the batch; None while unknown."""
         self.actions: dict[str, int] = {}
         self.lifecycle: list[tuple[str | None, int]] = []
         """Blueprint and column of everything that was counted."""
 
 
 class Totals:
-    """What is counted over a whole run: in all, and by batch as far back as a resume can reach."""
+    """What is counted over a whole run: in all, and by episode as far back as a resume can reach.
+
+    Args:
+        reach: episodes kept; None for all.
+        room: for the names of actions and blueprints.
+    """
 
     def __init__(self, reach: int | None, room: Room) -> None:
         self.reach = reach
@@ -45,37 +46,27 @@ class Totals:
         self.counted_from = 0
         self.actions: dict[str, int] = {}
         self.lifecycle: dict[str | None, list[int]] = {}
-        self.batches: dict[int, BatchCounts] = {}
-        """By the episodes completed before each."""
+        self.episodes: dict[int, EpisodeCounts] = {}
         self.order: list[int] = []
         """The same episodes, ascending."""
         self.forgotten = -1
         """The latest of them that there is no room for any more."""
-        self.newest = -1
-        """The batch of the newest event, with its counts: most are about the same."""
-        self.newest_counts: BatchCounts | None = None
 
-    def at(self, position: Position) -> BatchCounts | None:
-        """Return the counts of a batch; None where the batch is unknown, or too long ago."""
-        episodes = position.episodes
-        if episodes is None:
+    def at(self, position: Position) -> EpisodeCounts | None:
+        """Return the counts of an episode; None where that is unknown, or too long ago."""
+        about = position.about
+        if about in self.episodes:
+            return self.episodes[about]
+        if about is None or about <= self.forgotten:
             return None
-        if episodes == self.newest:
-            return self.newest_counts
-        if episodes <= self.forgotten:
-            return None
-        if episodes not in self.batches:
-            self.batches[episodes] = BatchCounts()
-            insort(self.order, episodes)
-            if self.reach is not None and len(self.order) > self.reach:
-                self.forgotten = self.order.pop(0)
-                del self.batches[self.forgotten]
-        if episodes not in self.batches:
-            return None
-        self.newest, self.newest_counts = episodes, self.batches[episodes]
-        return self.newest_counts
+        counts = self.episodes[about] = EpisodeCounts()
+        insort(self.order, about)
+        if self.reach is not None and len(self.order) > self.reach:
+            self.forgotten = self.order.pop(0)
+            del self.episodes[self.forgotten]
+        return counts
 
-    def add_action(self, name: str, counts: BatchCounts | None) -> None:
+    def add_action(self, name: str, counts: EpisodeCounts | None) -> None:
         """Count an action that was carried out."""
         if name in self.actions:
             self.actions[name] += 1
@@ -83,10 +74,10 @@ class Totals:
             self.room.take()
             self.actions[name] = 1
         if counts is not None:
-            of_batch = counts.actions
-            of_batch[name] = of_batch[name] + 1 if name in of_batch else 1
+            actions = counts.actions
+            actions[name] = actions[name] + 1 if name in actions else 1
 
-    def add_seed(self, blueprint_id: str | None, column: int, counts: BatchCounts | None) -> None:
+    def add_seed(self, blueprint_id: str | None, column: int, counts: EpisodeCounts | None) -> None:
         """Count what became of a seed, in a column of `LifecycleTotals`."""
         if blueprint_id not in self.lifecycle:
             self.room.take()
@@ -95,34 +86,18 @@ class Totals:
         if counts is not None:
             counts.lifecycle.append((blueprint_id, column))
 
-    def take_back(self, episode: int, width: int) -> int:
-        """Take back what was counted from an episode on, and return how many events that were.
-
-        Args:
-            episode: the first that is taken back.
-            width: episodes of a batch; 0 when unknown.
-        """
+    def take_back(self, episode: int) -> int:
+        """Take back what was counted from an episode on, and return how many events that were."""
         superseded = 0
-        self.newest, self.newest_counts = -1, None
         while self.order and self.order[-1] >= episode:
-            counts = self.batches.pop(self.order.pop())
+            counts = self.episodes.pop(self.order.pop())
             superseded += counts.events
             self._subtract(counts)
-        if not self._ends_at(episode, width):
+        if episode <= self.forgotten:
             self.begin(episode)
         return superseded
 
-    def _ends_at(self, episode: int, width: int) -> bool:
-        """Whether the newest batch that is left is known to have ended where this episode begins."""
-        for episodes in reversed(self.order):
-            counts = self.batches[episodes]
-            if counts.events > counts.starts:
-                return (episodes + width if counts.end is None else counts.end) == episode
-        if self.forgotten >= 0:
-            return self.forgotten + width == episode
-        return episode == self.counted_from
-
-    def _subtract(self, counts: BatchCounts) -> None:
+    def _subtract(self, counts: EpisodeCounts) -> None:
         for name, count in counts.actions.items():
             self.actions[name] -= count
             if not self.actions[name]:
@@ -143,6 +118,5 @@ class Totals:
     def clear(self) -> None:
         """Forget everything, and leave room for it."""
         self.room.left += len(self.actions) + len(self.lifecycle)
-        self.actions, self.lifecycle, self.batches, self.order = {}, {}, {}, []
+        self.actions, self.lifecycle, self.episodes, self.order = {}, {}, {}, []
         self.counted_from, self.forgotten = 0, -1
-        self.newest, self.newest_counts = -1, None

@@ -42,7 +42,7 @@ def _starts(group: GroupSnapshot) -> list[Row]:
         rows.append(line((" newest    ", "dim"), tidy(batch.event.message) or "batch", opens=batch.event))
     counts = {
         "resumes": group.resumes,
-        "events taken back": group.superseded,
+        "events superseded": group.superseded,
         "earlier runs in this log": group.earlier_runs,
     }
     rows += [line((f" {name}: ", "dim"), f"{count:,}") for name, count in counts.items() if count]
