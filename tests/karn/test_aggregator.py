@@ -192,7 +192,7 @@ def test_a_resume_within_a_batch_takes_back_the_episodes_from_there_on() -> None
 
 def test_a_resume_from_further_back_than_is_remembered_claims_no_totals_of_before() -> None:
     many = [batch(2 * (n + 1)) for n in range(9)]
-    events = [started(), reward(), *many, started(start_episode=4), reward()]
+    events: list[TelemetryPayload] = [started(), reward(), *many, started(start_episode=4), reward()]
     group = fold(events, Bounds(episodes=5)).groups["default"]
     assert (group.counted_from, group.actions) == (4, {"WAIT": 1})
 
@@ -207,15 +207,15 @@ def test_events_out_of_order_are_taken_as_they_come() -> None:
 
 
 def test_a_stage_before_its_germination_waits_for_it() -> None:
-    early, late = stage("DORMANT", "GERMINATED"), germinated()
-    waiting = group_of(early).envs[0].slots["a"]
+    changed, germination = stage("DORMANT", "GERMINATED"), germinated()
+    waiting = group_of(changed).envs[0].slots["a"]
     assert (waiting.seed.germinated, waiting.seed.blueprint_id) == (None, None)
-    (seed,) = group_of(early, late).envs[0].slots["a"].seeds
+    (seed,) = group_of(changed, germination).envs[0].slots["a"].seeds
     assert seed.germinated is not None
     assert (seed.germinated.data, seed.blueprint_id, [emitted.data for emitted in seed.stages]) == (
-        late,
+        germination,
         "mlp",
-        [early],
+        [changed],
     )
 
 
@@ -233,13 +233,13 @@ def test_a_seed_keeps_its_whole_history_after_the_next_one_has_germinated() -> N
     assert slot.seed.stage.data.to_stage == "GERMINATED"
 
 
-def test_a_late_event_goes_to_the_seed_it_names() -> None:
+def test_an_event_out_of_order_goes_to_the_seed_it_names() -> None:
     def emitted(data: TelemetryPayload, seed_id: str) -> TelemetryEvent:
         return TelemetryEvent(data=data, seed_id=seed_id)
 
-    late = stage("PRUNED", "EMBARGOED")
+    delayed = stage("PRUNED", "EMBARGOED")
     slot = group_of(
-        emitted(germinated(), "one"), emitted(pruned(), "one"), emitted(germinated(), "two"), emitted(late, "one")
+        emitted(germinated(), "one"), emitted(pruned(), "one"), emitted(germinated(), "two"), emitted(delayed, "one")
     ).envs[0].slots["a"]  # fmt: skip
     assert [(seed.seed_id, len(seed.stages)) for seed in slot.seeds] == [("one", 1), ("two", 0)]
 

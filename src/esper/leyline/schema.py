@@ -1,7 +1,8 @@
 """The log described for others: a JSON Schema of a line, and SQL views for DuckDB. Both are made from the fields.
 
-The schema accepts every line that `encode_event` writes, and rejects what `decode_event` rejects, except that a
-validator
+The schema accepts every line that `encode_event` writes with values in the ranges that the fields' docstrings state,
+and rejects what `decode_event` rejects. It is stricter than the decoder where a value is outside its range, which is
+written all the same (`esper.leyline.doubtful` tells such lines apart), and more lenient in that a validator
 
 - takes ``3.0`` for an integer;
 - does not see what parsing has lost: a key that stands twice;
@@ -15,20 +16,22 @@ has a zone.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
-from typing import Any, get_args
+from typing import Any
 
-from esper.leyline.envelope import ENVELOPE, PAYLOADS, REQUIRED
-from esper.leyline.event_types import Severity
+from esper.leyline._payload.construct import default_of
+from esper.leyline._payload.types import NONFINITE, Type
 from esper.leyline.field_docs import Meaning, meanings
 from esper.leyline.payload import Payload, is_optional
-from esper.leyline.shapes import NONFINITE, Shape, shapes_of
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import SCHEMA_VERSION, log_files
 
 __all__ = ["duckdb_views", "json_schema"]
 
-_TIMESTAMP = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$"
+_ENVELOPE: dict[str, Type] = TelemetryEvent._codec.types  # noqa: SLF001 - the same room
+_REQUIRED: frozenset[str] = TelemetryEvent._codec.required  # noqa: SLF001 - as above
+_PAYLOADS: dict[str, type[Payload]] = TelemetryEvent._codec.payloads  # noqa: SLF001 - as above
 _FLOAT = {
     "description": "A number; one that is not finite is a string, because JSON has none.",
     "anyOf": [{"type": "number"}, {"enum": list(NONFINITE)}],
@@ -42,17 +45,13 @@ _ANY = {
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a line of a log."""
     about = meanings(TelemetryEvent)
-    properties = {name: _described(_type(shape), about[name]) for name, shape in ENVELOPE.items()}
-    properties["event_type"]["enum"] = list(PAYLOADS)
-    properties["timestamp"] |= {"format": "date-time", "pattern": _TIMESTAMP}
-    properties["severity"]["enum"] = list(get_args(Severity))
-    properties["data"] = _described({"type": "object"}, about["data"])
+    properties = {name: _property(row, about[name]) for name, row in _ENVELOPE.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A line of an esper log",
         "description": "One event. `event_type` says what `data` holds; a field that was not supplied is left out.",
         "type": "object",
-        "required": ["schema_version", *(name for name in ENVELOPE if name in REQUIRED)],
+        "required": ["schema_version", *(name for name in _ENVELOPE if name in _REQUIRED)],
         "properties": {"schema_version": {"const": SCHEMA_VERSION}, **properties},
         "additionalProperties": False,
         "allOf": [
@@ -60,19 +59,20 @@ def json_schema() -> dict[str, Any]:
                 "if": {"properties": {"event_type": {"const": event_type}}, "required": ["event_type"]},
                 "then": {"properties": {"data": {"$ref": f"#/$defs/{cls.__name__}"}}},
             }
-            for event_type, cls in PAYLOADS.items()
+            for event_type, cls in _PAYLOADS.items()
         ],
-        "$defs": {**{cls.__name__: _payload(cls) for cls in PAYLOADS.values()}, "float": _FLOAT, "any": _ANY},
+        "$defs": {**{cls.__name__: _payload(cls) for cls in _PAYLOADS.values()}, "float": _FLOAT, "any": _ANY},
     }
 
 
 def _payload(cls: type[Payload]) -> dict[str, Any]:
     properties, required = {}, []
-    shapes, about = shapes_of(cls), meanings(cls)
+    types, about = cls._codec.types, meanings(cls)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
-        properties[field.name] = _described(_type(shapes[field.name]), about[field.name])
+        row = types[field.name]
+        properties[field.name] = _property(row, about[field.name])
         if is_optional(field):
-            properties[field.name]["default"] = field.default
+            properties[field.name]["default"] = json.loads(row.write(default_of(field, row)))
         else:
             required.append(field.name)
     return {
@@ -88,20 +88,8 @@ def _summary(cls: type[Payload]) -> str:
     return " ".join((cls.__doc__ or "").split())
 
 
-def _type(shape: Shape) -> dict[str, Any]:
-    if shape.nullable:
-        return {"anyOf": [_type(dataclasses.replace(shape, nullable=False)), {"type": "null"}]}
-    if shape.item is not None:
-        if shape.kind == "dict":
-            return {"type": "object", "additionalProperties": _type(shape.item)}
-        return {"type": "array", "items": _type(shape.item)}
-    if shape.kind in {"float", "any"}:
-        return {"$ref": f"#/$defs/{shape.kind}"}
-    return {"type": {"int": "integer", "str": "string", "bool": "boolean"}[shape.kind]}
-
-
-def _described(schema: dict[str, Any], meaning: Meaning) -> dict[str, Any]:
-    described = schema | {"description": meaning.text}
+def _property(row: Type, meaning: Meaning) -> dict[str, Any]:
+    described = row.schema(meaning.limits) | {"description": meaning.text}
     return described if meaning.unit is None else described | {"x-unit": meaning.unit, "x-range": meaning.range}
 
 
@@ -121,26 +109,28 @@ def duckdb_views(source: str | os.PathLike[str]) -> str:
     """
     files = ", ".join(_quoted(os.fspath(path.resolve())) for path in log_files(source))
     # Read as text, because ignore_errors would drop a line of another type without a word; the casts do not.
-    raw = ", ".join(f"{name}: '{'JSON' if name == 'data' else 'VARCHAR'}'" for name in ["schema_version", *ENVELOPE])
+    raw = ", ".join(f"{name}: '{'JSON' if name == 'data' else 'VARCHAR'}'" for name in ["schema_version", *_ENVELOPE])
     typed = ", ".join(f"CAST({name} AS {type_}) AS {name}" for name, type_ in _envelope_columns().items())
     lines = f"read_json([{files}], format = 'newline_delimited', ignore_errors = true, columns = {{{raw}}})"
     known = f"event_type IS NOT NULL AND CAST(schema_version AS INTEGER) <= {SCHEMA_VERSION}"
     statements = [f"CREATE OR REPLACE VIEW events AS SELECT event_type, {typed}, data\nFROM {lines}\nWHERE {known}"]
-    for event_type, cls in PAYLOADS.items():
+    for event_type, cls in _PAYLOADS.items():
         statements += _payload_view(event_type, cls)
     return ";\n\n".join(statements) + ";\n"
 
 
 def _envelope_columns() -> dict[str, str]:
-    columns = {name: _column_type(shape) for name, shape in ENVELOPE.items() if name not in {"event_type", "data"}}
-    return columns | {"timestamp": "TIMESTAMP"}
+    return {name: row.column for name, row in _ENVELOPE.items() if name not in {"event_type", "data"}}
 
 
 def _payload_view(event_type: str, cls: type[Payload]) -> list[str]:
-    view, shapes = event_type.lower(), shapes_of(cls)
-    envelope = {f"event_{name}" if name in shapes else name: name for name in _envelope_columns()}
+    types: dict[str, Type] = cls._codec.types
+    view = event_type.lower()
+    envelope = {f"event_{name}" if name in types else name: name for name in _envelope_columns()}
     columns = [name if name == column else f"{name} AS {column}" for column, name in envelope.items()]
-    columns += [f"CAST(data->{'>' * _is_text(s)}'{name}' AS {_column_type(s)}) AS {name}" for name, s in shapes.items()]
+    columns += [
+        f"CAST(data->{'>' * (not row.is_nested)}'{name}' AS {row.column}) AS {name}" for name, row in types.items()
+    ]
     about = {column: meanings(TelemetryEvent)[name] for column, name in envelope.items()} | meanings(cls)
     selected = ",\n  ".join(columns)
     return [
@@ -152,19 +142,6 @@ def _payload_view(event_type: str, cls: type[Payload]) -> list[str]:
 
 def _sentence(meaning: Meaning) -> str:
     return meaning.text if meaning.unit is None else f"{meaning.text} Unit: {meaning.unit}; {meaning.range}."
-
-
-def _is_text(shape: Shape) -> bool:
-    """Whether a column is read from the text of the JSON value rather than from the value."""
-    return shape.item is None and shape.kind != "any"
-
-
-def _column_type(shape: Shape) -> str:
-    if shape.item is None:
-        return {"int": "BIGINT", "float": "DOUBLE", "str": "VARCHAR", "bool": "BOOLEAN", "any": "JSON"}[shape.kind]
-    if shape.kind == "dict":
-        return f"MAP(VARCHAR, {_column_type(shape.item)})"
-    return f"{_column_type(shape.item)}[]"
 
 
 def _quoted(text: str) -> str:
