@@ -10,7 +10,7 @@ from esper.karn.summary import snapshot_json, summary
 from esper.leyline.invalid_lines import InvalidLines
 from esper.leyline.run_directory import RunDirectory, info_beside
 from esper.leyline.validate import rejected_events
-from esper.leyline.wire import InvalidRecord, read_events
+from esper.leyline.wire import InvalidRecord, read_shards
 
 __all__ = ["replay_command"]
 
@@ -34,11 +34,11 @@ def replay_command(source: str, *, as_json: bool) -> int:
             say(f"{problem}: the summary is from the log alone\n")
     aggregator = TelemetryAggregator()
     invalid = InvalidLines()
-    for record in read_events(source):
+    for shard, record in read_shards(source):
         if isinstance(record, InvalidRecord):
             invalid.add(record)
         else:
-            aggregator.process(record)
+            aggregator.process(record, shard)
     snapshot = aggregator.snapshot()
     if not snapshot.n_events:
         raise invalid.no_events(source)
