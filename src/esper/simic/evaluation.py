@@ -94,7 +94,7 @@ def _learnt(trained: TrainedPolicy) -> _Player:
     policy = trained.policy()
     device = torch.device(trained.config.device)
     seed = derive_seed(trained.config.seed, Stream.EVALUATION_POLICY)
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
 
     @torch.no_grad()
     def play(observation: Observation, masks: ActionMasks) -> ActionVector:
