@@ -58,8 +58,8 @@ bench: $(READY) ## ratios against the alternatives, measured beside them; nothin
 	@for table in contract delivery aggregator training_share; do \
 	  echo "## $$table"; echo; $(BIN)/python benchmarks/$$table.py; echo; done
 
-fields: $(READY) ## every field of the contract with its type, unit, range and meaning
-	@$(BIN)/esper schema --fields
+fields: $(READY) ## run every mode briefly, and what became of each of the 149 fields in it (docs/fields.md)
+	@PYTHONPATH=. $(BIN)/python tests/field_census.py
 
 docs: $(READY) ## run every example in the documentation, and write the field reference to build/fields.md
 	$(BIN)/pytest tests/test_docs.py
