@@ -314,6 +314,18 @@ class TestQuarantine:
         assert log.read_bytes() == b""
         assert [record["field"] for record in rejected(log)] == ["configs[0]['accuracy']", "val_accuracy"]
 
+    def test_what_can_be_written_of_a_rejected_event_is_kept(self, log: Path) -> None:
+        bad = numbered(7, val_loss=b"half", message="almost", seeds={"r0": {"alpha": 0.5}})
+        with TelemetryHub([JsonlSink(log)]) as hub:
+            hub.emit(bad)
+        (record,) = [json.loads(line) for line in log.with_name("rejected.jsonl").read_text().splitlines()]
+        assert record["event"]["message"] == "almost"
+        assert record["event"]["data"]["inner_epoch"] == 7
+        assert record["event"]["data"]["seeds"] == {"r0": {"alpha": 0.5}}
+        assert "val_loss" not in record["event"]["data"]
+        (described,) = record["unwritable"]
+        assert (described["field"], described["type"]) == ("data.val_loss", "bytes")
+
     def test_what_is_nested_without_end_is_set_aside(self, log: Path) -> None:
         deep: list[object] = []
         for _ in range(100_000):
