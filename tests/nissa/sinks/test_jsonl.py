@@ -503,6 +503,19 @@ class TestWhatTheSystemMayRefuse:
         assert len(reports) == 1
         assert hub.stats()[0].delivered == 5
 
+    def test_a_directory_that_cannot_be_opened_now_is_tried_again(
+        self, log: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub = TelemetryHub([JsonlSink(log)])
+        with monkeypatch.context() as full, reported("gets no commit of its directory .Too many open files"):
+            full.setattr(os, "open", lambda *_: raise_(OSError(errno.EMFILE, "Too many open files")))
+            hub.emit(numbered(1))
+            assert hub.flush()
+        assert disk.directories_on_disk == 0
+        hub.emit(numbered(2))
+        assert hub.close()
+        assert disk.directories_on_disk == 1
+
     def test_what_the_closing_commit_did_not_keep_is_not_delivered(self, log: Path, disk: Disk) -> None:
         hub = TelemetryHub([JsonlSink(log)])
         hub.emit(numbered(1))
