@@ -126,7 +126,7 @@ def play(log: Path, seed: int, *, values: bool) -> None:
     while done < 400:
         begun += 1
         value = hostile(moments) if values and moments.random() < 0.1 else hostile
-        with contextlib.suppress(Stop):
+        try:
             armed = True
             emit_one(hub, begun, value)
             done += 1
@@ -134,14 +134,16 @@ def play(log: Path, seed: int, *, values: bool) -> None:
                 hub.flush(timeout=moments.choice([0.0, 0.05, 1.0]))
             if moments.random() < 0.01:
                 time.sleep(moments.choice([0.001, 0.05]))
-        stopped += not armed
-        armed = False
+            armed = False
+        except Stop:
+            stopped += 1
     while closed is None:
-        with contextlib.suppress(Stop):
+        try:
             armed = True
             closed = hub.close(timeout=3)
-        stopped += not armed
-        armed = False
+            armed = False
+        except Stop:
+            stopped += 1
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     (stats, _view) = hub.stats()
@@ -180,7 +182,7 @@ def choose(moments: random.Random) -> Fault:
     call = moments.choice([*ERRORS, "write", "fsync"])
     first = moments.choice([1, 2, 3, moments.randint(1, 20), moments.randint(1, 200)])
     return Fault(
-        call, first, moments.choice([1, 2, 5, 10**6]), moments.choice(ERRORS[call]), short=moments.random() < 0.5
+        call, first, moments.choice([1, 2, 5, 20, 10**6]), moments.choice(ERRORS[call]), short=moments.random() < 0.5
     )
 
 
@@ -253,9 +255,9 @@ def attempt(seed: int, directory: Path, library: Path, counts: Counter[str]) -> 
     )
     try:
         said, sent = strike(process, moments, moments.randint(1, 40) if signals else 0)
-        hung = process.poll() is None and not said
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(10)
+        hung = process.poll() is None
     finally:
         process.kill()
         process.wait()
