@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-
-from esper.leyline.telemetry import EVENT_TYPES, EpochCompletedPayload
 from tests.builders import event
 from tests.field_census import CONSTANT, Use, census, problems, run_modes, shown_in, table
 
+from esper.leyline.telemetry import EVENT_TYPES, EpochCompletedPayload
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # importing inductor warns
 PAGE = Path(__file__).parents[1] / "docs" / "fields.md"
 
 
