@@ -36,7 +36,7 @@ examples:
   esper train --dashboard --tensorboard         watch it live, keep it for TensorBoard
 
 exit status: 0 done, 1 the training failed, 2 something asked for is not there,
-3 telemetry was lost, 130 or 143 ended by Ctrl-C or SIGTERM.
+3 an event is not in the log, 130 or 143 ended by Ctrl-C or SIGTERM.
 """
 
 

@@ -456,7 +456,8 @@ def test_what_a_log_names_beyond_all_measure_is_counted_and_left_out(
 def test_a_second_run_has_the_room_that_the_first_one_took(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("_ENVS", "_SLOTS", "_NAMES"):
         monkeypatch.setattr(f"esper.karn.bounds.{limit}", 3)
-    run = [started(), *(germinated(f"s{n}", n, blueprint="mlp") for n in range(3)), reward()]
+    seeds = (germinated(f"s{n}", n, blueprint="mlp") for n in range(3))
+    run: list[TelemetryPayload] = [started(), *seeds, reward()]
     assert fold([*run, *run, *run]).omitted == 0
 
 

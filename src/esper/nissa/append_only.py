@@ -40,7 +40,7 @@ class AppendOnly:
 
     Args:
         path: the file; it is created or continued.
-        reporter: is told once what the file system cannot give.
+        reporter: hears once what the file system cannot give.
 
     Raises:
         LogInUseError: somebody has the file open in this way already. The lock dies with its process.
@@ -133,7 +133,7 @@ class AppendOnly:
         except OSError:
             return ""  # nobody knows
         ours = os.fstat(self._descriptor)
-        # Some network file systems change an inode's number; the size tells another file.
+        # Some network file systems change an inode's number; the size shows that it is another file.
         same = (there.st_dev, there.st_ino) == self._identity or (ours.st_nlink and there.st_size == ours.st_size)
         return "" if same else f"{self._path} was replaced by another file while it was written"
 

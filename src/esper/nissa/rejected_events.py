@@ -24,7 +24,7 @@ class RejectedEvents:
 
     Args:
         path: the file; it is made with its first line. Several logs may share it.
-        reporter: is told once that the file cannot be written.
+        reporter: hears once that the file cannot be written.
     """
 
     def __init__(self, path: Path, reporter: Reporter) -> None:
