@@ -4,51 +4,22 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.karn.drawn_runs import NOON, DrawnRun, drawn_runs, fold
+from tests.karn.drawn_runs import DrawnRun, drawn_runs, fold
+from tests.karn.shown import screens
 
 from esper.karn.bounds import WHOLE_RUN
-from esper.karn.dashboard.env_detail import env_detail
-from esper.karn.dashboard.following import FollowedRun, View
-from esper.karn.dashboard.overview import learning_rows, ppo_rows
-from esper.karn.dashboard.rows import Row
-from esper.karn.dashboard.run_detail import run_detail
 from esper.karn.progress import best_value, played_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES
 from esper.karn.seeds import count_endings
-from esper.karn.snapshot import Ending, GroupSnapshot, RunSnapshot
+from esper.karn.snapshot import Ending, RunSnapshot
 from esper.karn.summary import summary
 
 pytest.importorskip("textual")
-
-
-class Nothing:
-    """A feed of a run that has all come."""
-
-    def take(self) -> object:
-        raise NotImplementedError
-
-
-def view_of(snapshot: RunSnapshot, group: GroupSnapshot) -> View:
-    following = FollowedRun("runs/drawn", Nothing(), lambda: NOON)  # type: ignore[arg-type]  # never asked
-    return replace(following.view(), snapshot=snapshot, group=group, heard=NOON)
-
-
-def text(rows: list[Row]) -> str:
-    return "\n".join("".join(span for span, _ in row.spans).rstrip() for row in rows)
-
-
-def screens(snapshot: RunSnapshot, group: GroupSnapshot) -> str:
-    """Everything that the dashboard says of a group."""
-    view = view_of(snapshot, group)
-    parts = [learning_rows(view, 120, 20), ppo_rows(view, 120, 20), *run_detail(view, 120)]
-    parts += [rows for env_id in group.envs for rows in env_detail(view, env_id, 120)]
-    return "\n".join(map(text, parts))
 
 
 def page_of(snapshot: RunSnapshot) -> str:
