@@ -148,11 +148,12 @@ def _add_train(commands: Any) -> None:
     config = parser.add_argument_group("configuration")
     for field in dataclasses.fields(TrainingConfig):
         if field.name != "episode_id":
-            kind, choices = _kind(hints[field.name])
+            kind, choices, number = _kind(hints[field.name])
             config.add_argument(
                 f"--{field.name.replace('_', '-')}",
                 type=kind,
                 choices=choices,
+                nargs=number,
                 default=field.default,
                 metavar=None if choices else getattr(kind, "__name__", "").upper(),
                 help=_help_text(about[field.name].text, field.default),
@@ -174,10 +175,12 @@ def _add_train(commands: Any) -> None:
     )
 
 
-def _kind(hint: Any) -> tuple[Callable[[str], Any], tuple[str, ...] | None]:
-    """Return how to read an option of this type, and its choices."""
-    inner = next((arg for arg in get_args(hint) if arg is not NoneType), hint)
-    return (str, get_args(inner)) if get_origin(inner) is Literal else (inner, None)
+def _kind(hint: Any) -> tuple[Callable[[str], Any], tuple[str, ...] | None, int | None]:
+    """Return how to read an option of this type, its choices, and how many values it takes."""
+    inner = next((arg for arg in get_args(hint) if arg is not NoneType), hint) if NoneType in get_args(hint) else hint
+    if get_origin(inner) is tuple:
+        return *_kind(get_args(inner)[0])[:2], len(get_args(inner))
+    return (str, get_args(inner), None) if get_origin(inner) is Literal else (inner, None, None)
 
 
 def _help_text(doc: str, default: object) -> str:
@@ -187,6 +190,7 @@ def _help_text(doc: str, default: object) -> str:
 
 def _train(args: argparse.Namespace) -> int:
     values = {f.name: getattr(args, f.name) for f in dataclasses.fields(TrainingConfig) if f.name != "episode_id"}
+    values["ab"] = values["ab"] and tuple(values["ab"])
     config = TrainingConfig(**values, episode_id=uuid4().hex)
     from esper.commands.train import TrainOptions, train_command
 
@@ -321,16 +325,17 @@ def _add_validate(commands: Any) -> None:
             "esper validate --json a.jsonl b.jsonl    for machines",
             "zcat old.jsonl.gz | esper validate -     from standard input",
         )
-        + "\nexit status: 0 every line is an event, 1 some are not, 2 a log cannot be read.\n",
+        + "\nexit status: 0 every line is an event, 1 some are not or there is none, 2 a log cannot be read.\n",
     )
     parser.add_argument("logs", metavar="LOG", nargs="+", help="run directories, logs, or - for standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
+    parser.add_argument("--strict", action="store_true", help="a value outside its range is an error, not a note")
 
 
 def _validate(args: argparse.Namespace) -> int:
     from esper.leyline.validate import validate
 
-    return validate(args.logs, as_json=args.json, out=sys.stdout)
+    return validate(args.logs, as_json=args.json, strict=args.strict, out=sys.stdout)
 
 
 def _add_schema(commands: Any) -> None:

@@ -16,6 +16,7 @@ from esper.simic.reward import StepMeasurements, compute_reward
 
 NOTHING = StepMeasurements(
     op=Op.WAIT,
+    accuracy_at_start=0.5,
     accuracy_before=0.5,
     accuracy=0.5,
     control=0.5,
@@ -30,6 +31,7 @@ NOTHING = StepMeasurements(
     stages_before=(SeedStage.DORMANT, SeedStage.DORMANT),
     stages=(SeedStage.DORMANT, SeedStage.DORMANT),
     holding_epochs=(),
+    final=False,
 )
 
 
@@ -46,6 +48,7 @@ pairs_of_stages = st.tuples(st.sampled_from(SeedStage), st.sampled_from(SeedStag
 any_step = st.builds(
     StepMeasurements,
     op=st.sampled_from(Op),
+    accuracy_at_start=fractions,
     accuracy_before=fractions,
     accuracy=fractions,
     control=fractions,
@@ -60,6 +63,7 @@ any_step = st.builds(
     stages_before=pairs_of_stages,
     stages=pairs_of_stages,
     holding_epochs=st.lists(st.integers(0, 24), max_size=2).map(tuple),
+    final=st.booleans(),
 )
 
 

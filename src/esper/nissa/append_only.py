@@ -24,7 +24,7 @@ __all__ = ["AppendOnly", "LogBrokenError", "LogInUseError"]
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS})
 """What fsync says where the file system has no such thing: a promise less, and nothing lost."""
 _REFUSED = _UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EBADF, errno.EISDIR}
-"""The same of a directory, which may also be closed to us."""
+"""The same of a directory."""
 
 
 class LogInUseError(OSError):
@@ -163,7 +163,6 @@ class AppendOnly:
                 self._broken = f"{self._path}: {error.strerror}"
                 raise LogBrokenError(self._broken) from error
             self._lacks("a commit to the disk", error, "events may be lost when the machine crashes")
-        self._entry_on_disk = True
 
     def unfinished_line(self) -> bytes:
         """Return what follows the last line end."""
@@ -215,16 +214,21 @@ class AppendOnly:
             self._lacks("a lock", error, "nothing stops another process from writing it")
 
     def _commit_entry(self) -> None:
+        entry, consequence = "a commit of its directory", "a crash of the machine may lose the whole file"
         try:
             directory = os.open(self._absolute.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+        except OSError as error:  # too many open files, say: the next commit tries again
+            self._lacks(entry, error, consequence)
+            return
+        try:
+            os.fsync(directory)
         except OSError as error:
             if error.errno not in _REFUSED:
                 raise
-            self._lacks("a commit of its directory", error, "a crash of the machine may lose the whole file")
+            self._lacks(entry, error, consequence)
+        finally:
+            os.close(directory)
+        self._entry_on_disk = True
 
     def _lacks(self, what: str, error: OSError, consequence: str) -> None:
         self._reporter.report(f"{self._path} gets no {what.partition(' ')[2]} ({error.strerror}): {consequence}", what)

@@ -314,6 +314,18 @@ class TestQuarantine:
         assert log.read_bytes() == b""
         assert [record["field"] for record in rejected(log)] == ["configs[0]['accuracy']", "val_accuracy"]
 
+    def test_what_can_be_written_of_a_rejected_event_is_kept(self, log: Path) -> None:
+        bad = numbered(7, val_loss=b"half", message="almost", seeds={"r0": {"alpha": 0.5}})
+        with TelemetryHub([JsonlSink(log)]) as hub:
+            hub.emit(bad)
+        (record,) = [json.loads(line) for line in log.with_name("rejected.jsonl").read_text().splitlines()]
+        assert record["event"]["message"] == "almost"
+        assert record["event"]["data"]["inner_epoch"] == 7
+        assert record["event"]["data"]["seeds"] == {"r0": {"alpha": 0.5}}
+        assert "val_loss" not in record["event"]["data"]
+        (described,) = record["unwritable"]
+        assert (described["field"], described["type"]) == ("data.val_loss", "bytes")
+
     def test_what_is_nested_without_end_is_set_aside(self, log: Path) -> None:
         deep: list[object] = []
         for _ in range(100_000):
@@ -490,6 +502,19 @@ class TestWhatTheSystemMayRefuse:
                 assert hub.flush()
         assert len(reports) == 1
         assert hub.stats()[0].delivered == 5
+
+    def test_a_directory_that_cannot_be_opened_now_is_tried_again(
+        self, log: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub = TelemetryHub([JsonlSink(log)])
+        with monkeypatch.context() as full, reported("gets no commit of its directory .Too many open files"):
+            full.setattr(os, "open", lambda *_: raise_(OSError(errno.EMFILE, "Too many open files")))
+            hub.emit(numbered(1))
+            assert hub.flush()
+        assert disk.directories_on_disk == 0
+        hub.emit(numbered(2))
+        assert hub.close()
+        assert disk.directories_on_disk == 1
 
     def test_what_the_closing_commit_did_not_keep_is_not_delivered(self, log: Path, disk: Disk) -> None:
         hub = TelemetryHub([JsonlSink(log)])

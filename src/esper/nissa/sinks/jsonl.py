@@ -7,7 +7,7 @@ from pathlib import Path
 
 from esper.leyline.errors import PayloadError, WireError
 from esper.leyline.telemetry import TelemetryEvent
-from esper.leyline.wire import decode_event, encode_event
+from esper.leyline.wire import decode_event, encode_event, salvage
 from esper.nissa.append_only import AppendOnly, LogBrokenError, LogInUseError
 from esper.nissa.protocol import DeliveryPolicy, Durable, EventsLostError, Rejected
 from esper.nissa.rejected_events import RejectedEvents
@@ -23,7 +23,8 @@ class JsonlSink:
     """Appends every event to a file, as a line of strict JSON.
 
     What cannot be encoded goes to ``rejected.jsonl`` in the same directory (``rejected-rank0.jsonl`` beside
-    ``events-rank0.jsonl``), one line an event: ``event_id``, ``event_type``, ``field``, ``reason``. That file is never
+    ``events-rank0.jsonl``), one line an event: ``event_id``, ``event_type``, ``field`` and ``reason``, in ``event``
+    every field that could be written, and in ``unwritable`` a description of those that could not. That file is never
     in the log's way: when it cannot be written, this is reported, and the log goes on.
 
     A batch is written whole or not at all: on a full disk the file is cut back to its last complete line, and the
@@ -116,7 +117,8 @@ class JsonlSink:
         problems = error.problems if isinstance(error, PayloadError) else ()
         field = ", ".join(problem.path for problem in problems)
         reason = str(error) if isinstance(error, PayloadError) else describe(error)
-        self._rejected.add(event_id=f"{event.event_id}", event_type=event.event_type.name, field=field, reason=reason)
+        kind = event.event_type.name
+        self._rejected.add(event_id=f"{event.event_id}", event_type=kind, field=field, reason=reason, **salvage(event))
         return Rejected(f"{reason} (kept in {self._rejected.path.name})")
 
     def _commit(self) -> None:
