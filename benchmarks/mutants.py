@@ -31,6 +31,7 @@ MODULES = (
 )
 TESTS = (
     "tests/leyline/test_position.py",
+    "tests/karn/test_seeds.py",
     "tests/karn/test_aggregator.py",
     "tests/karn/test_aggregator_model.py",
     "tests/karn/test_agreement.py",

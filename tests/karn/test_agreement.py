@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.builders import event
 from tests.karn.drawn_runs import DrawnRun, drawn_runs, fold
 from tests.karn.shown import screens
 
@@ -18,6 +19,13 @@ from esper.karn.quantities import LIFECYCLE, QUANTITIES
 from esper.karn.seeds import count_endings
 from esper.karn.snapshot import Ending, RunSnapshot
 from esper.karn.summary import summary
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    CounterfactualMatrixPayload,
+    EpochCompletedPayload,
+    RewardComputedPayload,
+    TrainingStartedPayload,
+)
 
 pytest.importorskip("textual")
 
@@ -91,3 +99,26 @@ def test_the_fold_of_the_whole_run_counts_what_the_bounded_one_does(run: DrawnRu
         germinated = sum(seed.germinated is not None for seed in seeds)
         ended = [counts[ending] for ending in Ending if ending is not Ending.OPEN]
         assert totals == [germinated, *ended] or other.counted_from
+
+
+def test_what_was_supplied_and_empty_is_none_and_what_was_not_supplied_is_a_dash() -> None:
+    def shown(**fields: object) -> str:
+        snapshot = fold([(None, event(RewardComputedPayload, **fields))])
+        return screens(snapshot, snapshot.groups["default"])
+
+    assert "none: no other choice was possible or likely" in shown(alternatives=[])
+    assert "— alternatives not supplied" in shown()
+
+
+def test_an_ablation_of_five_batches_ago_says_so() -> None:
+    start = event(TrainingStartedPayload, n_envs=1, max_epochs=1)
+    matrix = event(CounterfactualMatrixPayload, slot_ids=("a",), strategy="full_factorial", epoch=1)
+    events = [start, event(EpochCompletedPayload, inner_epoch=1), matrix]
+    for batch in range(5):
+        ended = event(BatchEpochCompletedPayload, episodes_completed=batch + 1, batch_idx=batch, n_envs=1)
+        events += [ended, event(EpochCompletedPayload, inner_epoch=1)]
+    snapshot = fold([(None, made) for made in events])
+    shown = screens(snapshot, snapshot.groups["default"])
+    assert re.search(r"COUNTERFACTUAL +full_factorial, — ms, epoch 1, 5 batches ago", shown)
+    current = fold([(None, made) for made in events[:3]])
+    assert "batches ago" not in screens(current, current.groups["default"])
