@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -70,8 +73,8 @@ def event(cls: type[TelemetryPayload], **fields: Any) -> TelemetryEvent:
     own = {field.name for field in dataclasses.fields(cls)}
     data = payload(cls, **{name: value for name, value in fields.items() if name in own})
     envelope = {name: value for name, value in fields.items() if name in ENVELOPE}
-    strangers = fields.keys() - own - ENVELOPE
-    assert not strangers, f"{cls.__name__} has no {strangers}"
+    unknown = fields.keys() - own - ENVELOPE
+    assert not unknown, f"{cls.__name__} has no {unknown}"
     return TelemetryEvent(data=data, **envelope)
 
 
@@ -94,3 +97,21 @@ def numbered(number: int, **fields: Any) -> TelemetryEvent:
 def numbers_in(log: Path) -> list[int]:
     """Read the numbers of a log in which every line has to be an event that `numbered` built."""
     return [each.data.inner_epoch for each in events_in(log) if isinstance(each.data, EpochCompletedPayload)]
+
+
+@contextmanager
+def reported(match: str | None = "") -> Iterator[list[str]]:
+    """Collect what is reported as lost within the block; something has to match, unless that is None."""
+    messages: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    logger = logging.getLogger("esper")
+    before, logger.handlers, logger.propagate = logger.handlers, [Collector()], False
+    try:
+        yield messages
+    finally:
+        logger.handlers, logger.propagate = before, True
+    assert match is None or any(re.search(match, message) for message in messages), messages

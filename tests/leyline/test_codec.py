@@ -354,7 +354,7 @@ def test_what_pydantic_refuses_for_its_type_from_dict_refuses(cls: type[Telemetr
 
 def test_what_pydantic_takes_in_strict_mode_and_from_dict_does_not() -> None:
     """The known differences the other way round: unknown keys, and content of containers of Any."""
-    assert refusal(EpochCompletedPayload, EPOCH | {"stranger": 1}).unknown == ("stranger",)
+    assert refusal(EpochCompletedPayload, EPOCH | {"foreign": 1}).unknown == ("foreign",)
     assert refusal(EpochCompletedPayload, EPOCH | {"seeds": {"a": {"b": {1, 2}}}}).problems
 
 

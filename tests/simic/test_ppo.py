@@ -104,8 +104,8 @@ def test_equal_seeds_make_equal_updates() -> None:
     measured = [
         learner.update(play(learner, likes_prune_in_r1), batch=0, progress=0.0).to_dict() for learner in (first, second)
     ]
-    for figures in measured:
-        figures["update_time_ms"] = None
+    for numbers in measured:
+        numbers["update_time_ms"] = None
     assert measured[0] == measured[1]
     assert torch.equal(weights(first), weights(second))
 
@@ -190,7 +190,7 @@ def test_the_kl_limit_ends_the_update_early() -> None:
     assert measured.kl_divergence > 1e-4
     severity, message = assess_update(measured, 1e-4)
     assert severity == "warning"
-    assert "ended it after 1 epochs" in message
+    assert "ended it after 1 epoch" in message
 
 
 def test_an_update_that_ran_to_its_end_has_no_early_stop() -> None:
@@ -309,7 +309,7 @@ def test_judging_a_healthy_update_says_so_in_one_line() -> None:
         nan_grad_count=0,
         batch=4,
     )
-    assert assess_update(measured, 0.1) == ("info", "update 4: KL 0.0100, entropy 1.500")
+    assert assess_update(measured, 0.1) == ("info", "update 4: KL 0.01, entropy 1.5")
 
 
 def test_the_rollout_keeps_samples_in_one_order() -> None:

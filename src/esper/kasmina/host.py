@@ -7,6 +7,7 @@ it cannot see their order: what it lacks, seeds may bring.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -141,7 +142,10 @@ class GrowingNetwork:
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, labels: Tensor, ablated: frozenset[str] = frozenset()) -> tuple[float, float]:
-        """Return accuracy (a fraction) and mean cross-entropy (nats, not finite once the host diverged).
+        """Return accuracy (a fraction) and mean cross-entropy (nats).
+
+        Once the host has diverged the loss is not finite, and the accuracy, an argmax over numbers that mean nothing,
+        is NaN: exactly where the loss is not finite.
 
         Args:
             inputs: inputs (n, tokens, features).
@@ -150,8 +154,9 @@ class GrowingNetwork:
         """
         joins = [_pass if slot.slot_id in ablated else slot.join for slot in self.slots]
         logits = self.host(inputs, joins)
+        loss = float(functional.cross_entropy(logits, labels))
         correct = int((logits.argmax(dim=1) == labels).sum())
-        return correct / len(labels), float(functional.cross_entropy(logits, labels))
+        return correct / len(labels) if math.isfinite(loss) else math.nan, loss
 
     def host_gradient_norm(self) -> float:
         """Return the L2 norm of the host's gradient in the last batch; 0 before the first."""

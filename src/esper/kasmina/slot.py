@@ -44,8 +44,9 @@ EMBARGO_EPOCHS = 2
 POLICY = "policy"
 """Reason of a prune that the policy chose; any other reason is a rule's."""
 
-_VANISHING_NORM = 1e-7
-_EXPLODING_NORM = 1e3
+# On the digits the norms of seeds at their transitions lie between these but for about one in a hundred on either side.
+_VANISHING_NORM = 1e-2
+_EXPLODING_NORM = 5.0
 # what happens by itself and every time is of no interest to somebody who skims
 _ROUTINE_STAGES = frozenset({SeedStage.TRAINING, SeedStage.EMBARGOED, SeedStage.DORMANT})
 
@@ -81,12 +82,12 @@ class GradientHealth:
 
     @property
     def vanishing(self) -> bool:
-        """Whether the seed's norm is below 1e-7."""
+        """Whether the seed's norm is below 1e-2."""
         return self.seed_norm < _VANISHING_NORM
 
     @property
     def exploding(self) -> bool:
-        """Whether the seed's norm is above 1e3 or not finite."""
+        """Whether the seed's norm is above 5 or not finite."""
         return not math.isfinite(self.seed_norm) or self.seed_norm > _EXPLODING_NORM
 
     @property

@@ -2,7 +2,7 @@
 
 The schema accepts every line that `encode_event` writes with values in the ranges that the fields' docstrings state,
 and rejects what `decode_event` rejects. It is stricter than the decoder where a value is outside its range, which is
-written all the same (`esper.leyline.doubtful` tells such lines apart), and more lenient in that a validator
+written all the same (`esper.leyline.doubtful` finds such lines), and more lenient in that a validator
 
 - takes ``3.0`` for an integer;
 - does not see what parsing has lost: a key that stands twice;

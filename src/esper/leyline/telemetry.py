@@ -88,7 +88,8 @@ class TrainingStartedPayload(Payload):
     resume_path: str = ""
     """Checkpoint that the run continues from; empty for a fresh run."""
     reward_mode: str = ""
-    """Name of the reward function, for runs that compare several; empty when there is only one."""
+    """Name of the reward function, for ``esper train`` ``shaped``, ``sparse`` or ``simplified``; empty where there is
+    only one."""
     start_episode: int = 0
     """First episode of this run: above 0 after a resume, and then it supersedes what an interrupted run emitted
     about later ones. Unit: episodes; 0 or more."""
@@ -301,7 +302,8 @@ class RewardComputedPayload(Payload):
     """Joint probability of the whole factored choice under the policy that sampled it. Unit: probability; 0 to 1."""
 
     base_acc_delta: float = 0.0
-    """Contribution of the change in validation accuracy over the step. Unit: reward; any real."""
+    """Contribution of the change in validation accuracy over the step; under the reward mode ``sparse`` over the
+    episode, at its last step. Unit: reward; any real."""
     bounded_attribution: float = 0.0
     """Contribution credited to the seeds: bounded by the accuracy gained over the do-nothing control.
     Unit: reward; any real."""
@@ -363,9 +365,9 @@ class SeedGerminatedPayload(Payload):
     """Gradient norm of the seed over that of the host in the last training batch; not supplied before there was one.
     Unit: 1; 0 or more."""
     has_vanishing: bool = False
-    """Whether the seed's gradient norm was below 1e-7 in the last training batch."""
+    """Whether the seed's gradient norm was below 1e-2 in the last training batch."""
     has_exploding: bool = False
-    """Whether the seed's gradient norm was above 1e3 or not finite in the last training batch."""
+    """Whether the seed's gradient norm was above 5 or not finite in the last training batch."""
     epochs_in_stage: int = 0
     """Host epochs since the stage was entered. Unit: epochs; 0 or more."""
     blend_tempo_epochs: int = 5
@@ -397,9 +399,9 @@ class SeedStageChangedPayload(Payload):
     """Gradient norm of the seed over that of the host in the last training batch; not supplied before there was one.
     Unit: 1; 0 or more."""
     has_vanishing: bool = False
-    """Whether the seed's gradient norm was below 1e-7 in the last training batch."""
+    """Whether the seed's gradient norm was below 1e-2 in the last training batch."""
     has_exploding: bool = False
-    """Whether the seed's gradient norm was above 1e3 or not finite in the last training batch."""
+    """Whether the seed's gradient norm was above 5 or not finite in the last training batch."""
 
 
 @final
@@ -477,7 +479,8 @@ class AnalyticsSnapshotPayload(Payload):
     """A summary for dashboards; ``kind`` says which of the optional fields it fills."""
 
     kind: str
-    """``action_distribution`` (fills action_counts) or ``last_action`` (fills the others)."""
+    """``action_distribution`` (fills action_counts), ``last_action`` (fills the others), or ``training_failed`` (fills
+    none: the event, of severity critical, says in its message why the run ended)."""
 
     action_counts: dict[str, int] | None = None
     """How often each op was carried out in the batch, over all environments. Unit: actions; 0 or more."""

@@ -33,7 +33,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecodeError, JSONDecoder
@@ -43,6 +43,7 @@ from typing import IO, Any, Literal, NoReturn, TypeAlias
 
 from esper.leyline._payload.frozen import FrozenDict, frozen_dict
 from esper.leyline.errors import MissingFieldError, PayloadError, UnknownFieldError, WireError, WireProblem
+from esper.leyline.position import Shard
 from esper.leyline.telemetry import SCHEMA_VERSION, TelemetryEvent
 
 __all__ = [
@@ -54,7 +55,9 @@ __all__ = [
     "encode_event",
     "log_files",
     "read_events",
+    "read_shards",
     "salvage",
+    "shard_of",
 ]
 
 InvalidRecordKind: TypeAlias = WireProblem | Literal["missing", "unknown", "type"]
@@ -76,6 +79,9 @@ class InvalidRecord:
     """What is wrong, in full: what was expected where, and what came."""
     text: str
     """The raw line; bytes that are not UTF-8 as ``\\xNN``."""
+
+
+_Record: TypeAlias = TelemetryEvent | InvalidRecord
 
 
 def encode_event(event: TelemetryEvent) -> str:
@@ -232,6 +238,36 @@ def log_files(source: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
+def shard_of(path: Path, files: Sequence[Path]) -> Shard:
+    """Return which shard of a run a log file is; None for the whole log of a run of one process."""
+    return files.index(path) if len(files) > 1 or path.name.startswith("events-rank") else None
+
+
+def read_shards(source: Source) -> Iterator[tuple[Shard, TelemetryEvent | InvalidRecord]]:
+    """Read a log as `read_events` does, and say which shard each record comes from, for `esper.leyline.position`.
+
+    Args:
+        source: a log file, a run directory, ``-`` for standard input, or an open stream.
+
+    Raises:
+        FileNotFoundError: there is nothing to read.
+    """
+    if isinstance(source, str | os.PathLike):
+        if os.fspath(source) == "-":
+            return ((None, record) for record in _read_stream(sys.stdin.buffer, "<stdin>"))
+        files = log_files(source)
+        shards = [_of_shard(shard_of(path, files), _read_file(path)) for path in files]
+        if len(shards) == 1:
+            return shards[0]
+        return (record for _, record in heapq.merge(*map(_in_time, shards), key=lambda pair: pair[0]))
+    return ((None, record) for record in _read_stream(source, str(getattr(source, "name", "<stream>"))))
+
+
+def _of_shard(shard: Shard, records: Iterator[_Record]) -> Iterator[tuple[Shard, _Record]]:
+    for record in records:
+        yield shard, record
+
+
 def read_events(source: Source) -> Iterator[TelemetryEvent | InvalidRecord]:
     """Read a log: events in order, and in place of each line that is not one an `InvalidRecord`.
 
@@ -243,25 +279,16 @@ def read_events(source: Source) -> Iterator[TelemetryEvent | InvalidRecord]:
     Raises:
         FileNotFoundError: there is nothing to read.
     """
-    if isinstance(source, str | os.PathLike):
-        if os.fspath(source) == "-":
-            return _read_stream(sys.stdin.buffer, "<stdin>")
-        shards = [_read_file(path) for path in log_files(source)]
-        if len(shards) == 1:
-            return shards[0]
-        return (record for _, record in heapq.merge(*map(_in_time, shards), key=lambda pair: pair[0]))
-    return _read_stream(source, str(getattr(source, "name", "<stream>")))
+    return (record for _, record in read_shards(source))
 
 
-def _in_time(
-    shard: Iterator[TelemetryEvent | InvalidRecord],
-) -> Iterator[tuple[datetime, TelemetryEvent | InvalidRecord]]:
+def _in_time(records: Iterator[tuple[Shard, _Record]]) -> Iterator[tuple[datetime, tuple[Shard, _Record]]]:
     # The newest time so far, since a clock may go back and an invalid line has none.
     time = datetime.min.replace(tzinfo=UTC)
-    for record in shard:
+    for shard, record in records:
         if isinstance(record, TelemetryEvent):
             time = max(time, record.timestamp)
-        yield time, record
+        yield time, (shard, record)
 
 
 def _read_file(path: Path) -> Iterator[TelemetryEvent | InvalidRecord]:

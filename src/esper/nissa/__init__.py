@@ -13,6 +13,7 @@ from esper.leyline._lazy import lazy
 from esper.nissa.output import (
     DeliveryPolicy,
     Durable,
+    EventsLostError,
     FunctionSink,
     Live,
     Rejected,
@@ -24,7 +25,10 @@ from esper.nissa.output import (
 )
 
 if TYPE_CHECKING:
-    from esper.nissa.append_only import LogInUseError
+    from esper.nissa.append_only import LogBrokenError, LogInUseError
+    from esper.nissa.optional import SinkUnavailableError
+    from esper.nissa.run import Run, open_run
+    from esper.nissa.signals import Stopped
     from esper.nissa.sinks.jsonl import JsonlSink
     from esper.nissa.sinks.tensorboard import TensorBoardSink
     from esper.nissa.sinks.wandb import WandbSink
@@ -32,24 +36,35 @@ else:
     __getattr__, __dir__ = lazy(
         __name__,
         JsonlSink="esper.nissa.sinks.jsonl",
+        LogBrokenError="esper.nissa.append_only",
         LogInUseError="esper.nissa.append_only",
+        Run="esper.nissa.run",
+        SinkUnavailableError="esper.nissa.optional",
+        Stopped="esper.nissa.signals",
         TensorBoardSink="esper.nissa.sinks.tensorboard",
         WandbSink="esper.nissa.sinks.wandb",
+        open_run="esper.nissa.run",
     )
 
 __all__ = [
     "DeliveryPolicy",
     "Durable",
+    "EventsLostError",
     "FunctionSink",
     "JsonlSink",
     "Live",
+    "LogBrokenError",
     "LogInUseError",
     "Rejected",
+    "Run",
     "Sink",
     "SinkStats",
+    "SinkUnavailableError",
+    "Stopped",
     "TelemetryHub",
     "TensorBoardSink",
     "WandbSink",
     "emit_epoch_completed",
     "emit_training_started",
+    "open_run",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from esper.leyline.telemetry import CounterfactualMatrixPayload, Emit, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from esper.leyline.event_types import Severity
 
 __all__ = ["Ablation", "ablate", "emit_counterfactual_matrix"]
 
@@ -22,7 +25,7 @@ class Ablation:
     slot_ids: tuple[str, ...]
     """Slots whose seed has joined (alpha above 0), from input to output; 1 or more."""
     accuracies: dict[frozenset[str], float]
-    """Accuracy, a fraction, by the set of slots left out; all 2^k sets."""
+    """Accuracy, a fraction, by the set of slots left out; all 2^k sets. NaN where the host so ablated has diverged."""
     compute_time_ms: float
     """Wall time of the ablation, in ms."""
 
@@ -74,4 +77,10 @@ def emit_counterfactual_matrix(emit: Emit, ablation: Ablation, *, env_id: int, e
         compute_time_ms=ablation.compute_time_ms,
     )
     message = f"env {env_id}: {len(configs)} configurations ablated, host alone {ablation.host_accuracy:.1%}"
-    emit(TelemetryEvent(data=payload, epoch=epoch, group_id=group_id, message=message))
+    diverged = sum(math.isnan(accuracy) for accuracy in ablation.accuracies.values())
+    if diverged:
+        message = (
+            f"env {env_id}: {diverged} of {len(configs)} configurations have no accuracy, because the host diverged"
+        )
+    severity: Severity = "warning" if diverged else "info"
+    emit(TelemetryEvent(data=payload, epoch=epoch, group_id=group_id, message=message, severity=severity))

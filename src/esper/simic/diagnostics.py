@@ -21,6 +21,7 @@ __all__ = [
     "CONSTANT_VARIANCE",
     "DEAD_SHARE",
     "EXPLODING_RATIO",
+    "LEAST_LOSS_SCALE",
     "GradientTotals",
     "LayerHealth",
     "RatioStatistics",
@@ -44,6 +45,8 @@ COLLAPSE_SHARE = 0.01
 """Share of the largest possible entropy below which a policy counts as collapsed."""
 CONSTANT_VARIANCE = 1e-8
 """Variance of the returns below which explaining it means nothing."""
+LEAST_LOSS_SCALE = 1.0
+"""Factor of a gradient scaler that cannot usefully fall: what is not finite without scaling is no overflow of it."""
 
 
 class GradientTotals(NamedTuple):
@@ -109,7 +112,8 @@ def layer_health(layers: Mapping[str, tuple[Tensor, Tensor]]) -> LayerHealth:
     A layer with an all-zero gradient has ratio 0 and is dead, whatever its weight.
 
     Args:
-        layers: weight and gradient, of one shape, by layer name.
+        layers: weight and gradient, of one shape, by layer name; the weight as the gradient was taken, before the
+            step.
     """
     ratios: dict[str, float] = {}
     dead: list[str] = []
@@ -231,10 +235,17 @@ def entropy_collapsed(entropy: float, largest: float) -> bool:
     return entropy < COLLAPSE_SHARE * largest
 
 
-def amp_overflowed(scale_before: float, scale_after: float) -> bool:
-    """Whether a gradient scaler met gradients that were not finite in a step, and so skipped it.
+def amp_overflowed(scale_before: float, scale_after: float, gradients: GradientTotals | None = None) -> bool:
+    """Whether a gradient scaler skipped a step because the scaled gradients were too large for float16.
 
-    ``GradScaler`` says so in one public way only: it backs its factor off. `scale_after` must be read after
-    ``scaler.update()``.
+    ``GradScaler`` backs its factor off for whatever is not finite, and says so in no other public way. But what is too
+    large is inf somewhere: NaN alone is a fault of the numbers, which no smaller factor mends. So is an inf that
+    remains when the factor is 1 or less.
+
+    Args:
+        scale_before: the factor that the loss was multiplied by.
+        scale_after: the factor after ``scaler.update()``.
+        gradients: of the step, after unscaling; None where nobody counted, and then the factor alone decides.
     """
-    return scale_after < scale_before
+    fell = scale_after < scale_before and scale_before > LEAST_LOSS_SCALE
+    return fell and (gradients is None or gradients.inf_count > 0)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from esper.simic.tasks import Task
+    from esper.simic.training.config import RewardMode
 
 __all__ = ["EPISODE_END", "GrowthEnv", "StepOutcome", "do_nothing_control"]
 
@@ -63,7 +64,7 @@ class StepOutcome:
     epoch: int
     """Host epoch that was trained, the first being 1."""
     val_accuracy: float
-    """Validation accuracy after the step, a fraction."""
+    """Validation accuracy after the step, a fraction; NaN once the host diverged."""
     val_loss: float
     """Mean validation cross-entropy in nats; not finite once the host diverged."""
     host_accuracy: float
@@ -82,6 +83,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         slot_ids: every slot, from input to output.
         masks: what may be chosen in the present state.
         host_params: trainable parameters of the bare host.
+        learning_rate: of the host and the seeds from the next reset on; at first the task's.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         emit: Emit,
         group_id: str = "default",
         control: tuple[float, ...],
+        reward_mode: RewardMode = "shaped",
     ) -> None:
         """Make the environment and its first network.
 
@@ -109,6 +112,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             emit: takes the events.
             group_id: arm of an A/B comparison.
             control: what `do_nothing_control` returned for this task, or any curve of ``max_epochs`` accuracies.
+            reward_mode: how a step is paid.
 
         Raises:
             ValueError: ``control`` has another length, or a number is out of its range.
@@ -126,6 +130,8 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         self._emit = emit
         self._group_id = group_id
         self._control = control
+        self._reward_mode = reward_mode
+        self.learning_rate = task.learning_rate
         self._train, self._validation, self._test = (
             (split.inputs.to(self._device), split.labels.to(self._device))
             for split in (task.train, task.validation, task.test)
@@ -173,13 +179,14 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         self._network = GrowingNetwork(
             self._make_host,
             self._slots,
-            learning_rate=self._task.learning_rate,
+            learning_rate=self.learning_rate,
             generator=initialisation,
             device=self._device,
         )
         self.host_params = self._network.host_params
         self._epoch = 0
         self._accuracy, self._loss = self._network.evaluate(*self._validation)
+        self._accuracy_at_start = self._accuracy
         self._accuracy_change = 0.0
         self._outcome = None
         self._derive_masks()
@@ -223,6 +230,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         reward = compute_reward(
             StepMeasurements(
                 op=decision.op,
+                accuracy_at_start=self._accuracy_at_start,
                 accuracy_before=accuracy_before,
                 accuracy=self._accuracy,
                 control=self._control[self._epoch - 1],
@@ -237,7 +245,9 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
                 stages_before=stages_before,
                 stages=self._stages(),
                 holding_epochs=tuple(slot.epochs_in_stage for slot in self._slots if slot.stage is SeedStage.HOLDING),
-            )
+                final=self._epoch == self._max_epochs,
+            ),
+            self._reward_mode,
         )
         self._outcome = StepOutcome(
             op=decision.op,
@@ -265,7 +275,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         return self._outcome
 
     def test_accuracy(self) -> float:
-        """Return the accuracy on held-out data with the seeds as they are, a fraction."""
+        """Return the accuracy on held-out data with the seeds as they are, a fraction; NaN once the host diverged."""
         return self._network.evaluate(*self._test)[0]
 
     # ── a step's parts ─────────────────────────────────────────────────────────────────────────────────────────
@@ -394,6 +404,8 @@ def do_nothing_control(
     task: Task, *, n_slots: int = 3, max_epochs: int = 24, device: str | torch.device = "cpu", seed: int
 ) -> tuple[float, ...]:
     """Return the mean validation accuracy, a fraction, of four do-nothing hosts after each epoch.
+
+    NaN from the epoch on in which one of them diverged: then nobody knows what doing nothing brings.
 
     Args:
         task: what the hosts learn.

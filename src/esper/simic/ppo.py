@@ -20,20 +20,24 @@ from esper.simic.rollout import ReturnScale, generalized_advantages
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from esper.leyline.event_types import Severity
-    from esper.simic.diagnostics import GradientTotals, LayerHealth
+    from esper.simic.diagnostics import GradientTotals
     from esper.simic.rollout import Rollout
     from esper.simic.training.config import TrainingConfig
     from esper.tamiyo.policy import Policy
 
-__all__ = ["ADAM_EPS", "LR_END", "Learner", "assess_update"]
+__all__ = ["ADAM_EPS", "FIRST_LOSS_SCALE", "LOSS_SCALE_STEPS", "LR_END", "Learner", "Steps", "assess_update"]
 
 LR_END = 0.1
 """Share of the learning rate that it falls towards."""
 ADAM_EPS = 1e-5
 """As in most PPO implementations; torch's 1e-8 makes the first steps too long."""
+FIRST_LOSS_SCALE = 2.0**24
+"""Too large at first, so that the scaler finds the largest factor that fits; torch's 2^16 would take a run to grow."""
+LOSS_SCALE_STEPS = 100
+"""Optimizer steps without an overflow after which the scaler doubles its factor: some four updates."""
 
 
 class _Samples(NamedTuple):
@@ -55,6 +59,19 @@ class _Samples(NamedTuple):
             self.advantages[index],
             self.targets[index],
         )
+
+
+class Steps(NamedTuple):
+    """The optimizer's steps in one update."""
+
+    attempted: int
+    """0 when the update was skipped."""
+    taken: int
+    """Those whose gradients were finite."""
+    overflowed: int = 0
+    """Those not taken because the loss scale was too large."""
+    cause: str = ""
+    """Why none was attempted."""
 
 
 class _Step(NamedTuple):
@@ -88,6 +105,7 @@ class Learner:
     Attributes:
         policy: learns in place.
         scaler: of the loss; passes everything through unless the policy runs in float16.
+        steps: of the newest update.
         return_scale: unit of the critic's estimates, in reward.
     """
 
@@ -116,12 +134,19 @@ class Learner:
         self._generator = generator
         self._device = torch.device(config.device)
         self._amp_dtype = getattr(torch, config.amp_dtype) if config.amp_dtype else None
-        self.scaler = torch.amp.GradScaler(self._device.type, enabled=config.amp_dtype == "float16")
+        self.scaler = torch.amp.GradScaler(
+            self._device.type,
+            init_scale=FIRST_LOSS_SCALE,
+            growth_interval=LOSS_SCALE_STEPS,
+            enabled=config.amp_dtype == "float16",
+        )
+        self.steps = Steps(0, 0)
         self.return_scale = ReturnScale()
         self._parameters = list(policy.parameters())
         self._optimizer = torch.optim.Adam(self._parameters, lr=config.lr, eps=ADAM_EPS)
         self._linear = {name: module for name, module in policy.named_modules() if isinstance(module, nn.Linear)}
-        self._weight_gradients: dict[str, Tensor] = {}
+        # weight and gradient of every linear layer, as they were before the newest step
+        self._layers: dict[str, tuple[Tensor, Tensor]] = {}
 
     def evaluate(self, observations: Tensor, masks: MaskBatch) -> tuple[FactoredDistribution, Tensor]:
         """Return the policy's distribution over actions and its value estimates, shape (B,), of scaled returns."""
@@ -151,7 +176,8 @@ class Learner:
 
         advantages = generalized_advantages(rollout.rewards, rollout.values, config.gamma, config.gae_lambda)
         returns = advantages + rollout.values
-        if not (returns.isfinite().all() and rollout.observations.isfinite().all()):
+        if unusable := rollout.not_finite():
+            self.steps = Steps(0, 0, cause=unusable)
             return _skipped(batch, lr, entropy_coef)
         self.return_scale.update(returns)
         centred = advantages - advantages.mean()
@@ -191,21 +217,23 @@ class Learner:
         started: float,
     ) -> PPOUpdatePayload:
         steps = [step for epoch in epochs for step in epoch]
+        taken, overflowed = sum(step.gradients.finite for step in steps), sum(step.overflowed for step in steps)
+        self.steps = Steps(len(steps), taken, overflowed)
         kl = _kl(epochs[-1])
         stopped = len(epochs) < self._config.ppo_epochs and math.isfinite(kl)
         stop: _EarlyStop = {"early_stop_epoch": len(epochs) - 1} if stopped else {}
         log_ratio = torch.cat([step.log_ratio for step in steps])
         ratios = diagnostics.ratio_statistics(torch.cat([step.log_ratio for step in epochs[-1]]))
-        health = self._layer_health()
-        entropy = fmean(step.entropy for step in steps)
+        health = diagnostics.layer_health(self._layers)
+        entropy = _mean(step.entropy for step in steps)
         heads = self._head_entropies(rollout)
         return PPOUpdatePayload(
-            policy_loss=fmean(step.policy_loss for step in steps),
-            value_loss=fmean(step.value_loss for step in steps),
+            policy_loss=_mean(step.policy_loss for step in steps),
+            value_loss=_mean(step.value_loss for step in steps),
             entropy=entropy,
             entropy_loss=-entropy,
             entropy_collapsed=diagnostics.entropy_collapsed(entropy, float(rollout.largest_entropy.mean())),
-            grad_norm=fmean(math.inf if step.overflowed else step.gradients.norm for step in steps),
+            grad_norm=_mean(math.inf if step.overflowed else step.gradients.norm for step in steps),
             nan_grad_count=sum(step.gradients.nan_count for step in steps),
             inf_grad_count=sum(step.gradients.inf_count for step in steps),
             kl_divergence=kl,
@@ -230,10 +258,8 @@ class Learner:
             head_alpha_target_entropy=heads["alpha_target"],
             head_alpha_speed_entropy=heads["alpha_speed"],
             head_alpha_curve_entropy=heads["alpha_curve"],
-            head_slot_grad_norm=diagnostics.row_norms(self._weight_gradients["heads.slot"], self._slot_ids),
-            head_blueprint_grad_norm=diagnostics.row_norms(
-                self._weight_gradients["heads.blueprint"], self._blueprint_ids
-            ),
+            head_slot_grad_norm=diagnostics.row_norms(self._layers["heads.slot"][1], self._slot_ids),
+            head_blueprint_grad_norm=diagnostics.row_norms(self._layers["heads.blueprint"][1], self._blueprint_ids),
             inner_epoch=len(epochs),
             batch=batch,
             skipped=False,
@@ -263,26 +289,31 @@ class Learner:
         return _Step(policy_loss.item(), value_loss.item(), entropy.item(), log_ratio.detach(), gradients, overflowed)
 
     def _descend(self) -> tuple[GradientTotals, bool]:
-        """Measure the gradients, clip them and take the step, unless they are not finite."""
+        """Measure the gradients, clip them and take the step, unless they are not finite.
+
+        Returns:
+            The gradients, and whether the loss scale was too large for them.
+        """
         gradients = diagnostics.gradient_totals(parameter.grad for parameter in self._parameters)
-        self._weight_gradients = {
-            name: layer.weight.grad.clone() for name, layer in self._linear.items() if layer.weight.grad is not None
+        self._layers = {
+            name: (layer.weight.detach().clone(), layer.weight.grad.clone())
+            for name, layer in self._linear.items()
+            if layer.weight.grad is not None
         }
-        if not gradients.finite and not self.scaler.is_enabled():
+        scale = self.scaler.get_scale()
+        if not gradients.finite and not self._too_large(gradients, scale):
+            self.scaler.update(scale)  # the step is over, and a smaller factor would not mend it
             return gradients, False
         torch.nn.utils.clip_grads_with_norm_(
             self._parameters, self._config.max_grad_norm, torch.tensor(gradients.norm, device=self._device)
         )
-        scale = self.scaler.get_scale()
         self.scaler.step(self._optimizer)
         self.scaler.update()
-        return gradients, diagnostics.amp_overflowed(scale, self.scaler.get_scale())
+        return gradients, diagnostics.amp_overflowed(scale, self.scaler.get_scale(), gradients)
 
-    def _layer_health(self) -> LayerHealth:
-        """Of every linear layer in the last step."""
-        return diagnostics.layer_health(
-            {name: (self._linear[name].weight, gradient) for name, gradient in self._weight_gradients.items()}
-        )
+    def _too_large(self, gradients: GradientTotals, scale: float) -> bool:
+        """Whether gradients that are not finite may become so under a smaller loss scale."""
+        return self.scaler.is_enabled() and gradients.inf_count > 0 and scale > diagnostics.LEAST_LOSS_SCALE
 
     def _head_entropies(self, rollout: Rollout) -> dict[Head, dict[str, float]]:
         """Entropy of every head in the batch: by slot, too, where it belongs to a slot's decision."""
@@ -308,39 +339,52 @@ class Learner:
         }
 
 
-def assess_update(update: PPOUpdatePayload, target_kl: float) -> tuple[Severity, str]:
+def assess_update(update: PPOUpdatePayload, target_kl: float, steps: Steps | None = None) -> tuple[Severity, str]:
     """Say in one line how an update went, and how urgently somebody should look at it.
 
-    An error where it met numbers that mean nothing, a warning where a rule of health tripped.
+    An error where it met numbers that mean nothing or took no step, a warning where a rule of health tripped.
+
+    Args:
+        update: what was measured.
+        target_kl: the limit it was made under.
+        steps: the optimizer's; None where nobody counted.
     """
     if update.skipped:
-        return "error", f"update {update.batch} skipped: returns or observations were not finite"
-    problems: list[str] = []
-    severity: Severity = "info"
+        return "error", f"update {update.batch} skipped: {steps.cause if steps else 'its data were not finite'}"
+    warnings: list[str] = []
+    errors: list[str] = []
     if update.early_stop_epoch is not None:
-        problems.append(f"KL {update.kl_divergence:.3f} above {target_kl:g} ended it after {update.inner_epoch} epochs")
+        after = "1 epoch" if update.inner_epoch == 1 else f"{update.inner_epoch} epochs"
+        warnings.append(f"KL {update.kl_divergence:.3g} above {target_kl:.3g} ended it after {after}")
     if update.entropy_collapsed:
-        problems.append(f"entropy collapsed to {update.entropy:.4f}")
+        warnings.append(f"entropy collapsed to {update.entropy:.3g}")
     if update.amp_overflow_detected:
-        problems.append(f"mixed precision overflowed, loss scale now {update.loss_scale:g}")
+        warnings.append(f"mixed precision overflowed, loss scale now {update.loss_scale:g}")
     if update.exploding_layers:
-        problems.append(f"{update.exploding_layers} layers with exploding gradients")
-    if problems:
-        severity = "warning"
+        warnings.append(f"{update.exploding_layers} layers with exploding gradients")
+    if steps and steps.taken < steps.attempted:
+        only_overflow = 0 < steps.taken == steps.attempted - steps.overflowed
+        skipped = f"{steps.attempted - steps.taken} of {steps.attempted} steps skipped"
+        (warnings if only_overflow else errors).append(skipped)
     not_finite = update.nan_grad_count + update.inf_grad_count
     if not_finite and not update.amp_overflow_detected:
-        severity = "error"
-        problems.append(f"{not_finite} gradient elements not finite, steps not taken")
+        errors.append(f"{not_finite} gradient elements not finite")
     if not math.isfinite(update.kl_divergence):
-        severity = "error"
-        problems.append(f"KL is {update.kl_divergence}")
-    summary = f"update {update.batch}: KL {update.kl_divergence:.4f}, entropy {update.entropy:.3f}"
-    return severity, "; ".join([summary, *problems])
+        errors.append(f"KL is {update.kl_divergence}")
+    summary = f"update {update.batch}: KL {update.kl_divergence:.3g}, entropy {update.entropy:.3g}"
+    severity: Severity = "error" if errors else "warning" if warnings else "info"
+    return severity, "; ".join([summary, *errors, *warnings])
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Mean of one or more numbers, of inf and -inf together NaN, which `fmean` refuses."""
+    numbers = tuple(values)
+    return fmean(numbers) if all(map(math.isfinite, numbers)) else sum(numbers) / len(numbers)
 
 
 def _kl(epoch: Sequence[_Step]) -> float:
     """Of the old from the new policy, mean over the minibatches of one epoch, in nats."""
-    return fmean(diagnostics.approximate_kl(step.log_ratio) for step in epoch)
+    return _mean(diagnostics.approximate_kl(step.log_ratio) for step in epoch)
 
 
 def _skipped(batch: int, lr: float, entropy_coef: float) -> PPOUpdatePayload:

@@ -33,6 +33,21 @@ class Transition(NamedTuple):
     alternatives: list[tuple[Alternative, ...]]
     """The most probable pairs that were not chosen, by environment."""
 
+    @classmethod
+    def join(cls, transitions: Sequence[Transition]) -> Transition:
+        """Put the decisions of several environments at one step side by side."""
+        columns = list(zip(*transitions, strict=True))
+        tensors = {
+            name: torch.cat(column)
+            for name, column in zip(cls._fields, columns, strict=True)
+            if name not in ("masks", "alternatives")
+        }
+        return cls(
+            **tensors,
+            masks=MaskBatch.join([each.masks for each in transitions]),
+            alternatives=[alternatives for each in transitions for alternatives in each.alternatives],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -60,18 +75,33 @@ class Rollout:
     @classmethod
     def of(cls, transitions: Sequence[Transition], rewards: Sequence[Sequence[float]]) -> Rollout:
         """Put the decisions of T transitions in E environments together with their rewards."""
-        values = torch.stack([moment.values for moment in transitions])
+        values = torch.stack([each.values for each in transitions])
         return cls(
-            observations=torch.cat([moment.observations for moment in transitions]),
-            masks=MaskBatch.join([moment.masks for moment in transitions]),
-            actions=torch.cat([moment.actions for moment in transitions]),
-            log_probs=torch.cat([moment.log_probs for moment in transitions]),
-            head_entropies=torch.cat([moment.head_entropies for moment in transitions]),
-            heads_used=torch.cat([moment.heads_used for moment in transitions]),
-            largest_entropy=torch.cat([moment.largest_entropy for moment in transitions]),
+            observations=torch.cat([each.observations for each in transitions]),
+            masks=MaskBatch.join([each.masks for each in transitions]),
+            actions=torch.cat([each.actions for each in transitions]),
+            log_probs=torch.cat([each.log_probs for each in transitions]),
+            head_entropies=torch.cat([each.head_entropies for each in transitions]),
+            heads_used=torch.cat([each.heads_used for each in transitions]),
+            largest_entropy=torch.cat([each.largest_entropy for each in transitions]),
             values=values,
             rewards=torch.tensor(rewards, device=values.device),
         )
+
+    def not_finite(self) -> str:
+        """Say what of the batch is not finite, and in which environments; empty where everything is."""
+        steps, envs = self.values.shape
+        parts = {
+            "observations": self.observations.view(steps, envs, -1).isfinite().all(dim=-1),
+            "rewards": self.rewards.isfinite(),
+            "value estimates": self.values.isfinite(),
+        }
+        found = {name: (~finite.all(dim=0)).nonzero().flatten().tolist() for name, finite in parts.items()}
+        return ", ".join(f"{name} of env {_listed(struck)} not finite" for name, struck in found.items() if struck)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def generalized_advantages(rewards: Tensor, values: Tensor, gamma: float, gae_lambda: float) -> Tensor:

@@ -120,16 +120,25 @@ class FactoredDistribution:
         """Of each choice of a head: exactly 0 where masked. Shape (B, choices); (B, ops, slots) for the slot head."""
         return self._p[head]
 
-    def sample(self, generator: torch.Generator) -> Tensor:
+    def sample(self, generators: torch.Generator | Sequence[torch.Generator]) -> Tensor:
         """Draw one action for each state.
+
+        Args:
+            generators: one a state, so that no draw depends on the other states, or one for all in their order. On the
+                CPU, so that no draw depends on the device.
 
         Returns:
             Index of the choice of each head, shape (B, heads), int64; 0 for the heads that the chosen op does not use.
         """
         rows = torch.arange(len(self._masks.op), device=self._masks.op.device)
-        op = _draw(self._p["op"], generator)
-        drawn = [op, _draw(self._p["slot"][rows, op], generator)]
-        drawn += [_draw(self._p[head], generator) for head in _REST]
+        if isinstance(generators, torch.Generator):
+            generators = [generators] * len(rows)
+        sizes = [self._p[head].shape[-1] for head in HEADS]
+        clocks = torch.stack([torch.empty(sum(sizes)).exponential_(generator=each) for each in generators])
+        clock = dict(zip(HEADS, torch.split(clocks.to(rows.device), sizes, dim=-1), strict=True))
+        op = _race(self._p["op"], clock["op"])
+        drawn = [op, _race(self._p["slot"][rows, op], clock["slot"])]
+        drawn += [_race(self._p[head], clock[head]) for head in _REST]
         return torch.stack(drawn, dim=-1) * self._uses[op]
 
     def heads_used(self, actions: Tensor) -> Tensor:
@@ -215,7 +224,6 @@ class FactoredDistribution:
         return -(p * self._log[head].masked_fill(p == 0.0, 0.0)).sum(dim=-1)
 
 
-def _draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+def _race(probabilities: Tensor, clocks: Tensor) -> Tensor:
     """Sample the last dimension by racing exponential clocks, which never draws a choice of probability 0."""
-    clocks = torch.empty_like(probabilities).exponential_(generator=generator)
     return (probabilities / clocks).argmax(dim=-1)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esper.karn.dashboard.feed import LogTail, NewRecords, Playback, Record
-from esper.karn.dashboard.following import EventLog, Filter, FollowedRun, Phase, env_of
+from esper.karn.dashboard.following import EventLog, Filter, FollowedRun, Phase
+from esper.leyline.position import env_of
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunStatus
 from esper.leyline.telemetry import (
@@ -108,9 +109,15 @@ def test_a_view_joins_the_moment_to_what_was_emitted(make_story: type[Story], lo
     assert following.view().phase is Phase.STALE
 
 
-def test_a_run_is_waited_for_and_finished(make_story: type[Story], look: Callable[..., FollowedRun]) -> None:
+def test_a_run_is_waited_for_and_finished_only_when_run_json_says_so(
+    make_story: type[Story], look: Callable[..., FollowedRun]
+) -> None:
     assert look([], NOON).view().phase is Phase.WAITING
-    assert look(make_story(n_episodes=8, episodes=8).events(), NOON).view().phase is Phase.FINISHED
+    story = make_story(n_episodes=8, episodes=8)
+    following = look(story.events(), story.now)
+    assert following.view().phase is Phase.LIVE  # all that was planned is done, which is no end
+    following.info = info("completed")
+    assert following.view().phase is Phase.FINISHED
 
 
 @pytest.mark.parametrize(
@@ -196,9 +203,9 @@ def test_groups_are_looked_at_in_turn(look: Callable[..., FollowedRun]) -> None:
 
 
 def test_a_group_without_events_is_stale_however_much_another_emits(look: Callable[..., FollowedRun]) -> None:
-    silent = dataclasses.replace(epoch(), group_id="a", timestamp=NOON - timedelta(minutes=5))
+    quiet = dataclasses.replace(epoch(), group_id="a", timestamp=NOON - timedelta(minutes=5))
     loud = dataclasses.replace(epoch(), group_id="b", timestamp=NOON)
-    following = look([silent, loud], NOON)
+    following = look([quiet, loud], NOON)
     assert (following.view().phase, following.view().quiet_for) == (Phase.STALE, 300)
     following.next_group()
     assert (following.view().phase, following.view().quiet_for) == (Phase.LIVE, 0)

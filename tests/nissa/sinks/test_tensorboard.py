@@ -43,7 +43,7 @@ def emit_all(directory: Path, *payloads: TelemetryPayload, group_id: str = "defa
 
 
 def update(batch: int, **more: float) -> PPOUpdatePayload:
-    figures = {
+    numbers = {
         "policy_loss": -0.01,
         "value_loss": 0.5,
         "entropy": 1.5 - batch,
@@ -53,7 +53,7 @@ def update(batch: int, **more: float) -> PPOUpdatePayload:
         "nan_grad_count": 0,
         "batch": batch,
     }
-    return PPOUpdatePayload.from_dict(figures | more)
+    return PPOUpdatePayload.from_dict(numbers | more)
 
 
 def test_a_number_is_a_curve_under_the_fields_own_name(tmp_path: Path) -> None:
@@ -103,8 +103,33 @@ def test_a_warning_is_shown_as_text(tmp_path: Path) -> None:
 
 def test_an_ab_group_is_a_run_that_cannot_leave_the_directory(tmp_path: Path) -> None:
     emit_all(tmp_path / "logs", update(0), group_id="../B")
-    assert curve(tmp_path / "logs" / "___B", "PPOUpdate/entropy") == [(0, 1.5)]
+    assert curve(tmp_path / "logs" / "%2E%2E%2FB", "PPOUpdate/entropy") == [(0, 1.5)]
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
+def test_groups_of_similar_names_stay_apart(tmp_path: Path) -> None:
+    groups = ["a/b", "a_b", "a b", "a%2Fb", "", ".", "..", "env0", "env00", "x" * 300, "x" * 301, "ä"]
+    with TelemetryHub([TensorBoardSink(tmp_path / "logs")]) as hub:
+        for number, group_id in enumerate(groups):
+            hub.emit(TelemetryEvent(data=update(number), group_id=group_id))
+        hub.emit(TelemetryEvent(data=EpochCompletedPayload(0, 0.5, 1.0, 1)))  # in env0 of the default group
+    assert hub.stats()[0].delivered == len(groups) + 1
+    directories = [path for path in (tmp_path / "logs").iterdir() if path.is_dir()]
+    assert len(directories) == len(groups) + 1
+    assert "PPOUpdate/entropy" not in read(tmp_path / "logs" / "env0").Tags()["scalars"]
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
+def test_no_file_stays_open_however_many_environments_there_are(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    hub = TelemetryHub([TensorBoardSink(tmp_path)])
+    for env_id in range(300):
+        hub.emit(TelemetryEvent(data=EpochCompletedPayload(env_id, 0.5, 1.0, 1)))
+    assert hub.flush()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    hub.emit(TelemetryEvent(data=EpochCompletedPayload(7, 0.25, 1.0, 2)))
+    assert hub.close()
+    assert curve(tmp_path / "env7", "EpochCompleted/val_accuracy") == [(1, 0.5), (2, 0.25)]
 
 
 def test_what_was_flushed_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:

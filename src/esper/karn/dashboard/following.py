@@ -17,16 +17,14 @@ from esper.karn.formatting import age
 from esper.karn.progress import stale_after
 from esper.karn.snapshot import GroupSnapshot, RunSnapshot
 from esper.leyline.event_types import Severity, TelemetryEventType
+from esper.leyline.position import env_of
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunInfoError, RunStatus
 from esper.leyline.telemetry import (
-    BatchEpochCompletedPayload,
-    PPOUpdatePayload,
     TelemetryEvent,
-    TrainingStartedPayload,
 )
 
-__all__ = ["ROUTINE", "EventLog", "Filter", "FollowedRun", "Phase", "View", "env_of"]
+__all__ = ["ROUTINE", "EventLog", "Filter", "FollowedRun", "Phase", "View"]
 
 ROUTINE = frozenset(
     {
@@ -42,13 +40,6 @@ _URGENT: frozenset[Severity] = frozenset({"warning", "error", "critical"})
 _SKEW = timedelta(seconds=2)
 """Of two clocks, that is not worth a word."""
 _SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-
-
-def env_of(event: TelemetryEvent) -> int | None:
-    """Return the environment that an event is about; None for what is global."""
-    if isinstance(event.data, TrainingStartedPayload | BatchEpochCompletedPayload | PPOUpdatePayload):
-        return None
-    return event.data.env_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +157,8 @@ class View:
     paused: bool
     speed: float | None
     """How fast it is played back; None when it is not."""
+    caught_up: bool = True
+    """Whether everything there is has been shown: false while a run is played back."""
 
     @property
     def quiet_for(self) -> float | None:
@@ -175,13 +168,10 @@ class View:
     @property
     def phase(self) -> Phase:
         """How the run stands."""
-        if self.info is not None and self.info.status in _ENDINGS and self.speed is None:
+        if self.info is not None and self.info.status in _ENDINGS and self.caught_up:
             return _ENDINGS[self.info.status]
         if self.quiet_for is None:
             return Phase.ENDED if self.ended else Phase.WAITING
-        batch = self.group.batch if self.group is not None else None
-        if batch is not None and batch.data.episodes_completed >= batch.data.total_episodes:
-            return Phase.FINISHED
         if self.ended:
             return Phase.ENDED
         return Phase.STALE if self.quiet_for > stale_after(self.group) else Phase.LIVE
@@ -226,10 +216,10 @@ class FollowedRun:
         self.torn, self.ended = taken.torn, taken.ended
         self.problem = taken.problem or self._read_info()
         now = self.now
-        for record in taken.records:
+        for record, shard in taken.with_shards():
             self.log.add(record)
             if isinstance(record, TelemetryEvent):
-                self.aggregator.process(record)
+                self.aggregator.process(record, shard)
                 self._newest[record.group_id] = record.timestamp, now
             else:
                 self.invalid += 1
@@ -292,4 +282,5 @@ class FollowedRun:
             ended=self.ended,
             paused=self._held is not None,
             speed=self.feed.speed if isinstance(self.feed, Playback) else None,
+            caught_up=not isinstance(self.feed, Playback) or self.feed.caught_up,
         )

@@ -1,7 +1,7 @@
 """The exact int, float, bool or str that a value of somebody else's class stands for.
 
 NumPy's scalars, `fractions.Fraction`, `enum.IntEnum` and `enum.StrEnum` are numbers and text in all but their class,
-and the checkers often cannot tell (``ndarray.mean()`` is Any to them). A payload keeps the base value, so that a live
+and the checkers often cannot know (``ndarray.mean()`` is Any to them). A payload keeps the base value, so that a live
 event and one read from the log hold the same.
 """
 

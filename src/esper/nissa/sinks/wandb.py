@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
+from esper.nissa.optional import isolated
 from esper.nissa.plotting import Plotter, Point
 from esper.nissa.protocol import DeliveryPolicy, Live, Rejected
 
@@ -34,6 +35,7 @@ class WandbSink:
 
     Raises:
         ImportError: wandb is not installed.
+        SinkUnavailableError: it is installed, and does not work, or cannot begin a run.
     """
 
     name = "wandb"
@@ -42,11 +44,13 @@ class WandbSink:
         self, directory: str | os.PathLike[str] = ".", *, run: Any = None, policy: DeliveryPolicy | None = None
     ) -> None:
         self.policy: DeliveryPolicy = Live(capacity=_CAPACITY) if policy is None else policy
-        try:
-            wandb = importlib.import_module("wandb")
-        except ImportError as error:
-            raise ImportError("WandbSink needs Weights & Biases: pip install 'esper-telemetry[wandb]'") from error
-        self._run = wandb.init(dir=os.fspath(directory)) if run is None else run
+        wandb: Any = isolated("WandbSink", "Weights & Biases", "wandb", lambda: importlib.import_module("wandb"))
+
+        def init() -> Any:
+            return wandb.init(dir=os.fspath(directory))
+
+        hint = "WANDB_MODE=offline needs neither account nor network"
+        self._run = isolated("WandbSink", "Weights & Biases", "wandb", init, hint=hint) if run is None else run
         self._plotter = Plotter()
         self._axes: dict[str, str] = {}
         self._rows: dict[tuple[str, int], dict[str, object]] = {}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from dataclasses import dataclass
+from contextlib import suppress
 from statistics import fmean
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from esper.kasmina.blueprints import BLUEPRINTS
@@ -17,83 +16,79 @@ from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
     Emit,
-    RewardComputedPayload,
     TelemetryEvent,
     TelemetryPayload,
-    TrainingStartedPayload,
 )
 from esper.nissa.output import emit_training_started
 from esper.simic.determinism import Stream, derive_seed, one_thread
-from esper.simic.environment import GrowthEnv, StepOutcome, do_nothing_control
+from esper.simic.environment import GrowthEnv, do_nothing_control
 from esper.simic.observation import Observation, observation_size
 from esper.simic.ppo import Learner, assess_update
 from esper.simic.rollout import Rollout, Transition
 from esper.simic.tasks import load_task
 from esper.simic.training.config import TrainingConfig
+from esper.simic.training.injection import injected
+from esper.simic.training.payloads import Decision, explain, not_finite, reward_computed, training_started
 from esper.simic.training.trained import TrainedPolicy
 from esper.tamiyo.distribution import MaskBatch
 from esper.tamiyo.policy import Policy, PolicyShape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from esper.leyline.event_types import Severity
-    from esper.tamiyo.distribution import Alternative
 
-__all__ = ["TrainedPolicy", "TrainingConfig", "train"]
+__all__ = ["TRAINING_FAILED", "NothingLearntError", "TrainedPolicy", "TrainingConfig", "train", "train_arms"]
+
+TRAINING_FAILED = "training_failed"
+"""Kind of the ANALYTICS_SNAPSHOT that says why a run ended by an error."""
 
 _ALTERNATIVES = 3
 """How many of the pairs that were not chosen are emitted with a decision."""
 _ROLLING_BATCHES = 10
 """Batches that the rolling accuracy is taken over."""
+_UPDATES_WITHOUT_A_STEP = 5
+"""Updates in a row without one optimizer step after which a run is given up; all of them, where it has fewer."""
+
+
+class NothingLearntError(FloatingPointError):
+    """Updates followed each other in which no optimizer step was taken; the message names the first cause."""
 
 
 def train(config: TrainingConfig, emit: Emit) -> TrainedPolicy:
-    """Train a policy and emit everything about it.
+    """Train a policy and emit everything about it: of an A/B comparison, the first arm's.
+
+    See `train_arms`.
+    """
+    return train_arms(config, emit)[0]
+
+
+def train_arms(config: TrainingConfig, emit: Emit) -> tuple[TrainedPolicy, ...]:
+    """Train a policy for each arm of a comparison, one without any, and emit everything about it.
 
     One batch is one episode in every environment, then one update. Its last event is BATCH_EPOCH_COMPLETED. For a
-    given configuration the run is the same to the last bit, but for the times it measures.
+    given configuration the run is the same to the last bit, but for the times it measures. Arms take turns, a batch
+    each, and play the same episodes: equal seeds for equal hosts, shuffles and draws.
+
+    An error ends it with an event of severity critical, an ANALYTICS_SNAPSHOT of kind `TRAINING_FAILED`.
 
     Args:
         config: what to do.
         emit: takes the events, on this thread. An exception out of it, or an interrupt, ends training as it is.
 
     Returns:
-        The policy after the last update.
+        The policies after the last update, in the order of the arms.
 
     Raises:
         ValueError: the task cannot be loaded.
         FloatingPointError: the policy's weights are no longer finite; the update that did it has been emitted.
+        NothingLearntError: no optimizer step was taken in five updates in a row, or in all of a shorter run.
     """
     with one_thread():
-        return _Run(config, emit).train()
-
-
-@dataclass(frozen=True, slots=True)
-class _Decision:
-    """What the policy thought at one step of one environment."""
-
-    value: float
-    confidence: float
-    entropy: float
-    alternatives: tuple[Alternative, ...]
-
-
-class _StartedExtras(TypedDict, total=False):
-    """What not every run has."""
-
-    episode_id: str
-    amp_dtype: str
-    compile_backend: str
-    compile_mode: str
-
-
-class _RewardExtras(TypedDict, total=False):
-    """What not every step has."""
-
-    seed_contribution: float
-    action_slot: str
-    ab_group: str
+        runs = [_Run(arm, emit) for arm in config.arms()]
+        for _ in zip(*(run.batches() for run in runs), strict=True):
+            pass
+        return tuple(run.trained() for run in runs)
 
 
 class _Run:
@@ -108,7 +103,7 @@ class _Run:
             self._task,
             n_slots=config.slots,
             max_epochs=config.max_epochs,
-            device=config.device,
+            device=config.hosts_device,
             seed=self._seed(Stream.CONTROL),
         )
         self._envs = [
@@ -118,10 +113,11 @@ class _Run:
                 n_slots=config.slots,
                 max_epochs=config.max_epochs,
                 param_budget=config.param_budget,
-                device=config.device,
+                device=config.hosts_device,
                 emit=emit,
-                group_id=config.group_id,
+                group_id=config.group,
                 control=control,
+                reward_mode=config.reward_mode,
             )
             for env_id in range(config.envs)
         ]
@@ -138,73 +134,89 @@ class _Run:
             blueprint_ids=tuple(BLUEPRINTS),
             generator=torch.Generator().manual_seed(self._seed(Stream.SHUFFLING)),
         )
-        self._sampling = torch.Generator(self._device).manual_seed(self._seed(Stream.SAMPLING))
+        self._accuracies: deque[float] = deque(maxlen=_ROLLING_BATCHES)
+        self._without_a_step: list[str] = []
 
-    def train(self) -> TrainedPolicy:
+    def batches(self) -> Iterator[int]:
+        """Train, and yield the index of each batch after its last event."""
+        started = training_started(self._config, host_params=self._envs[0].host_params, slot_ids=self._slot_ids)
+        emit_training_started(self._emit, started, group_id=self._config.group)
+        try:
+            for batch, completed in enumerate(range(0, self._config.episodes, self._config.envs)):
+                self._train_batch(batch, completed)
+                yield batch
+        except Exception as error:
+            failed = AnalyticsSnapshotPayload(kind=TRAINING_FAILED)
+            with suppress(Exception):  # emitting may be what failed
+                self._emit_event(failed, message=f"training failed: {error}", severity="critical")
+            raise
+
+    def trained(self) -> TrainedPolicy:
+        """Return the policy as it is."""
+        return TrainedPolicy.of(self._policy, self._config, self._shape)
+
+    def _train_batch(self, batch: int, completed: int) -> None:
+        """Play one episode in each environment, learn from it, and emit both."""
         config = self._config
-        emit_training_started(self._emit, self._started(), group_id=config.group_id)
-        accuracies: deque[float] = deque(maxlen=_ROLLING_BATCHES)
-        for batch, completed in enumerate(range(0, config.episodes, config.envs)):
-            envs = self._envs[: config.episodes - completed]
+        envs = self._envs[: config.episodes - completed]
+        fault = config.inject if batch == config.inject_at else None
+        with injected(fault, self._policy, envs):
             rollout, actions, decisions = self._collect(envs, completed)
-
             update = self._learner.update(rollout, batch=batch, progress=completed / config.episodes)
-            severity, message = assess_update(update, config.target_kl)
-            self._emit_event(update, message=message, severity=severity)
-            self._emit_analytics(envs, actions, decisions)
-            if not all(bool(weight.isfinite().all()) for weight in self._policy.parameters()):
-                raise FloatingPointError(f"the policy's weights are not finite after update {batch}: {message}")
+        severity, message = assess_update(update, config.target_kl, self._learner.steps)
+        self._emit_event(update, message=message, severity=severity)
+        self._emit_analytics(envs, actions, decisions)
+        self._check_learning(batch, message)
+        self._emit_batch(batch, envs, rollout.rewards.sum(dim=0).tolist(), completed + len(envs))
 
-            final = tuple(env.outcome.val_accuracy for env in envs)
-            accuracies.append(fmean(final))
-            returns = rollout.rewards.sum(dim=0).tolist()
-            result = BatchEpochCompletedPayload(
-                episodes_completed=completed + len(envs),
-                batch_idx=batch,
-                avg_accuracy=fmean(final),
-                avg_reward=fmean(returns),
-                total_episodes=config.episodes,
-                n_envs=len(envs),
-                rolling_accuracy=fmean(accuracies),
-                env_accuracies=final,
-            )
-            message = f"batch {batch}: reward {result.avg_reward:.2f}, accuracy {result.avg_accuracy:.1%}"
-            self._emit_event(result, message=message)
-        return TrainedPolicy.of(self._policy, config, self._shape)
+    def _check_learning(self, batch: int, message: str) -> None:
+        """Refuse to go on with a policy that is lost, or that has not learnt for a while."""
+        if not all(bool(weight.isfinite().all()) for weight in self._policy.parameters()):
+            raise FloatingPointError(f"the policy's weights are not finite after update {batch}: {message}")
+        if self._learner.steps.taken:
+            self._without_a_step.clear()
+            return
+        self._without_a_step.append(message)
+        if len(self._without_a_step) == min(_UPDATES_WITHOUT_A_STEP, self._config.updates):
+            updates = "1 update" if len(self._without_a_step) == 1 else f"{len(self._without_a_step)} updates in a row"
+            raise NothingLearntError(f"nothing was learnt in {updates}; it began with {self._without_a_step[0]}")
 
-    def _collect(self, envs: Sequence[GrowthEnv], first_episode: int) -> tuple[Rollout, Counter[Op], list[_Decision]]:
+    def _collect(self, envs: Sequence[GrowthEnv], first_episode: int) -> tuple[Rollout, Counter[Op], list[Decision]]:
         """Play one episode in each environment.
 
         Returns:
             The batch, how often each op was carried out, and the last decision of each environment.
         """
+        episodes = range(first_episode, first_episode + len(envs))
         observed = [
-            env.reset(seed=self._seed(Stream.TRAINING_EPISODE, first_episode + index))[0]
-            for index, env in enumerate(envs)
+            env.reset(seed=self._seed(Stream.TRAINING_EPISODE, episode))[0]
+            for env, episode in zip(envs, episodes, strict=True)
         ]
+        sampling = [torch.Generator().manual_seed(self._seed(Stream.SAMPLING, episode)) for episode in episodes]
         ops: Counter[Op] = Counter()
         transitions: list[Transition] = []
         rewards: list[list[float]] = []
-        decisions: list[_Decision] = []
+        decisions: list[Decision] = []
         for _ in range(self._config.max_epochs):
-            transition = self._decide(observed, envs)
-            decisions = _explain(transition)
+            # one environment at a time: the bits of a matrix product may depend on its number of rows
+            transition = Transition.join([self._decide(*each) for each in zip(observed, envs, sampling, strict=True)])
+            decisions = explain(transition)
             steps = [env.step(vector) for env, vector in zip(envs, transition.actions.cpu().numpy(), strict=True)]
             for env, decision in zip(envs, decisions, strict=True):
                 ops[env.outcome.op] += 1
-                self._emit_reward(env.env_id, env.outcome, decision)
+                self._emit_reward(env, decision)
             observed = [step[0] for step in steps]
             transitions.append(transition)
             rewards.append([step[1] for step in steps])
         return Rollout.of(transitions, rewards), ops, decisions
 
     @torch.no_grad()
-    def _decide(self, observed: Sequence[Observation], envs: Sequence[GrowthEnv]) -> Transition:
-        """Sample one action for each environment."""
-        observations = torch.from_numpy(np.stack(observed)).to(self._device)
-        masks = MaskBatch.stack([env.masks for env in envs], self._device)
+    def _decide(self, observed: Observation, env: GrowthEnv, sampling: torch.Generator) -> Transition:
+        """Sample one action for one environment."""
+        observations = torch.from_numpy(observed).unsqueeze(0).to(self._device)
+        masks = MaskBatch.stack([env.masks], self._device)
         distribution, values = self._learner.evaluate(observations, masks)
-        actions = distribution.sample(self._sampling)
+        actions = distribution.sample(sampling)
         return Transition(
             observations,
             masks,
@@ -220,91 +232,23 @@ class _Run:
 
     # ── emitting ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _started(self) -> TrainingStartedPayload:
-        config = self._config
-        extras: _StartedExtras = {}
-        if config.episode_id:
-            extras["episode_id"] = config.episode_id
-        if config.amp_dtype is not None:
-            extras["amp_dtype"] = config.amp_dtype
-        if config.compile_backend is not None:
-            extras["compile_backend"] = config.compile_backend
-        if config.compile_mode is not None:
-            extras["compile_mode"] = config.compile_mode
-        return TrainingStartedPayload(
-            n_envs=config.envs,
-            max_epochs=config.max_epochs,
-            task=config.task,
-            host_params=self._envs[0].host_params,
-            slot_ids=self._slot_ids,
-            seed=config.seed,
-            n_episodes=config.episodes,
-            lr=config.lr,
-            clip_ratio=config.clip_ratio,
-            entropy_coef=config.entropy_coef,
-            param_budget=config.param_budget,
-            policy_device=config.device,
-            env_devices=(config.device,) * config.envs,
-            entropy_anneal={
-                "start": config.entropy_coef,
-                "end": config.entropy_coef_end,
-                "episodes": float(config.episodes),
-            },
-            amp_enabled=config.amp_dtype is not None,
-            compile_enabled=config.compile_backend is not None,
-            **extras,
-        )
-
-    def _emit_reward(self, env_id: int, outcome: StepOutcome, decision: _Decision) -> None:
-        extras: _RewardExtras = {}
-        if outcome.seed_contribution is not None:
-            extras["seed_contribution"] = outcome.seed_contribution
-        if outcome.action_slot is not None:
-            extras["action_slot"] = outcome.action_slot
-        if self._config.group_id != "default":
-            extras["ab_group"] = self._config.group_id
-        reward = outcome.reward
-        payload = RewardComputedPayload(
-            env_id=env_id,
-            total_reward=reward.total_reward,
-            action_name=outcome.op.name,
-            value_estimate=decision.value,
-            action_confidence=decision.confidence,
-            base_acc_delta=reward.base_acc_delta,
-            bounded_attribution=reward.bounded_attribution,
-            compute_rent=reward.compute_rent,
-            alpha_shock=reward.alpha_shock,
-            ratio_penalty=reward.ratio_penalty,
-            stage_bonus=reward.stage_bonus,
-            fossilize_terminal_bonus=reward.fossilize_terminal_bonus,
-            blending_warning=reward.blending_warning,
-            holding_warning=reward.holding_warning,
-            val_acc=outcome.val_accuracy,
-            slot_states=outcome.slot_states,
-            host_accuracy=outcome.host_accuracy,
-            alternatives=[
-                {
-                    "action": other.op.name,
-                    "slot": None if other.slot is None else self._slot_ids[other.slot],
-                    "probability": other.probability,
-                }
-                for other in decision.alternatives
-            ],
-            decision_entropy=decision.entropy,
-            **extras,
+    def _emit_reward(self, env: GrowthEnv, decision: Decision) -> None:
+        outcome = env.outcome
+        payload = reward_computed(
+            outcome, decision, env_id=env.env_id, slot_ids=self._slot_ids, ab_group=self._config.group_id
         )
         where = f" {outcome.action_slot}" if outcome.action_slot else ""
-        message = f"env {env_id}: {outcome.op.name}{where}, reward {payload.total_reward:+.3f}"
-        finite = math.isfinite(payload.total_reward)
+        message = f"env {env.env_id}: {outcome.op.name}{where}, reward {payload.total_reward:+.3f}"
+        unusable = not_finite(payload)
         self._emit_event(
             payload,
             epoch=outcome.epoch,
             slot_id=outcome.action_slot,
-            message=message,
-            severity="debug" if finite else "error",
+            message=f"{message}; not finite: {', '.join(unusable)}" if unusable else message,
+            severity="error" if unusable else "debug",
         )
 
-    def _emit_analytics(self, envs: Sequence[GrowthEnv], ops: Counter[Op], decisions: Sequence[_Decision]) -> None:
+    def _emit_analytics(self, envs: Sequence[GrowthEnv], ops: Counter[Op], decisions: Sequence[Decision]) -> None:
         counts = {op.name: ops[op] for op in Op}
         counted = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
         distribution = AnalyticsSnapshotPayload(kind="action_distribution", action_counts=counts)
@@ -327,6 +271,25 @@ class _Run:
                 severity="debug",
             )
 
+    def _emit_batch(self, batch: int, envs: Sequence[GrowthEnv], returns: list[float], completed: int) -> None:
+        final = tuple(env.outcome.val_accuracy for env in envs)
+        self._accuracies.append(fmean(final))
+        result = BatchEpochCompletedPayload(
+            episodes_completed=completed,
+            batch_idx=batch,
+            avg_accuracy=fmean(final),
+            avg_reward=fmean(returns),
+            total_episodes=self._config.episodes,
+            n_envs=len(envs),
+            rolling_accuracy=fmean(self._accuracies),
+            env_accuracies=final,
+        )
+        message = f"batch {batch}: reward {result.avg_reward:.2f}, accuracy {result.avg_accuracy:.1%}"
+        diverged = [str(env.env_id) for env in envs if not math.isfinite(env.outcome.val_loss)]
+        if diverged:
+            message = f"batch {batch}: no mean, because the host of env {', '.join(diverged)} diverged"
+        self._emit_event(result, message=message, severity="warning" if diverged else "info")
+
     def _emit_event(
         self,
         payload: TelemetryPayload,
@@ -341,7 +304,7 @@ class _Run:
                 data=payload,
                 epoch=epoch,
                 slot_id=slot_id,
-                group_id=self._config.group_id,
+                group_id=self._config.group,
                 message=message,
                 severity=severity,
             )
@@ -349,14 +312,3 @@ class _Run:
 
     def _seed(self, stream: Stream, index: int = 0) -> int:
         return derive_seed(self._config.seed, stream, index)
-
-
-def _explain(transition: Transition) -> list[_Decision]:
-    """What is known about each environment's decision."""
-    columns = (
-        transition.values.tolist(),
-        transition.log_probs.exp().tolist(),
-        transition.entropy.tolist(),
-        transition.alternatives,
-    )
-    return [_Decision(*row) for row in zip(*columns, strict=True)]
