@@ -329,12 +329,15 @@ def _add_validate(commands: Any) -> None:
     )
     parser.add_argument("logs", metavar="LOG", nargs="+", help="run directories, logs, or - for standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
+    parser.add_argument(
+        "--strict", action="store_true", help="count values outside their field's range as errors; else they are notes"
+    )
 
 
 def _validate(args: argparse.Namespace) -> int:
     from esper.leyline.validate import validate
 
-    return validate(args.logs, as_json=args.json, out=sys.stdout)
+    return validate(args.logs, as_json=args.json, out=sys.stdout, strict=args.strict)
 
 
 def _add_schema(commands: Any) -> None:

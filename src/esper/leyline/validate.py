@@ -9,40 +9,47 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from esper.leyline.doubtful import doubtful
+from esper.leyline.errors import FieldProblem
 from esper.leyline.invalid_lines import InvalidLines, printable
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord, read_events
 
 __all__ = ["rejected_events", "validate"]
 
+_DOUBTED = 10
+"""Doubtful values of one field that are listed; the summary counts them all."""
 _HELD = 1_000
 """Lines of a log that are held back until it is known whether it is one: another program's is summed up."""
 
 
-def validate(sources: Sequence[str], *, as_json: bool, out: TextIO | None) -> int:
+def validate(sources: Sequence[str], *, as_json: bool, out: TextIO | None, strict: bool = False) -> int:
     """Read logs and print ``file:line: kind: reason`` for each line that is not an event, then a summary.
 
     A log without a single event is summed up by kinds. Of a run directory, the events that could not be written are
-    listed too, with the reason.
+    listed too, with the reason; of every event, the values outside their field's range.
 
     Args:
         sources: log files, run directories, or ``-`` for standard input.
         as_json: print one JSON object a line instead: each invalid line with its text, the summary last.
         out: where to print; None for nowhere.
+        strict: count doubtful values as errors.
 
     Returns:
         The exit status: 0 when every line is an event, 1 when one is not, an event was rejected or there is none, 2
         when a source cannot be read.
     """
-    findings = _Findings(as_json=as_json, out=out)
+    findings = _Findings(as_json=as_json, out=out, strict=strict)
     for source in sources:
         findings.look_at(source)
     return findings.finish()
 
 
 class _Findings:
-    def __init__(self, *, as_json: bool, out: TextIO | None) -> None:
+    def __init__(self, *, as_json: bool, out: TextIO | None, strict: bool) -> None:
         self._as_json = as_json
+        self._strict = strict
+        self._doubtful: Counter[str] = Counter()
         self._out = out
         self._events = 0
         self._without_events = False
@@ -58,6 +65,8 @@ class _Findings:
                 self._events += 1
                 while held:
                     self._show(held.pop(0))
+                for problem in doubtful(record):
+                    self._doubt(source, record, problem)
                 continue
             self._invalid[record.kind] += 1
             lines.add(record)
@@ -78,11 +87,14 @@ class _Findings:
         """Print the summary and return the exit status."""
         if self._as_json:
             counts = {"events": self._events, "invalid": self._invalid, "unreadable": self._unreadable}
-            self._print(json.dumps(counts | {"rejected": self._rejected}))
+            self._print(json.dumps(counts | {"rejected": self._rejected, "doubtful": self._doubtful}))
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in self._invalid.most_common())
         summary = f"{self._events:,} events, {self._invalid.total():,} invalid lines{f': {kinds}' if kinds else ''}"
-        self._say(summary + (f", {self._rejected:,} rejected events" if self._rejected else ""))
-        return 2 if self._unreadable else 1 if self._invalid or self._rejected or self._without_events else 0
+        summary += f", {self._rejected:,} rejected events" if self._rejected else ""
+        doubted = self._doubtful.total()
+        self._say(summary + (f", {doubted:,} doubtful value{'s' * (doubted > 1)}" if doubted else ""))
+        is_bad = self._invalid or self._rejected or self._without_events or (self._strict and doubted)
+        return 2 if self._unreadable else 1 if is_bad else 0
 
     def _records(self, source: str) -> Iterator[TelemetryEvent | InvalidRecord]:
         """Read a log as far as it can be read, and note why not further."""
@@ -96,6 +108,21 @@ class _Findings:
             self._print(json.dumps(dataclasses.asdict(record)))
         else:
             self._print(f"{record.file}:{record.line}: {record.kind}: {record.reason}")
+
+    def _doubt(self, source: str, event: TelemetryEvent, problem: FieldProblem) -> None:
+        field = problem.path.partition("[")[0]
+        name = f"{event.event_type.name}.{field}"
+        self._doubtful[name] += 1
+        if self._doubtful[name] > _DOUBTED:
+            return
+        if self._as_json:
+            noted = {"file": source, "kind": "doubtful", "event_id": event.event_id, "reason": str(problem)}
+            self._print(json.dumps(noted | {"event_type": event.event_type.name}))
+        else:
+            self._print(
+                f"{source}: {'doubtful' if self._strict else 'note: doubtful'}: "
+                f"{event.event_type.name} {printable(event.event_id)}: {printable(str(problem))}"
+            )
 
     def _say(self, text: str) -> None:
         if not self._as_json:
