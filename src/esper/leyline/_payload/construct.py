@@ -9,7 +9,7 @@ type says what is kept.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from esper.leyline._payload.frozen import FrozenDict, fill_dict, new_dict
@@ -49,6 +49,8 @@ def compile_init(
 ) -> None:
     """Replace the ``__init__`` of a frozen, slotted dataclass by a fast one of the same signature.
 
+    It is generated when the first instance is made: importing a contract stays cheap.
+
     Args:
         cls: the dataclass.
         types: the rows of its fields; what has none is stored as it is.
@@ -60,9 +62,24 @@ def compile_init(
         TypeError: the class is no frozen, slotted dataclass, or has what a generated constructor has no room for.
     """
     _refuse_unsuitable(cls)
-    types = {} if types is None else types
+    standard = cls.__init__
+
+    def first_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        init = _generated(cls, types or {}, remembers=remembers, check=check, names=names or {})
+        _install(cls, init, standard)
+        init(self, *args, **kwargs)
+
+    _install(cls, first_init, standard)
+    # The standard ones raise an unrelated TypeError for a name that is no field.
+    for name, method in (("__setattr__", _refuse_assignment), ("__delattr__", _refuse_deletion)):
+        setattr(cls, name, method)
+
+
+def _generated(
+    cls: type[Any], types: Mapping[str, Type], *, remembers: bool, check: tuple[str, ...], names: Mapping[str, object]
+) -> Callable[..., None]:
     namespace: dict[str, Any] = {
-        **(names or {}),
+        **names,
         "_UNSET": UNSET,
         "_FROZEN": cls,
         "_UNFROZEN": unfrozen_twin(cls),
@@ -108,8 +125,8 @@ def compile_init(
         *(["_self._absent = _absent"] * remembers),
         "_self.__class__ = _FROZEN",
     ]
-    init = define("__init__", [f"def __init__({parameters}):", *indented(body)], namespace, f"{cls.__name__}.__init__")
-    _install(cls, init)
+    lines = [f"def __init__({parameters}):", *indented(body)]
+    return define("__init__", lines, namespace, f"{cls.__name__}.__init__")
 
 
 _TAKEN = frozenset({"float", "int", "bool", "str", "dict", "list", "tuple", "from_dict", "to_dict", "supplied"})
@@ -128,17 +145,13 @@ def _refuse_unsuitable(cls: type[Any]) -> None:
             raise TypeError(f"{cls.__name__}.{field.name}: every field is an argument; init=False has no meaning")
 
 
-def _install(cls: type[Any], init: Any) -> None:
-    standard = cls.__init__
+def _install(cls: type[Any], init: Any, standard: Any) -> None:
     # inspect follows __wrapped__, and so shows the signature of the plain dataclass with its real defaults.
     init.__wrapped__ = standard
     init.__annotations__ = standard.__annotations__
     init.__qualname__ = standard.__qualname__
     init.__module__ = cls.__module__
     cls.__init__ = init
-    # The standard ones raise an unrelated TypeError for a name that is no field.
-    for name, method in (("__setattr__", _refuse_assignment), ("__delattr__", _refuse_deletion)):
-        setattr(cls, name, method)
 
 
 def _refuse_assignment(self: object, name: str, value: object, /) -> NoReturn:  # noqa: ARG001 - refused unseen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 from types import NoneType
 from typing import Any
 
@@ -55,7 +56,7 @@ class AnyValue(Type):
     def write(self, value: Any, depth: int = 1) -> str:
         kind = value.__class__
         if kind is str:
-            return quote(value)
+            return encode_basestring_ascii(value) if value.isascii() else quote(value)
         if kind is float:
             return repr(value) if value - value == 0.0 else f'{{"{FLOAT_KEY}":"{NONFINITE_NAMES[repr(value)]}"}}'
         if kind is bool:
@@ -270,7 +271,7 @@ def _checked_values(
     exact, text = item.classes - {str}, str if item.is_text else None
     checked = {}
     for key, v in value.items():
-        name = key if key.__class__ is str else base_value(key)
+        name: Any = key if key.__class__ is str else base_value(key)
         if name.__class__ is not str or not (name.isascii() or is_unicode(name)) or name in checked:
             report(FieldProblem(path_text(path), "keys of valid Unicode text", f"key {shorten(key)}"))
         kind = v.__class__
@@ -293,5 +294,8 @@ def _checked_items(item: Type, value: Sequence[Any], path: Path, report: Report,
 
 
 def _written_values(item: Type, value: FrozenDict, depth: int) -> str:
-    write = item.write
-    return f"{{{','.join([f'{quote(base_value(key))}:{write(v, depth + 1)}' for key, v in value.items()])}}}"
+    write, text = item.write, ""
+    for key, v in value.items():
+        is_usual = key.__class__ is str and key.isascii()
+        text += f",{encode_basestring_ascii(key) if is_usual else quote(base_value(key))}:{write(v, depth + 1)}"
+    return f"{{{text[1:]}}}"
