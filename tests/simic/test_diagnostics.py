@@ -157,9 +157,16 @@ def test_a_real_scaler_shows_its_overflow_and_nothing_else_counts_as_one() -> No
         weight.grad = torch.tensor([gradient])
         scaler.step(optimizer)
         scaler.update()
-        return d.amp_overflowed(before, scaler.get_scale())
+        return d.amp_overflowed(before, scaler.get_scale(), d.gradient_totals([weight.grad]))
 
     assert step(1.0) is False, "the scale grew"
     assert step(INF) is True
-    assert step(NAN) is True
+    assert step(NAN) is False, "no smaller factor mends it"
     assert d.amp_overflowed(1.0, 1.0) is False
+    assert d.amp_overflowed(2.0, 1.0) is True, "where nobody counted the factor alone decides"
+
+
+def test_an_infinite_gradient_without_a_factor_to_lower_is_no_overflow() -> None:
+    infinite = d.gradient_totals([torch.tensor([INF, NAN])])
+    assert d.amp_overflowed(2.0, 1.0, infinite) is True
+    assert d.amp_overflowed(1.0, 0.5, infinite) is False

@@ -347,18 +347,21 @@ def test_seeds_are_named_apart_over_episodes(digits: Task) -> None:
     assert names == ["env4-r0-s1", "env4-r0-s2"]
 
 
-def test_a_host_that_diverges_is_reported_as_it_is_and_rewarded_with_a_finite_number(digits: Task) -> None:
+def test_a_host_that_diverges_is_reported_as_it_is_and_rewarded_with_no_number(digits: Task) -> None:
     emitted: list[TelemetryEvent] = []
     env = make(dataclasses.replace(digits, learning_rate=1e30), emitted)
     env.reset(seed=1)
     for action in (*KEEP_FIRST_SLOT, (1, 1, 3, 1, 0, 0, 0, 0), (2, 1, 0, 0, 0, 0, 0, 0), WAIT):
         observation, reward, *_ = env.step(np.array(action))
-        assert math.isfinite(reward)
+        assert math.isnan(reward)
         assert observation in env.observation_space
         assert np.isfinite(observation).all()
     assert not math.isfinite(env.outcome.val_loss)
-    assert 0 <= env.outcome.val_accuracy <= 1
+    assert math.isnan(env.outcome.val_accuracy)
+    assert math.isnan(env.test_accuracy())
     for event in emitted:
+        if isinstance(event.data, EpochCompletedPayload):
+            assert math.isnan(event.data.val_accuracy) is not math.isfinite(event.data.val_loss)
         assert decode_event(encode_event(event)).data.to_dict().keys() == event.data.to_dict().keys()
     exploded = [
         event for event in emitted if isinstance(event.data, SeedStageChangedPayload) and event.data.has_exploding

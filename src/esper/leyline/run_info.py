@@ -47,7 +47,9 @@ class Estimate:
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Estimate:
-        """Estimate the mean of two or more samples."""
+        """Estimate the mean of two or more samples; both are NaN where a sample is not finite."""
+        if not all(map(math.isfinite, samples)):
+            return cls(math.nan, math.nan)
         return cls(fmean(samples), stdev(samples) / math.sqrt(len(samples)))
 
     def errors_above(self, other: Estimate) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -15,19 +16,24 @@ from esper.simic.tasks import load_task
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch, head_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
     from esper.leyline.actions import ActionMasks, Head
     from esper.simic.action_space import ActionVector
     from esper.simic.observation import Observation
+    from esper.simic.training.config import TrainingConfig
     from esper.simic.training.trained import TrainedPolicy
 
-__all__ = ["evaluate"]
+__all__ = ["ArmDifference", "compare_arms", "evaluate"]
 
 _MIN_EPISODES = 2
 """A standard error needs two."""
+_RESAMPLES = 10_000
+"""Of the paired differences, for the bootstrap interval."""
+_CONFIDENCE = 95
+"""Per cent."""
 
 _Player: TypeAlias = "Callable[[Observation, ActionMasks], ActionVector]"
 
@@ -50,19 +56,99 @@ def evaluate(trained: TrainedPolicy, *, episodes: int = 16) -> Evaluation:
     if episodes < _MIN_EPISODES:
         raise ValueError(f"episodes must be at least {_MIN_EPISODES} to give a standard error, got {episodes}")
     with one_thread():
-        env = _environment(trained)
+        env = _environment(trained.config)
         players = (_learnt(trained), _random(trained), _do_nothing)
-        learnt, random, do_nothing = (_play(env, player, trained.config.seed, episodes) for player in players)
+        learnt, random, do_nothing = (_play(env, player, trained.config.seed, episodes).score() for player in players)
     return Evaluation(episodes, learnt, random, do_nothing)
 
 
-def _environment(trained: TrainedPolicy) -> GrowthEnv:
+class ArmDifference(NamedTuple):
+    """By how much one arm of an A/B comparison does better than another on the same fresh episodes."""
+
+    quantity: str
+    """What was measured, in words."""
+    arms: tuple[str, str]
+    """Their names; the difference is the first less the second."""
+    mean: float
+    """Mean difference over the episodes, in the quantity's unit."""
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    """Upper end of the 95 % interval."""
+
+    def text(self) -> str:
+        """Return it in one line, with what can be said of it."""
+        first, second = self.arms
+        if self.low > 0:
+            verdict = f"{first} is better"
+        elif self.high < 0:
+            verdict = f"{second} is better"
+        else:
+            verdict = "no difference shown"
+        interval = f"{_CONFIDENCE} % interval {self.low:+.3f} to {self.high:+.3f}"
+        return f"{self.quantity}, {first} less {second}: {self.mean:+.3f} ({interval}): {verdict}"
+
+
+def compare_arms(arms: Sequence[TrainedPolicy], *, episodes: int = 16) -> list[ArmDifference]:
+    """Let the policies of two arms play the same fresh episodes, and compare what comes of it.
+
+    Each plays where it learnt, but both are paid by the reward mode ``shaped``, so that rewards can be compared. The
+    interval is the bootstrap's, over the episodes' paired differences: it covers the chance of the episodes, not that
+    of having trained each arm once.
+
+    Args:
+        arms: what `esper.simic.training.vectorized.train_arms` returned for a comparison; two.
+        episodes: for each policy, 2 or more.
+
+    Returns:
+        Differences in validation accuracy, test accuracy and episode return.
+
+    Raises:
+        ValueError: there are too few episodes, or the task cannot be loaded.
+    """
+    if episodes < _MIN_EPISODES:
+        raise ValueError(f"episodes must be at least {_MIN_EPISODES} to give an interval, got {episodes}")
+    with one_thread():
+        env = _environment(replace(arms[0].config, reward_mode="shaped"))
+        first, second = (_play(env, _learnt(arm), arms[0].config.seed, episodes) for arm in arms)
+    names = (arms[0].config.group, arms[1].config.group)
+    rng = np.random.default_rng(derive_seed(arms[0].config.seed, Stream.EVALUATION_POLICY))
+    drawn = rng.integers(episodes, size=(_RESAMPLES, episodes))
+    found = []
+    for quantity, better, worse in zip(
+        ("validation accuracy", "test accuracy", "episode return (shaped)"),
+        first.columns(),
+        second.columns(),
+        strict=True,
+    ):
+        differences = np.subtract(better, worse)
+        tail = (100 - _CONFIDENCE) / 2
+        low, high = np.percentile(differences[drawn].mean(axis=1), (tail, 100 - tail))
+        found.append(ArmDifference(quantity, names, float(differences.mean()), float(low), float(high)))
+    return found
+
+
+class _Played(NamedTuple):
+    """What came of each episode."""
+
+    rewards: list[float]
+    val_accuracies: list[float]
+    test_accuracies: list[float]
+
+    def score(self) -> PolicyScore:
+        return PolicyScore(*map(Estimate.of, self))
+
+    def columns(self) -> tuple[list[float], list[float], list[float]]:
+        """In the order of interest."""
+        return self.val_accuracies, self.test_accuracies, self.rewards
+
+
+def _environment(config: TrainingConfig) -> GrowthEnv:
     """One like those of the training run, but emitting nothing."""
-    config = trained.config
     task = load_task(config.task)
     seed = derive_seed(config.seed, Stream.CONTROL)
     control = do_nothing_control(
-        task, n_slots=config.slots, max_epochs=config.max_epochs, device=config.device, seed=seed
+        task, n_slots=config.slots, max_epochs=config.max_epochs, device=config.hosts_device, seed=seed
     )
     return GrowthEnv(
         task,
@@ -70,24 +156,25 @@ def _environment(trained: TrainedPolicy) -> GrowthEnv:
         n_slots=config.slots,
         max_epochs=config.max_epochs,
         param_budget=config.param_budget,
-        device=config.device,
+        device=config.hosts_device,
         emit=lambda _event: None,
         control=control,
+        reward_mode=config.reward_mode,
     )
 
 
-def _play(env: GrowthEnv, player: _Player, seed: int, episodes: int) -> PolicyScore:
-    rewards, val_accuracies, test_accuracies = [], [], []
+def _play(env: GrowthEnv, player: _Player, seed: int, episodes: int) -> _Played:
+    played = _Played([], [], [])
     for episode in range(episodes):
         observation, _ = env.reset(seed=derive_seed(seed, Stream.EVALUATION_EPISODE, episode))
         total, done = 0.0, False
         while not done:
             observation, reward, done, *_ = env.step(player(observation, env.masks))
             total += reward
-        rewards.append(total)
-        val_accuracies.append(env.outcome.val_accuracy)
-        test_accuracies.append(env.test_accuracy())
-    return PolicyScore(Estimate.of(rewards), Estimate.of(val_accuracies), Estimate.of(test_accuracies))
+        played.rewards.append(total)
+        played.val_accuracies.append(env.outcome.val_accuracy)
+        played.test_accuracies.append(env.test_accuracy())
+    return played
 
 
 def _learnt(trained: TrainedPolicy) -> _Player:

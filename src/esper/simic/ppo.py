@@ -20,7 +20,7 @@ from esper.simic.rollout import ReturnScale, generalized_advantages
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from esper.leyline.event_types import Severity
     from esper.simic.diagnostics import GradientTotals
@@ -225,15 +225,15 @@ class Learner:
         log_ratio = torch.cat([step.log_ratio for step in steps])
         ratios = diagnostics.ratio_statistics(torch.cat([step.log_ratio for step in epochs[-1]]))
         health = diagnostics.layer_health(self._layers)
-        entropy = fmean(step.entropy for step in steps)
+        entropy = _mean(step.entropy for step in steps)
         heads = self._head_entropies(rollout)
         return PPOUpdatePayload(
-            policy_loss=fmean(step.policy_loss for step in steps),
-            value_loss=fmean(step.value_loss for step in steps),
+            policy_loss=_mean(step.policy_loss for step in steps),
+            value_loss=_mean(step.value_loss for step in steps),
             entropy=entropy,
             entropy_loss=-entropy,
             entropy_collapsed=diagnostics.entropy_collapsed(entropy, float(rollout.largest_entropy.mean())),
-            grad_norm=fmean(math.inf if step.overflowed else step.gradients.norm for step in steps),
+            grad_norm=_mean(math.inf if step.overflowed else step.gradients.norm for step in steps),
             nan_grad_count=sum(step.gradients.nan_count for step in steps),
             inf_grad_count=sum(step.gradients.inf_count for step in steps),
             kl_divergence=kl,
@@ -376,9 +376,15 @@ def assess_update(update: PPOUpdatePayload, target_kl: float, steps: Steps | Non
     return severity, "; ".join([summary, *errors, *warnings])
 
 
+def _mean(values: Iterable[float]) -> float:
+    """Mean of one or more numbers, of inf and -inf together NaN, which `fmean` refuses."""
+    numbers = tuple(values)
+    return fmean(numbers) if all(map(math.isfinite, numbers)) else sum(numbers) / len(numbers)
+
+
 def _kl(epoch: Sequence[_Step]) -> float:
     """Of the old from the new policy, mean over the minibatches of one epoch, in nats."""
-    return fmean(diagnostics.approximate_kl(step.log_ratio) for step in epoch)
+    return _mean(diagnostics.approximate_kl(step.log_ratio) for step in epoch)
 
 
 def _skipped(batch: int, lr: float, entropy_coef: float) -> PPOUpdatePayload:
