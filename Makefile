@@ -1,5 +1,8 @@
 # Everything a contributor runs. The environment is .venv, made once from the dev extra, pinned by constraints.txt.
-PYTHON ?= python3.11
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+# the first that runs and is new enough; the oldest first, because the pins were made with it
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+  $$each -c '$(NEW_ENOUGH)' 2> /dev/null && { echo $$each; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -12,6 +15,8 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
+	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { \
+	  echo "esper needs Python 3.11 or newer: install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -20,8 +25,8 @@ demo: $(READY) ## train a growing network on real data, recorded end to end (abo
 	rm -rf $(RUN)
 	$(BIN)/esper train --task digits --run-dir $(RUN)
 
-test: check ## every check and every test
-	$(BIN)/pytest -n 2 --dist worksteal
+test: check ## every check and every test, with the branch coverage of src
+	$(BIN)/pytest -n 2 --dist worksteal --cov
 	$(MAKE) test-core
 
 check: $(READY) ## formatting, lint, types (mypy and pyright), import arrows
@@ -36,7 +41,7 @@ check: $(READY) ## formatting, lint, types (mypy and pyright), import arrows
 test-core: $(READY) ## the wheel alone, without any extra, in an environment of its own
 	rm -rf build/core
 	$(BIN)/python -m build --wheel --outdir build/core/dist . > /dev/null
-	$(PYTHON) -m venv build/core/venv
+	$(BIN)/python -m venv build/core/venv
 	build/core/venv/bin/pip install --quiet --disable-pip-version-check build/core/dist/*.whl
 	build/core/venv/bin/python tests/core_alone.py
 
@@ -50,7 +55,8 @@ test-pythons: $(READY) ## the contract on CPython 3.12, 3.13 and 3.14, in WebAss
 	  --requirement tests/pythons/requirements.txt
 	for version in $(PYTHONS); do node --stack-size=7000 tests/pythons/run.mjs build/pythons $$version || exit 1; done
 
-pictures: $(READY) ## docs/dashboard.png and docs/report.png from the run of make demo; needs Chromium
+pictures: $(READY) ## the pictures in docs, of the stages and of the run of make demo; needs Chromium
+	$(BIN)/python docs/picture_seed_life.py
 	$(BIN)/python docs/picture_dashboard.py $(RUN)
 	$(BIN)/python docs/picture_report.py $(RUN)
 

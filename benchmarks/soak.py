@@ -124,25 +124,25 @@ def events(count: int) -> int:
     """Send events through the hub into the aggregator; memory must not grow with their number."""
     aggregator = TelemetryAggregator()
     start = time.perf_counter()
-    received = early = 0
+    emitted = early = 0
     with TelemetryHub([FunctionSink("aggregator", aggregator.process, Durable(max_wait=60))]) as hub:
         for payload in _run():
-            hub.emit(TelemetryEvent(data=payload, epoch=received % EPOCHS + 1))
-            received += 1
-            if received == count // 5:
+            hub.emit(TelemetryEvent(data=payload, epoch=emitted % EPOCHS + 1))
+            emitted += 1
+            if emitted == count // 5:
                 hub.flush()
                 early = _peak_megabytes()
-            if received == count:
+            if emitted == count:
                 break
         intact = hub.flush()
         stats = hub.stats()[0]
     aggregator.snapshot()
     took, grown = time.perf_counter() - start, _peak_megabytes() - early
     print(
-        f"{stats.delivered} of {received} events folded in {took:.0f} s; "
+        f"{stats.delivered} of {emitted} events folded in {took:.0f} s; "
         f"memory {early} MB after a fifth, then +{grown} MB"
     )
-    return 0 if intact and stats.delivered == received and grown <= 16 else 1
+    return 0 if intact and stats.delivered == emitted and grown <= 16 else 1
 
 
 def _run() -> Iterator[TelemetryPayload]:

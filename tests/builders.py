@@ -41,8 +41,8 @@ def event(cls: type[TelemetryPayload], **fields: Any) -> TelemetryEvent:
     own = {field.name for field in dataclasses.fields(cls)}
     data = payload(cls, **{name: value for name, value in fields.items() if name in own})
     envelope = {name: value for name, value in fields.items() if name in ENVELOPE}
-    strangers = fields.keys() - own - ENVELOPE
-    assert not strangers, f"{cls.__name__} has no {strangers}"
+    unknown = fields.keys() - own - ENVELOPE
+    assert not unknown, f"{cls.__name__} has no {unknown}"
     return TelemetryEvent(data=data, **envelope)
 
 

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.builders import numbered
 
 from esper.cli import _parser, main
-from esper.commands import train as train_module
 from esper.karn.aggregator import TelemetryAggregator
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.telemetry import TelemetryEvent
-from esper.leyline.wire import read_events
+from esper.leyline.wire import encode_event, read_events
+from esper.nissa import run as run_module
 from esper.nissa.output import Durable, FunctionSink, Rejected
 
 TINY = ["--envs", "2", "--max-epochs", "6", "--episodes", "4", "--evaluate-episodes", "2"]
@@ -167,7 +168,7 @@ def test_a_run_that_lost_telemetry_says_so_by_its_status(tmp_path: Path, monkeyp
 
         return FunctionSink("log", fail, Durable(max_wait=0.0))
 
-    monkeypatch.setattr(train_module, "JsonlSink", broken)
+    monkeypatch.setattr(run_module, "JsonlSink", broken)
     lost = command("train", *TINY[:-1], "0", "--quiet", run_dir=tmp_path / "lost")
     assert lost.status == 3
     assert "no disk" in lost.out
@@ -177,15 +178,17 @@ def test_a_run_that_lost_telemetry_says_so_by_its_status(tmp_path: Path, monkeyp
     assert info.sinks[0].dropped > 0
 
 
-def test_events_that_were_rejected_are_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_that_were_rejected_are_lost_and_the_status_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def picky(_path: Path) -> FunctionSink:
         def reject(_event: TelemetryEvent) -> None:
             raise Rejected("not to my taste")
 
         return FunctionSink("log", reject, Durable())
 
-    monkeypatch.setattr(train_module, "JsonlSink", picky)
-    assert command("train", *TINY[:-1], "0", "--quiet", run_dir=tmp_path / "picky").status == 0
+    monkeypatch.setattr(run_module, "JsonlSink", picky)
+    assert command("train", *TINY[:-1], "0", "--quiet", run_dir=tmp_path / "picky").status == 3
 
 
 def test_a_training_that_breaks_is_reported_with_what_was_measured(
@@ -285,7 +288,7 @@ def test_validate_finds_nothing_wrong_with_a_run(ran: Ran) -> None:
 
 
 def test_validate_fails_for_a_log_with_a_line_that_is_no_event(tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text("nonsense\n")
+    (tmp_path / "log.jsonl").write_text("nonsense\n" + encode_event(numbered(1)) + "\n")
     output = command("validate", str(tmp_path / "log.jsonl"))
     assert output.status == 1
     assert "log.jsonl:1: json:" in output.out
@@ -353,12 +356,54 @@ def test_evaluating_a_run_without_a_policy_costs_one_line(ran: Ran, tmp_path: Pa
     assert "holds no policy.pt" in refused.err
 
 
-def test_a_run_json_that_is_wrong_costs_one_line(ran: Ran, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{}", "run.json: status is missing"),
+        ("[]", "expected an object"),
+        ('{"a":' * 5000 + "1" + "}" * 5000, "recursion"),
+        ('{"status":"running","started":' + "9" * 5001 + "}", "digits"),
+        ('{"status":"completed","started":"2026-01-01T00:00:00","configuration":{},"versions":{}}', "started"),
+        (json.dumps({"status": "running", "\x1b]0;owned\x07": 1}), r"\x1b]0;owned\x07"),
+    ],
+)
+def test_a_run_json_that_is_wrong_costs_one_line_and_not_the_summary(
+    ran: Ran, tmp_path: Path, text: str, problem: str
+) -> None:
     (tmp_path / "events.jsonl").write_bytes(ran.run.log.read_bytes())
-    (tmp_path / "run.json").write_text("{}")
-    refused = command("replay", str(tmp_path))
+    (tmp_path / "run.json").write_text(text)
+    replayed = command("replay", str(tmp_path))
+    assert replayed.status == 0
+    assert problem in replayed.err
+    assert replayed.err.count("\n") == 1
+    assert "4 of 4 episodes were played" in replayed.out
+    assert "\x1b" not in replayed.out + replayed.err
+
+
+@pytest.mark.parametrize("name", ["validate", "replay", "report"])
+def test_a_log_without_events_is_no_success(tmp_path: Path, name: str) -> None:
+    log = tmp_path / "other.jsonl"
+    log.write_text('{"loss": 1}\n' * 4_180)
+    found = command(name, str(log))
+    assert found.status == 1
+    sentence = f"no events in {log}: 4,180 lines without schema_version, first in line 1\n"
+    assert (found.out + found.err).startswith(("" if name == "validate" else f"esper {name}: ") + sentence)
+    log.write_text("")
+    assert command(name, str(log)).status == 1
+
+
+def test_a_policy_file_only_names_a_task_of_ones_own(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    saved = torch.load(ran.run.policy, weights_only=True)
+    saved["config"]["task"] = "named_by_a_file:task"
+    torch.save(saved, tmp_path / "policy.pt")
+    (tmp_path / "named_by_a_file.py").write_text("raise SystemExit('executed')")
+    monkeypatch.chdir(tmp_path)
+    refused = command("evaluate", str(tmp_path))
     assert refused.status == 2
-    assert "run.json: status is missing" in refused.err
+    assert "--task 'named_by_a_file:task'" in refused.err
+    assert command("evaluate", str(tmp_path), "--episodes", "2", "--task", "digits").status == 0
 
 
 # --- the front door --------------------------------------------------------------------------------------------------
@@ -423,12 +468,12 @@ def test_a_reader_that_has_seen_enough_is_no_error(ran: Ran) -> None:
 
 def test_validate_lists_what_a_terminal_cannot_show_and_goes_on(tmp_path: Path) -> None:
     line = '{"schema_version":1,"\\ud800\\u001b[31m":1,"é":2}\n'
-    (tmp_path / "odd.jsonl").write_text(line * 2, encoding="utf-8")
+    (tmp_path / "odd.jsonl").write_text(line * 2 + encode_event(numbered(1)) + "\n", encoding="utf-8")
     output = subprocess.run(
         [sys.executable, "-m", "esper", "validate", str(tmp_path / "odd.jsonl")],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
     first, second, summary = output.stdout.splitlines()
-    assert (output.returncode, output.stderr, summary) == (1, "", "0 events, 2 invalid lines: 2 missing")
+    assert (output.returncode, output.stderr, summary) == (1, "", "1 events, 2 invalid lines: 2 missing")
     assert r"unknown '\ud800\x1b[31m', \xe9" in first
     assert second == first.replace(":1:", ":2:", 1)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+
+from esper.kasmina.blueprints import BLUEPRINTS
+from esper.leyline.actions import Op
+from esper.leyline.stages import SeedStage
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,3 +33,14 @@ def test_the_examples_of_a_page_run_from_top_to_bottom(
 def test_the_links_of_a_page_lead_to_files_that_exist(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_picture_of_a_seed_s_life_is_that_of_the_stages_as_they_are() -> None:
+    drawn: str = runpy.run_path(str(ROOT / "docs" / "picture_seed_life.py"))["draw"]()
+    assert drawn == (ROOT / "docs" / "seed-life.svg").read_text(encoding="utf-8"), "run make pictures"
+
+
+def test_the_glossary_explains_every_stage_op_and_blueprint() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| ([A-Z]+) \|", glossary, re.MULTILINE) == [stage.name for stage in SeedStage]
+    assert [word for word in (*(op.value for op in Op), *BLUEPRINTS) if word not in glossary] == []

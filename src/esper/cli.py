@@ -6,7 +6,8 @@ import argparse
 import dataclasses
 import io
 import json
-import os
+import logging
+import signal
 import sys
 import warnings
 from datetime import datetime
@@ -15,13 +16,15 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
+from esper.commands.streams import give_up_broken_streams, say, show
 from esper.leyline.field_docs import field_table, meanings
+from esper.leyline.invalid_lines import NoEventsError, printable
 from esper.simic.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["main"]
+__all__ = ["main", "script"]
 
 _USER_ERROR = 2
 _TRAIN_EXTRA = ("torch", "numpy", "gymnasium")
@@ -55,37 +58,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows ``esper``; None for those of this process.
     """
     args = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = args.command
-    status = 0
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show must not end the command
+    handler = _Handler()
+    log = logging.getLogger("esper")
+    log.addHandler(handler)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            status = command(args)
-            sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            warnings.showwarning = lambda message, *_, **__: say(f"esper: warning: {message}\n")
+            return _run(args)
+    finally:
+        log.removeHandler(handler)
+        give_up_broken_streams()
+
+
+def script() -> int:
+    """Run the command line as a process of its own: a signal while it exits changes nothing any more."""
+    try:
+        return main()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _run(args: argparse.Namespace) -> int:
+    command: Callable[[argparse.Namespace], int] = args.command
+    try:
+        return command(args)
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as error:
         needs = f"it needs {error.name}: pip install 'esper-telemetry[train]'"
-        sys.stderr.write(f"{args.prog}: error: {needs if error.name in _TRAIN_EXTRA else error}\n")
-        return _USER_ERROR
+        say(f"{args.prog}: error: {needs if error.name in _TRAIN_EXTRA else _one_line(error)}\n")
+    except NoEventsError as error:
+        say(f"{args.prog}: {_one_line(error)}\n")
+        return 1
     except (ValueError, OSError, ImportError) as error:
-        sys.stderr.write(f"{args.prog}: error: {_one_line(error)}\n")
-        return _USER_ERROR
-    return status
+        say(f"{args.prog}: error: {_one_line(error)}\n")
+    return _USER_ERROR
+
+
+class _Handler(logging.Handler):
+    """Shows what the library reports, as a line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"esper: {record.levelname.lower()}: {printable(record.getMessage())}\n")
 
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    sys.stderr.write(f"esper: warning: {message}\n")
+        return printable(f"{error.filename}: {error.strerror}")
+    return printable(" ".join(str(error).split()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,7 +196,8 @@ def _train(args: argparse.Namespace) -> int:
 
     time, task = datetime.now().astimezone(), config.task.replace(":", "-").replace("/", "-")
     options = TrainOptions(
-        run_dir=args.run_dir or f"runs/{time:%Y%m%d-%H%M%S}-{task}",
+        run_dir=args.run_dir,
+        default_dir=f"runs/{time:%Y%m%d-%H%M%S}-{task}",
         evaluate_episodes=args.evaluate_episodes,
         quiet=args.quiet,
         tensorboard=args.tensorboard,
@@ -201,6 +225,9 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--episodes", type=int, default=16, metavar="N", help="for each policy, 2 or more (default 16)")
     parser.add_argument(
+        "--task", metavar="NAME", help="module:attribute of a task outside esper; a policy file only names it"
+    )
+    parser.add_argument(
         "--seed",
         type=int,
         help="seed of the fresh episodes, 0 or more (default the run's own, so that the closing summary repeats)",
@@ -208,9 +235,9 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from esper.commands.look import evaluate_command
+    from esper.commands.evaluate import evaluate_command
 
-    return evaluate_command(args.run, episodes=args.episodes, seed=args.seed)
+    return evaluate_command(args.run, episodes=args.episodes, seed=args.seed, task=args.task)
 
 
 def _add_replay(commands: Any) -> None:
@@ -230,7 +257,7 @@ def _add_replay(commands: Any) -> None:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    from esper.commands.look import replay_command
+    from esper.commands.replay import replay_command
 
     return replay_command(args.run, as_json=args.json)
 
@@ -280,7 +307,7 @@ def _add_report(commands: Any) -> None:
 def _report(args: argparse.Namespace) -> int:
     from esper.karn.report import report
 
-    print(report(args.runs, args.output))
+    show(f"{report(args.runs, args.output)}\n")
     return 0
 
 
@@ -331,7 +358,7 @@ def _schema(args: argparse.Namespace) -> int:
     from esper.leyline.schema import duckdb_views, json_schema
 
     if args.fields:
-        print(field_table())
+        show(field_table() + "\n")
     else:
-        print(json.dumps(json_schema(), indent=2) if args.duckdb is None else duckdb_views(args.duckdb))
+        show((json.dumps(json_schema(), indent=2) if args.duckdb is None else duckdb_views(args.duckdb)) + "\n")
     return 0

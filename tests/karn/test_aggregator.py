@@ -191,15 +191,15 @@ def test_events_out_of_order_are_taken_as_they_come() -> None:
 
 
 def test_a_stage_before_its_germination_waits_for_it() -> None:
-    early, late = stage("DORMANT", "GERMINATED"), germinated()
-    waiting = group_of(early).envs[0].slots["a"]
+    changed, germination = stage("DORMANT", "GERMINATED"), germinated()
+    waiting = group_of(changed).envs[0].slots["a"]
     assert (waiting.seed.germinated, waiting.seed.blueprint_id) == (None, None)
-    (seed,) = group_of(early, late).envs[0].slots["a"].seeds
+    (seed,) = group_of(changed, germination).envs[0].slots["a"].seeds
     assert seed.germinated is not None
     assert (seed.germinated.data, seed.blueprint_id, [emitted.data for emitted in seed.stages]) == (
-        late,
+        germination,
         "mlp",
-        [early],
+        [changed],
     )
 
 
@@ -217,13 +217,13 @@ def test_a_seed_keeps_its_whole_history_after_the_next_one_has_germinated() -> N
     assert slot.seed.stage.data.to_stage == "GERMINATED"
 
 
-def test_a_late_event_goes_to_the_seed_it_names() -> None:
+def test_an_event_out_of_order_goes_to_the_seed_it_names() -> None:
     def emitted(data: TelemetryPayload, seed_id: str) -> TelemetryEvent:
         return TelemetryEvent(data=data, seed_id=seed_id)
 
-    late = stage("PRUNED", "EMBARGOED")
+    delayed = stage("PRUNED", "EMBARGOED")
     slot = group_of(
-        emitted(germinated(), "one"), emitted(pruned(), "one"), emitted(germinated(), "two"), emitted(late, "one")
+        emitted(germinated(), "one"), emitted(pruned(), "one"), emitted(germinated(), "two"), emitted(delayed, "one")
     ).envs[0].slots["a"]  # fmt: skip
     assert [(seed.seed_id, len(seed.stages)) for seed in slot.seeds] == [("one", 1), ("two", 0)]
 

@@ -1,4 +1,4 @@
-"""Progress on the console: a bar in a terminal, lines elsewhere, and no figure before it was measured."""
+"""Progress on the console: a bar in a terminal, lines elsewhere, and no number before it was measured."""
 
 from __future__ import annotations
 

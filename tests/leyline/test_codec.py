@@ -376,9 +376,9 @@ def test_what_pydantic_refuses_for_its_type_from_dict_refuses(cls: type[Telemetr
 
 
 def test_what_pydantic_takes_in_strict_mode_and_from_dict_does_not() -> None:
-    """The known differences the other way round: strangers, kinds of float and str, content of containers of Any."""
+    """The known differences the other way round: unknown fields, kinds of number and text, what containers hold."""
     numpy = pytest.importorskip("numpy")
-    assert refusal(EpochCompletedPayload, EPOCH | {"stranger": 1}).unknown == ("stranger",)
+    assert refusal(EpochCompletedPayload, EPOCH | {"foreign": 1}).unknown == ("foreign",)
     assert refusal(EpochCompletedPayload, EPOCH | {"val_loss": numpy.float64(1)}).problems
     assert refusal(EpochCompletedPayload, EPOCH | {"seeds": {"a": {"b": {1, 2}}}}).problems
 

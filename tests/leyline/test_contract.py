@@ -1,4 +1,4 @@
-"""The payloads are the specification's, and do not change in silence."""
+"""The payloads are the specification's, and do not change unnoticed."""
 
 from __future__ import annotations
 

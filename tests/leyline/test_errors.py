@@ -1,4 +1,4 @@
-"""Errors carry their facts as data, survive pickle, and fit the hierarchy that their module draws."""
+"""Errors carry their details as data, survive pickle, and fit the hierarchy that their module draws."""
 
 from __future__ import annotations
 

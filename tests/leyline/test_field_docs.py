@@ -1,4 +1,4 @@
-"""Every field says what it means, and every figure in what unit."""
+"""Every field says what it means, and every number in what unit."""
 
 from __future__ import annotations
 

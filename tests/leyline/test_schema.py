@@ -57,7 +57,7 @@ WHATEVER: list[Any] = [None, True, 3, 0.5, "text", "NaN", [], [1], ["a"], {}, {"
 def test_it_rejects_what_the_decoder_rejects_and_accepts_what_it_accepts(event: TelemetryEvent) -> None:
     record = json.loads(encode_event(event))
     verdicts = set()
-    for part, names in ((record, [*record, "stranger"]), (record["data"], [*record["data"], "stranger"])):
+    for part, names in ((record, [*record, "foreign"]), (record["data"], [*record["data"], "foreign"])):
         for name in names:
             whole = part.get(name)
             for value in WHATEVER:
@@ -66,7 +66,7 @@ def test_it_rejects_what_the_decoder_rejects_and_accepts_what_it_accepts(event: 
                 verdicts.add(VALIDATOR.is_valid(record))
             del part[name]
             assert VALIDATOR.is_valid(record) == decodes(record), name
-            if name != "stranger":
+            if name != "foreign":
                 part[name] = whole
     assert verdicts == {True, False}
 

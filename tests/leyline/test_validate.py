@@ -13,7 +13,7 @@ from esper.leyline.validate import validate
 from esper.leyline.wire import encode_event
 
 LINE = encode_event(TelemetryEvent(data=EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=3)))
-STRANGER = LINE.replace('"env_id"', '"env"')
+UNKNOWN_FIELD = LINE.replace('"env_id"', '"env"')
 
 
 def validated(*sources: Path | str, as_json: bool = False) -> tuple[int, list[str]]:
@@ -32,7 +32,7 @@ def good(tmp_path: Path) -> Path:
 @pytest.fixture
 def bad(tmp_path: Path) -> Path:
     path = tmp_path / "bad.jsonl"
-    path.write_text(f"{LINE}\n{STRANGER}\n\n{STRANGER}\n{LINE}\n{LINE[:50]}")
+    path.write_text(f"{LINE}\n{UNKNOWN_FIELD}\n\n{UNKNOWN_FIELD}\n{LINE}\n{LINE[:50]}")
     return path
 
 
@@ -57,8 +57,8 @@ def test_json_reports_the_same_to_machines_with_the_raw_text(bad: Path) -> None:
     assert [(r["file"], r["line"], r["kind"]) for r in records] == [
         (str(bad), 2, "missing"), (str(bad), 3, "empty"), (str(bad), 4, "missing"), (str(bad), 6, "torn"),
     ]  # fmt: skip
-    assert records[0]["text"] == STRANGER
-    assert summary == {"events": 2, "invalid": {"missing": 2, "empty": 1, "torn": 1}, "unreadable": {}}
+    assert records[0]["text"] == UNKNOWN_FIELD
+    assert summary == {"events": 2, "invalid": {"missing": 2, "empty": 1, "torn": 1}, "unreadable": {}, "rejected": 0}
 
 
 def test_what_cannot_be_read_is_reported_and_the_rest_is_read_all_the_same(

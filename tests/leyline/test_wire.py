@@ -1,4 +1,4 @@
-"""One event, one line; and a reader that neither skips a line in silence nor stops at one."""
+"""One event, one line; and a reader that neither skips a line without a word nor stops at one."""
 
 from __future__ import annotations
 
@@ -113,18 +113,18 @@ HUGE = 10**5000
 """An integer of more digits than Python writes."""
 
 
-class Strange:
+class Unencodable:
     pass
 
 
 UNENCODABLE: dict[str, dict[str, Any]] = {
     "env_id": {"env_id": True},
     "val_accuracy": {"val_accuracy": "0.5"},
-    "val_loss": {"val_loss": Strange()},
+    "val_loss": {"val_loss": Unencodable()},
     "inner_epoch": {"inner_epoch": 1.0},
     "seeds": {"seeds": {1: {}}},
     "seeds['a']": {"seeds": {"a": [1]}},
-    "seeds['a']['b']": {"seeds": {"a": {"b": Strange()}}},
+    "seeds['a']['b']": {"seeds": {"a": {"b": Unencodable()}}},
     "seeds['a']['c']": {"seeds": {"a": {"c": "\ud800"}}},
     "seeds['a']['d']": {"seeds": {"a": {"d": (1,)}}},
 }
@@ -268,8 +268,8 @@ NO_EVENT: dict[str, tuple[str, str, str]] = {
     "newer version, other fields": ('{"schema_version": 99, "kind": 1}', "version", "schema version 99"),
     "nothing but a version": ('{"schema_version": 1}', "missing", "missing event_id, event_type, timestamp, data"),
     "payload field missing": (changed(data={"env_id": 0}), "missing", "missing val_accuracy, val_loss, inner_epoch"),
-    "stranger in the envelope": (changed(level=1), "unknown", "TelemetryEvent: unknown level"),
-    "stranger in the payload": (changed_data(loss=1), "unknown", "EpochCompletedPayload: unknown loss"),
+    "unknown field in the envelope": (changed(level=1), "unknown", "TelemetryEvent: unknown level"),
+    "unknown field in the payload": (changed_data(loss=1), "unknown", "EpochCompletedPayload: unknown loss"),
     "event type unknown": (changed(event_type="EPOCH_DONE"), "type", "one of TRAINING_STARTED, EPOCH_COMPLETED, "),
     "event type of another payload": (changed(event_type="SEED_PRUNED"), "missing", "missing slot_id"),
     "event type of another kind": (changed(event_type=["a"]), "type", "event_type"),

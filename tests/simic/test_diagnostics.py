@@ -1,4 +1,4 @@
-"""Every figure against a value worked out by hand, and at the edges."""
+"""Every diagnostic against a value worked out by hand, and at the edges."""
 
 from __future__ import annotations
 

@@ -56,9 +56,9 @@ def check(observation: Observation, slots: int) -> None:
 @settings(deadline=None)
 @given(st.fixed_dictionaries({name: anything for name in USUAL if name != "growth"}), st.floats(0, 1e30), anything)
 def test_an_observation_is_finite_and_bounded_whatever_was_measured(
-    figures: dict[str, float], growth: float, seed_norm: float
+    observed: dict[str, float], growth: float, seed_norm: float
 ) -> None:
-    check(encode([slot(), in_training(0.5, None, seed_norm)], growth=growth, **figures), slots=2)
+    check(encode([slot(), in_training(0.5, None, seed_norm)], growth=growth, **observed), slots=2)
 
 
 def test_a_loss_that_is_not_finite_differs_from_none() -> None:

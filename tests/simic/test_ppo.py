@@ -104,8 +104,8 @@ def test_equal_seeds_make_equal_updates() -> None:
     measured = [
         learner.update(play(learner, likes_prune_in_r1), batch=0, progress=0.0).to_dict() for learner in (first, second)
     ]
-    for figures in measured:
-        figures["update_time_ms"] = None
+    for numbers in measured:
+        numbers["update_time_ms"] = None
     assert measured[0] == measured[1]
     assert torch.equal(weights(first), weights(second))
 

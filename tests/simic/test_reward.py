@@ -45,7 +45,7 @@ fractions = st.floats(0, 1)
 contributions = st.lists(st.floats(-1, 1), max_size=3).map(tuple)
 pairs_of_alphas = st.tuples(fractions, fractions)
 pairs_of_stages = st.tuples(st.sampled_from(SeedStage), st.sampled_from(SeedStage))
-any_facts = st.builds(
+any_step = st.builds(
     StepMeasurements,
     op=st.sampled_from(Op),
     accuracy_at_start=fractions,
@@ -68,18 +68,18 @@ any_facts = st.builds(
 
 
 @settings(deadline=None)
-@given(any_facts)
-def test_the_contributions_add_up_to_the_reward_exactly_and_are_finite(facts: StepMeasurements) -> None:
-    reward = compute_reward(facts)
+@given(any_step)
+def test_the_contributions_add_up_to_the_reward_exactly_and_are_finite(step: StepMeasurements) -> None:
+    reward = compute_reward(step)
     assert sum(reward.contributions().values()) == reward.total_reward
     assert math.isfinite(reward.total_reward)
 
 
 @settings(deadline=None)
-@given(any_facts)
-def test_every_contribution_keeps_the_sign_and_bound_it_is_documented_with(facts: StepMeasurements) -> None:
-    reward = compute_reward(facts)
-    assert reward.base_acc_delta == 10 * (facts.accuracy - facts.accuracy_before)
+@given(any_step)
+def test_every_contribution_keeps_the_sign_and_bound_it_is_documented_with(step: StepMeasurements) -> None:
+    reward = compute_reward(step)
+    assert reward.base_acc_delta == 10 * (step.accuracy - step.accuracy_before)
     assert -0.6 <= reward.bounded_attribution <= 0.3
     assert -0.3 <= reward.blending_warning <= 0
     assert max(reward.compute_rent, reward.alpha_shock, reward.ratio_penalty, reward.holding_warning) <= 0

@@ -118,9 +118,9 @@ def test_nothing_is_nan_and_neither_is_any_gradient(scores: dict[Head, Tensor], 
     leaves = {head: score.clone().requires_grad_() for head, score in scores.items()}
     distribution = FactoredDistribution(leaves, MaskBatch.stack([mask]))
     actions = distribution.sample(torch.Generator().manual_seed(0))
-    figures = [distribution.log_prob(actions), distribution.entropy(), distribution.head_entropies(actions)]
-    assert all(bool(figure.isfinite().all()) for figure in figures)
-    torch.autograd.backward(figures[0].sum() + figures[1].sum())
+    outputs = [distribution.log_prob(actions), distribution.entropy(), distribution.head_entropies(actions)]
+    assert all(bool(output.isfinite().all()) for output in outputs)
+    torch.autograd.backward(outputs[0].sum() + outputs[1].sum())
     assert all(leaf.grad is not None and bool(leaf.grad.isfinite().all()) for leaf in leaves.values())
 
 

@@ -234,7 +234,7 @@ class _Env:
     def add_stage(self, entry: Entry[SeedStageChangedPayload]) -> None:
         seeds, at = self._find(entry)
         if at is not None and entry.data.from_stage == SeedStage.DORMANT.name and seeds[at].stages:
-            at = None  # a seed leaves DORMANT but once: this is another, and its germination comes late
+            at = None  # a seed leaves DORMANT but once: this is another, whose germination is still to come
         seed = SeedRecord(entry.event.seed_id) if at is None else seeds[at]
         stages = (*seed.stages[1 - STAGES_KEPT :], entry)
         self._put(entry, seeds, at, SeedRecord(seed.seed_id, seed.germinated, stages, seed.outcome))

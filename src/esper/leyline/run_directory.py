@@ -11,14 +11,16 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from esper.leyline.atomic import atomic_write
 from esper.leyline.run_info import RunInfo, RunInfoError, parse_run_info
 from esper.leyline.strict_json import strict_json
 
-__all__ = ["RunDirectory", "RunDirectoryError"]
+__all__ = ["RunDirectory", "RunDirectoryError", "info_beside"]
 
 _OURS = ("events.jsonl", "events-rank*.jsonl", "rejected*.jsonl", "run.json", "policy.pt")
 
@@ -34,16 +36,33 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> RunDirectory:
+    def local(cls, path: str | os.PathLike[str]) -> RunDirectory:
+        """Return the run's files without looking at them; ``~`` is the home directory.
+
+        Raises:
+            RunDirectoryError: the path is an address of something that is no file system.
+        """
+        text = os.fspath(path)
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+            raise RunDirectoryError(f"{text} is no local path: write to a directory, and copy it there afterwards")
+        return cls(Path(text).expanduser())
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], *, rank: int | None = None) -> RunDirectory:
         """Make a directory for a new run; one that exists is taken when it holds no run.
+
+        Args:
+            path: the directory; ``~`` is the home directory.
+            rank: number of this process where several share the directory: the files of the others are no obstacle.
 
         Raises:
             RunDirectoryError: it holds a run already, is no directory, or cannot be written.
         """
-        run = cls(Path(path))
+        run = cls.local(path)
+        ours = _OURS if rank is None else (run.shard(rank).name, *(["run.json", "policy.pt"] if rank == 0 else []))
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            occupied = sorted(file.name for pattern in _OURS for file in run.path.glob(pattern))
+            occupied = sorted(file.name for pattern in ours for file in run.path.glob(pattern))
             with tempfile.TemporaryFile(dir=run.path):
                 pass
         except (FileExistsError, NotADirectoryError):
@@ -55,13 +74,34 @@ class RunDirectory:
         return run
 
     @classmethod
+    def create_numbered(cls, path: str | os.PathLike[str]) -> RunDirectory:
+        """Make a directory that did not exist: of this name, or with ``-2``, ``-3``, … behind it.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        wanted = cls.local(path).path
+        name, number = wanted, 1
+        while True:
+            try:
+                name.parent.mkdir(parents=True, exist_ok=True)
+                name.mkdir()
+            except FileExistsError:
+                number += 1
+                name = wanted.with_name(f"{wanted.name}-{number}")
+            except OSError as error:
+                raise RunDirectoryError(f"{name} cannot be written: {error.strerror}") from None
+            else:
+                return cls.create(name)
+
+    @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunDirectory:
         """Take the directory of a run that was begun.
 
         Raises:
             RunDirectoryError: there is no such directory, or no run in it.
         """
-        run = cls(Path(path))
+        run = cls.local(path)
         if not run.path.is_dir():
             raise RunDirectoryError(f"no such run: {path}")
         if not any(file for pattern in _OURS for file in run.path.glob(pattern)):
@@ -93,23 +133,8 @@ class RunDirectory:
         Raises:
             OSError: it cannot be written; the old one is still there.
         """
-        handle, name = tempfile.mkstemp(dir=self.path, prefix=".run-", suffix=".json")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(strict_json(info) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(self.info)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        directory = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        with atomic_write(self.info) as file:
+            file.write((strict_json(info) + "\n").encode("utf-8", "backslashreplace"))
 
     def read_info(self) -> RunInfo | None:
         """Return what run.json says; None when there is none, as beside a log that another program wrote.
@@ -125,3 +150,19 @@ class RunDirectory:
         except UnicodeDecodeError as error:
             raise RunInfoError(f"{self.info}: not UTF-8: {error.reason} at byte {error.start}") from None
         return parse_run_info(text, str(self.info))
+
+
+def info_beside(log: Path) -> tuple[RunInfo | None, str]:
+    """Return what run.json in the directory of a log says; where it says nothing, None and why.
+
+    It is optional to every reader: nothing about it ends one.
+
+    Args:
+        log: a log, or the run directory itself.
+    """
+    directory = RunDirectory(log if log.is_dir() else log.parent)
+    try:
+        info = directory.read_info()
+    except (RunInfoError, OSError) as error:
+        return None, str(error)
+    return info, "" if info else f"there is no run.json in {directory.path}"

@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
 
-from esper.leyline.shapes import NONFINITE, shorten
+from esper.leyline.shapes import NONFINITE, brief, shorten
 
 __all__ = [
     "Estimate",
@@ -30,6 +30,10 @@ __all__ = [
 
 RunStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed"]
 """How a run ended. One that says it is running and is not was killed."""
+
+
+_LARGEST = 2**1023
+"""No integer from here on is sure to have a float."""
 
 
 class RunInfoError(ValueError):
@@ -118,6 +122,11 @@ class SinkStats:
     last_error: str | None
     """The newest failure of the sink; None when there was none."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether a durable sink does not have all that was emitted."""
+        return self.durable and self.rejected + self.dropped + self.queued > 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
@@ -139,6 +148,11 @@ class RunInfo:
     error: str | None = None
     """What ended a failed run, in a line."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether a durable sink does not have all that was emitted; to be asked when the run has ended."""
+        return any(sink.lost for sink in self.sinks)
+
 
 def parse_run_info(text: str, source: str) -> RunInfo:
     """Make a RunInfo of the text of a run.json.
@@ -156,13 +170,15 @@ def parse_run_info(text: str, source: str) -> RunInfo:
         raise RunInfoError(f"{source}:{error.lineno}: not JSON: {error.msg}") from None
     except RunInfoError as error:
         raise RunInfoError(f"{source}: {error}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nesting without end
+        raise RunInfoError(f"{source}: {error}") from None
 
 
 def _record(cls: type[Any], value: object, path: str) -> object:
     if not isinstance(value, dict):
         raise _refusal(path, "an object", value)
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    unknown = [name for name in value if name not in fields]
+    unknown = [name if name.isidentifier() else brief(name) for name in value if name not in fields]
     missing = [name for name, f in fields.items() if name not in value and f.default is dataclasses.MISSING]
     if missing or unknown:
         problems = [
@@ -187,18 +203,24 @@ def _value(hint: Any, value: Any, path: str) -> object:
         return tuple(_value(args[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {key: _value(args[1], item, f"{path}[{key!r}]") for key, item in value.items()}
-    if hint is float and value.__class__ in (int, float):
+    if hint is float and (value.__class__ is float or (value.__class__ is int and abs(value) < _LARGEST)):
         return float(value)
     if hint is float and value.__class__ is str and value in NONFINITE:
         return NONFINITE[value]
-    if hint is datetime and isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            pass
+    if hint is datetime and isinstance(value, str) and (time := _time(value)) is not None:
+        return time
     raise _refusal(
         path, " or ".join(map(repr, args)) if origin is Literal else getattr(hint, "__name__", str(hint)), value
     )
+
+
+def _time(text: str) -> datetime | None:
+    """Return a time that knows its zone."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if time.utcoffset() is None else time
 
 
 def _refusal(path: str, expected: str, value: object) -> RunInfoError:

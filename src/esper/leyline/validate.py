@@ -6,59 +6,128 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TextIO
 
+from esper.leyline.invalid_lines import InvalidLines, printable
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord, read_events
 
-__all__ = ["validate"]
+__all__ = ["rejected_events", "validate"]
+
+_HELD = 1_000
+"""Lines of a log that are held back until it is known whether it is one: another program's is summed up."""
 
 
-def validate(sources: Sequence[str], *, as_json: bool, out: TextIO) -> int:
+def validate(sources: Sequence[str], *, as_json: bool, out: TextIO | None) -> int:
     """Read logs and print ``file:line: kind: reason`` for each line that is not an event, then a summary.
+
+    A log without a single event is summed up by kinds. Of a run directory, the events that could not be written are
+    listed too, with the reason.
 
     Args:
         sources: log files, run directories, or ``-`` for standard input.
         as_json: print one JSON object a line instead: each invalid line with its text, the summary last.
-        out: where to print.
+        out: where to print; None for nowhere.
 
     Returns:
-        The exit status: 0 when every line is an event, 1 when one is not, 2 when a source cannot be read.
+        The exit status: 0 when every line is an event, 1 when one is not, an event was rejected or there is none, 2
+        when a source cannot be read.
     """
-    events = 0
-    invalid: Counter[str] = Counter()
-    unreadable: dict[str, str] = {}
-    heard = True
-
-    def report(text: str) -> None:
-        nonlocal heard
-        if heard:
-            try:
-                print(text, file=out)
-            except BrokenPipeError:  # whoever read it has seen enough; the exit status is still to be found
-                heard = False
-
+    findings = _Findings(as_json=as_json, out=out)
     for source in sources:
-        for record in _records(source, unreadable):
+        findings.look_at(source)
+    return findings.finish()
+
+
+class _Findings:
+    def __init__(self, *, as_json: bool, out: TextIO | None) -> None:
+        self._as_json = as_json
+        self._out = out
+        self._events = 0
+        self._without_events = False
+        self._invalid: Counter[str] = Counter()
+        self._rejected = 0
+        self._unreadable: dict[str, str] = {}
+
+    def look_at(self, source: str) -> None:
+        before = self._events
+        lines, held = InvalidLines(), list[InvalidRecord]()
+        for record in self._records(source):
             if isinstance(record, TelemetryEvent):
-                events += 1
+                self._events += 1
+                while held:
+                    self._show(held.pop(0))
                 continue
-            invalid[record.kind] += 1
-            text = f"{record.file}:{record.line}: {record.kind}: {record.reason}"
-            report(json.dumps(dataclasses.asdict(record)) if as_json else text)
-        if source in unreadable and not as_json:
-            report(f"{source}: cannot be read: {unreadable[source]}")
-    if as_json:
-        report(json.dumps({"events": events, "invalid": invalid, "unreadable": unreadable}))
-    else:
-        kinds = ", ".join(f"{number:,} {kind}" for kind, number in invalid.most_common())
-        report(f"{events:,} events, {invalid.total():,} invalid lines{f': {kinds}' if kinds else ''}")
-    return 2 if unreadable else 1 if invalid else 0
+            self._invalid[record.kind] += 1
+            lines.add(record)
+            if self._as_json or self._events > before:
+                self._show(record)
+            elif len(held) < _HELD:
+                held.append(record)
+        if source in self._unreadable:
+            self._say(f"{source}: cannot be read: {self._unreadable[source]}")
+        elif self._events == before:
+            self._without_events = True
+            self._say(str(lines.no_events(source)))
+        for text in rejected_events(Path(source)) if source != "-" else ():
+            self._rejected += 1
+            self._say(text)
+
+    def finish(self) -> int:
+        """Print the summary and return the exit status."""
+        if self._as_json:
+            counts = {"events": self._events, "invalid": self._invalid, "unreadable": self._unreadable}
+            self._print(json.dumps(counts | {"rejected": self._rejected}))
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in self._invalid.most_common())
+        summary = f"{self._events:,} events, {self._invalid.total():,} invalid lines{f': {kinds}' if kinds else ''}"
+        self._say(summary + (f", {self._rejected:,} rejected events" if self._rejected else ""))
+        return 2 if self._unreadable else 1 if self._invalid or self._rejected or self._without_events else 0
+
+    def _records(self, source: str) -> Iterator[TelemetryEvent | InvalidRecord]:
+        """Read a log as far as it can be read, and note why not further."""
+        try:
+            yield from read_events(source)
+        except OSError as error:
+            self._unreadable[source] = error.strerror or str(error)
+
+    def _show(self, record: InvalidRecord) -> None:
+        if self._as_json:
+            self._print(json.dumps(dataclasses.asdict(record)))
+        else:
+            self._print(f"{record.file}:{record.line}: {record.kind}: {record.reason}")
+
+    def _say(self, text: str) -> None:
+        if not self._as_json:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        if self._out is not None:
+            try:
+                print(text, file=self._out)
+            except BrokenPipeError:  # whoever read it has seen enough; the exit status is still to be found
+                self._out = None
 
 
-def _records(source: str, unreadable: dict[str, str]) -> Iterator[TelemetryEvent | InvalidRecord]:
-    """Read a log as far as it can be read, and note why not further."""
-    try:
-        yield from read_events(source)
-    except OSError as error:
-        unreadable[source] = error.strerror or str(error)
+def rejected_events(source: Path) -> Iterator[str]:
+    """Yield a line for each event of a run that could not be written, from the files beside its log.
+
+    A line that a crash tore off, and that was moved there, was no event. Of a file that is damaged itself, each line is
+    named.
+
+    Args:
+        source: a run directory; for a log on its own nothing is yielded.
+    """
+    for file in sorted(source.glob("rejected*.jsonl")) if source.is_dir() else ():
+        with file.open(encoding="utf-8", errors="backslashreplace") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    record = json.loads(line)
+                    event_id, kind, name, reason = (
+                        record[key] for key in ("event_id", "event_type", "field", "reason")
+                    )
+                except (ValueError, TypeError, KeyError, RecursionError):
+                    yield f"{file}:{number}: rejected: a line that cannot be read"
+                    continue
+                if event_id or "text" not in record:
+                    yield f"{file}:{number}: rejected: " + printable(f"{kind} {event_id}: {name}: {reason}")

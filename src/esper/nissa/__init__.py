@@ -25,6 +25,8 @@ from esper.nissa.output import (
 
 if TYPE_CHECKING:
     from esper.nissa.append_only import LogInUseError
+    from esper.nissa.run import Run, open_run
+    from esper.nissa.signals import Stopped
     from esper.nissa.sinks.jsonl import JsonlSink
     from esper.nissa.sinks.tensorboard import TensorBoardSink
     from esper.nissa.sinks.wandb import WandbSink
@@ -33,8 +35,11 @@ else:
         __name__,
         JsonlSink="esper.nissa.sinks.jsonl",
         LogInUseError="esper.nissa.append_only",
+        Run="esper.nissa.run",
+        Stopped="esper.nissa.signals",
         TensorBoardSink="esper.nissa.sinks.tensorboard",
         WandbSink="esper.nissa.sinks.wandb",
+        open_run="esper.nissa.run",
     )
 
 __all__ = [
@@ -45,11 +50,14 @@ __all__ = [
     "Live",
     "LogInUseError",
     "Rejected",
+    "Run",
     "Sink",
     "SinkStats",
+    "Stopped",
     "TelemetryHub",
     "TensorBoardSink",
     "WandbSink",
     "emit_epoch_completed",
     "emit_training_started",
+    "open_run",
 ]

@@ -196,9 +196,9 @@ def test_groups_are_looked_at_in_turn(look: Callable[..., FollowedRun]) -> None:
 
 
 def test_a_group_without_events_is_stale_however_much_another_emits(look: Callable[..., FollowedRun]) -> None:
-    silent = dataclasses.replace(epoch(), group_id="a", timestamp=NOON - timedelta(minutes=5))
+    quiet = dataclasses.replace(epoch(), group_id="a", timestamp=NOON - timedelta(minutes=5))
     loud = dataclasses.replace(epoch(), group_id="b", timestamp=NOON)
-    following = look([silent, loud], NOON)
+    following = look([quiet, loud], NOON)
     assert (following.view().phase, following.view().quiet_for) == (Phase.STALE, 300)
     following.next_group()
     assert (following.view().phase, following.view().quiet_for) == (Phase.LIVE, 0)

@@ -139,14 +139,14 @@ class Synthetic:
                     spent = 0 if reached == 1 else self.random.randint(1, 4)
                     epoch += spent
                 epoch = min(epoch, self.max_epochs)
-                facts: dict[str, Any] = {
+                measured: dict[str, Any] = {
                     "improvement": self.random.gauss(0.05 + 0.1 * skill, 0.05),
                     "epochs_total": epoch - born,
                 }
                 if reached == 4 and self.random.random() < 0.4 + 0.5 * skill:
                     kept = SeedFossilizedPayload(
                         blueprint_id=blueprint, params_added=params, counterfactual=0.05 + 0.2 * self.random.random(),
-                        **facts, **where,
+                        **measured, **where,
                     )  # fmt: skip
                     yield self.event(kept, epoch=epoch, **envelope)
                     changed = SeedStageChangedPayload(
@@ -157,7 +157,7 @@ class Synthetic:
                 by_rule = epoch == self.max_epochs
                 pruned = SeedPrunedPayload(
                     reason="episode_end" if by_rule else "policy", auto_pruned=by_rule, blueprint_id=blueprint,
-                    **facts, **where,
+                    **measured, **where,
                 )  # fmt: skip
                 yield self.event(pruned, epoch=epoch, **envelope)
                 changed = SeedStageChangedPayload(
@@ -242,15 +242,15 @@ class Page:
             self.html,
             re.DOTALL,
         )
-        self.figures: dict[str, dict[str, Any]] = {html.unescape(title): json.loads(spec) for title, spec in found}
+        self.plots: dict[str, dict[str, Any]] = {html.unescape(title): json.loads(spec) for title, spec in found}
         self.text = html.unescape(
             re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]*>", " ", self.html, flags=re.DOTALL)
         )
 
     def curve(self, title: str) -> dict[str, Any]:
-        """Return the first curve of a figure."""
+        """Return the first curve of a plot."""
         found: dict[str, Any] = next(
-            trace for trace in self.figures[title]["data"] if trace["type"] == "scatter" and "fill" not in trace
+            trace for trace in self.plots[title]["data"] if trace["type"] == "scatter" and "fill" not in trace
         )
         return found
 

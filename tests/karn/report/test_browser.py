@@ -143,9 +143,9 @@ def opened(request: pytest.FixtureRequest, two_runs: Path, chromium: Browser) ->
 def test_every_plot_is_drawn_without_a_word_in_the_console(two_runs: Path, opened: Browser) -> None:
     assert opened.said == []
     assert {address for address in opened.asked if not address.startswith("data:")} == {two_runs.as_uri()}
-    n_figures = two_runs.read_text().count('class="plot"')
-    assert opened.evaluate(DRAWN) == str(n_figures)
-    assert opened.evaluate("document.querySelectorAll('.plot .main-svg').length") >= n_figures > 30
+    n_plots = two_runs.read_text().count('class="plot"')
+    assert opened.evaluate(DRAWN) == str(n_plots)
+    assert opened.evaluate("document.querySelectorAll('.plot .main-svg').length") >= n_plots > 30
 
 
 def test_the_page_is_as_wide_as_the_screen(opened: Browser) -> None:
@@ -159,7 +159,7 @@ def test_the_page_is_as_wide_as_the_screen(opened: Browser) -> None:
 
 
 def test_nothing_in_a_plot_hides_anything_else(opened: Browser) -> None:
-    figures = opened.evaluate("""[...document.querySelectorAll(".plot")].map((plot) => {
+    plots = opened.evaluate("""[...document.querySelectorAll(".plot")].map((plot) => {
         const box = (name) => plot.querySelector(name)?.getBoundingClientRect();
         const legend = box(".legend"), bar = box(".modebar"), area = box(".nsewdrag");
         return {
@@ -168,8 +168,8 @@ def test_nothing_in_a_plot_hides_anything_else(opened: Browser) -> None:
         };
     })""")
 
-    assert [figure["name"] for figure in figures if figure["overlaps"]] == []
-    assert [figure["name"] for figure in figures if figure["height"] < 50 or figure["width"] < 190] == []
+    assert [plot["name"] for plot in plots if plot["overlaps"]] == []
+    assert [plot["name"] for plot in plots if plot["height"] < 50 or plot["width"] < 190] == []
 
 
 def test_no_text_is_too_small_to_read(opened: Browser) -> None:

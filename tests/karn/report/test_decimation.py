@@ -48,10 +48,10 @@ def test_every_kind_of_value_that_is_not_finite_survives(curve: tuple[list[float
     x, y, columns = curve
     kept = decimate(x, y, columns)
 
-    def strange(values: list[float | None]) -> set[str]:
+    def not_finite(values: list[float | None]) -> set[str]:
         return {str(value) for value in values if value is not None and not is_measured(value)}
 
-    assert strange([y[i] for i in kept]) == strange(y)
+    assert not_finite([y[i] for i in kept]) == not_finite(y)
 
 
 @settings(max_examples=30)

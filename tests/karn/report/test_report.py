@@ -55,8 +55,8 @@ def batch(index: int, **emitted: Any) -> TelemetryEvent:
 
 
 def flags_of(page: Any) -> list[str]:
-    figure = page.figures["Flags raised, of the updates that supplied them"]
-    return [note["text"] for note in figure["layout"]["annotations"]]
+    plot = page.plots["Flags raised, of the updates that supplied them"]
+    return [note["text"] for note in plot["layout"]["annotations"]]
 
 
 # ── what is on the page ────────────────────────────────────────────────────────────────────────────────────────
@@ -66,8 +66,8 @@ def flags_of(page: Any) -> list[str]:
 def test_plotly_accepts_every_plot(n_envs: int, n_batches: int, run_of: Any, write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", list(run_of(n_envs=n_envs, n_batches=n_batches).events())))
 
-    assert len(page.figures) > 25
-    for title, spec in page.figures.items():
+    assert len(page.plots) > 25
+    for title, spec in page.plots.items():
         assert go.Figure(spec["data"], spec["layout"]).data, title
 
 
@@ -99,14 +99,14 @@ def test_every_field_of_an_update_has_a_panel_or_is_named_as_missing(write_log: 
     rows = flags_of(page)
     missing = re.search(r"Entry by no update: .*?\.", page.text)
     assert missing
-    shown = {*re.findall(r"\w+", f"{[*page.figures]} {rows} {missing[0]}")}
+    shown = {*re.findall(r"\w+", f"{[*page.plots]} {rows} {missing[0]}")}
     # batch says where on the axis the update stands
     assert {field.name for field in dataclasses.fields(PPOUpdatePayload)} - shown == {"batch"}
 
 
 def test_reward_components_add_up_to_the_reward(run_of: Any, write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", list(run_of().events())))
-    traces = page.figures["Episode return by component"]["data"]
+    traces = page.plots["Episode return by component"]["data"]
     sums = [sum(parts) for parts in zip(*(trace["y"] for trace in traces if trace["type"] == "bar"), strict=True)]
     assert sums == pytest.approx(traces[-1]["y"])
     assert traces[-1]["y"] == pytest.approx(page.curve("Mean episode return (avg_reward)")["y"])
@@ -120,14 +120,14 @@ def test_counterfactual_cells_are_the_measured_accuracies(write_log: Any, page_o
     matrix = CounterfactualMatrixPayload(env_id=7, slot_ids=("a", "b"), configs=configs)
     page = page_of(write_log("run", [TelemetryEvent(data=matrix, epoch=3), batch(0)]))
 
-    (newest,) = page.figures["Newest ablation of each environment"]["data"]
+    (newest,) = page.plots["Newest ablation of each environment"]["data"]
     assert (newest["x"], newest["y"], newest["z"]) == (
         ["host alone", "a", "a + b"],
         ["env 7"],
         [[0.5, 0.75, 0.875]],
     )
-    (worth,) = page.figures["Contribution of each slot over the run"]["data"]
-    rows = page.figures["Contribution of each slot over the run"]["layout"]["yaxis"]["ticktext"]
+    (worth,) = page.plots["Contribution of each slot over the run"]["data"]
+    rows = page.plots["Contribution of each slot over the run"]["layout"]["yaxis"]["ticktext"]
     assert (rows, worth["z"]) == (["b"], [[0.125]])
 
 
@@ -137,7 +137,7 @@ def test_the_funnel_counts_each_seed_once_a_stage(run_of: Any, write_log: Any, p
     germinated = sum(
         1 for event in emitted if isinstance(event.data, SeedGerminatedPayload) and event.data.blueprint_id == "mixer"
     )
-    (funnel,) = page.figures["mixer"]["data"]
+    (funnel,) = page.plots["mixer"]["data"]
     assert funnel["x"][0] == germinated
     assert funnel["x"] == sorted(funnel["x"], reverse=True)
 
@@ -158,7 +158,7 @@ def test_a_seed_of_a_run_that_broke_off_ends_where_the_log_ends(write_log: Any, 
     whole = [germinated("a"), entered("a", 1), lived(1), lived(2), lived(3), lived(4), batch(0)]
     page = page_of(write_log("run", [*whole, germinated("b"), entered("b", 1), lived(1), lived(2)]))
 
-    bars = page.figures["Seeds by slot"]["data"][0]
+    bars = page.plots["Seeds by slot"]["data"][0]
     assert (bars["base"], bars["x"]) == ([0, 1], [1, 0.5])
 
 
@@ -169,7 +169,7 @@ def test_episodes_that_were_not_emitted_to_their_end_are_not_compared(
     ends = [i for i, event in enumerate(emitted) if isinstance(event.data, BatchEpochCompletedPayload)]
     page = page_of(write_log("run", emitted[: ends[1] + 6]))
 
-    curves = page.figures["val_accuracy within an episode, early and late in the run"]["data"]
+    curves = page.plots["val_accuracy within an episode, early and late in the run"]["data"]
     assert [trace["x"] for trace in curves if "fill" not in trace] == [[1.0, 2, 3, 4, 5, 6, 7, 8]] * 2
 
 
@@ -179,7 +179,7 @@ def test_sums_over_rewards_that_were_not_all_emitted_are_left_out(run_of: Any, w
     page = page_of(write_log("run", emitted))
 
     assert page.curve("Mean episode return (avg_reward)")["customdata"][0] == "— … —"
-    for trace in page.figures["Episode return by component"]["data"]:
+    for trace in page.plots["Episode return by component"]["data"]:
         assert [value is None for value in trace["y"]] == [True, False, False]
     assert "run: 1 batches, of which not every reward is in the log, are left out." in page.text
 
@@ -187,7 +187,7 @@ def test_sums_over_rewards_that_were_not_all_emitted_are_left_out(run_of: Any, w
 def test_ops_have_the_same_colour_in_every_report(run_of: Any, write_log: Any, page_of: Any) -> None:
     def colours(seed: int) -> list[tuple[str, str]]:
         page = page_of(write_log(f"run{seed}", list(run_of(seed=seed).events())))
-        return [(trace["name"], trace["marker"]["color"]) for trace in page.figures["Actions"]["data"]]
+        return [(trace["name"], trace["marker"]["color"]) for trace in page.plots["Actions"]["data"]]
 
     assert colours(1) == colours(2)
     assert [op for op, _ in colours(1)] == ["WAIT", "GERMINATE", "ADVANCE", "FOSSILIZE", "PRUNE"]
@@ -220,7 +220,7 @@ def test_what_was_not_supplied_is_a_gap_and_never_its_default(write_log: Any, pa
 
 def test_what_nobody_supplied_is_named_and_not_drawn(write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", [update(), batch(0)]))
-    assert not any(title.startswith("advantage_mean") for title in page.figures)
+    assert not any(title.startswith("advantage_mean") for title in page.plots)
     assert "Entry by no update:" in page.text
     assert "advantage_mean" in page.text
 
@@ -229,7 +229,7 @@ def test_a_skipped_update_is_a_gap_and_a_flag(write_log: Any, page_of: Any) -> N
     page = page_of(write_log("run", [update(), batch(0), update(skipped=True, entropy=77.0), batch(1)]))
     assert page.curve("entropy · nats")["y"] == [1.0, None]
     skipped = next(
-        trace for trace in page.figures["Flags raised, of the updates that supplied them"]["data"]
+        trace for trace in page.plots["Flags raised, of the updates that supplied them"]["data"]
         if trace["name"] == "skipped"
     )  # fmt: skip
     assert skipped["x"] == [2.0]
@@ -245,7 +245,7 @@ def test_a_value_that_is_not_finite_is_a_gap_and_a_mark(
     value: float, symbol: str, text: str, write_log: Any, page_of: Any
 ) -> None:
     page = page_of(write_log("run", [update(), batch(0), update(grad_norm=value), batch(1), update(), batch(2)]))
-    curve, mark = page.figures["grad_norm"]["data"]
+    curve, mark = page.plots["grad_norm"]["data"]
     assert curve["y"] == [1.0, None, 1.0]
     assert (mark["x"], mark["marker"]["symbol"], mark["text"]) == ([2.0], [symbol], [f"run: {text}"])
 
@@ -255,7 +255,7 @@ def test_components_that_were_not_supplied_are_named(write_log: Any, page_of: An
         env_id=0, total_reward=1.0, action_name="WAIT", value_estimate=0.0, action_confidence=1.0, compute_rent=-0.5
     )
     page = page_of(write_log("run", [TelemetryEvent(data=data, epoch=1), batch(0)]))
-    names = [trace["name"] for trace in page.figures["Episode return by component"]["data"]]
+    names = [trace["name"] for trace in page.plots["Episode return by component"]["data"]]
     assert names == ["compute_rent", "total_reward"]
     assert "run did not supply: base_acc_delta" in page.text
 
@@ -274,7 +274,7 @@ def test_a_reward_that_is_not_finite_is_said_and_never_summed(write_log: Any, pa
 
     emitted = [reward(1.0), batch(0), reward(math.nan), batch(1, avg_reward=math.nan), reward(2.0), batch(2)]
     page = page_of(write_log("run", emitted))
-    parts, total = page.figures["Episode return by component"]["data"]
+    parts, total = page.plots["Episode return by component"]["data"]
     assert parts["y"] == total["y"] == [1.0, None, 2.0]
     assert "what was not finite is left out, in 1 batches" in page.text
     assert page.curve("Mean episode return (avg_reward)")["y"] == [1.0, None, 1.0]
@@ -293,7 +293,7 @@ def test_a_value_too_large_to_draw_is_a_gap_and_a_mark_and_stays_short_in_a_tabl
     emitted = [update(), batch(0, avg_reward=1.0), update(grad_norm=1e308), batch(1, avg_reward=1e308)]
     page = page_of(write_log("run", emitted))
 
-    curve, mark = page.figures["grad_norm"]["data"]
+    curve, mark = page.plots["grad_norm"]["data"]
     assert (curve["y"], mark["text"], mark["marker"]["symbol"]) == ([1.0, None], ["run: 1e+308"], ["triangle-up"])
     assert page.cell("mean episode return, best batch") == "1.000e+308"
 
@@ -307,7 +307,7 @@ def test_sums_that_overflow_are_gaps(write_log: Any, page_of: Any) -> None:
         return TelemetryEvent(data=data, epoch=epoch)
 
     page = page_of(write_log("run", [paid(1), paid(2), batch(0)]))
-    assert [trace["y"] for trace in page.figures["Episode return by component"]["data"]] == [[None], [None]]
+    assert [trace["y"] for trace in page.plots["Episode return by component"]["data"]] == [[None], [None]]
 
 
 def test_slots_with_long_names_stay_apart(write_log: Any, page_of: Any) -> None:
@@ -316,7 +316,7 @@ def test_slots_with_long_names_stay_apart(write_log: Any, page_of: Any) -> None:
     matrix = CounterfactualMatrixPayload(env_id=0, slot_ids=tuple(slots), configs=configs)
     page = page_of(write_log("run", [TelemetryEvent(data=matrix, epoch=1), batch(0)]))
 
-    rows = page.figures["Contribution of each slot over the run"]["layout"]["yaxis"]["ticktext"]
+    rows = page.plots["Contribution of each slot over the run"]["layout"]["yaxis"]["ticktext"]
     assert len({*rows}) == 2
 
 
@@ -337,9 +337,9 @@ def test_text_from_a_log_stays_text(write_log: Any, page_of: Any) -> None:
 
     assert evil not in page.html
     assert "<img" not in page.html.replace(page_of.__name__, "")
-    assert page.html.count("</script>") == len(page.figures) + 2
+    assert page.html.count("</script>") == len(page.plots) + 2
     assert "onerror" in page.text
-    assert not any("<" in trace["name"] for spec in page.figures.values() for trace in spec["data"] if "name" in trace)
+    assert not any("<" in trace["name"] for spec in page.plots.values() for trace in spec["data"] if "name" in trace)
 
 
 def test_control_characters_and_very_long_text_are_tamed(write_log: Any, page_of: Any) -> None:
@@ -374,7 +374,7 @@ def test_rejected_events_are_shown_with_their_reason(write_log: Any, page_of: An
 def test_groups_of_one_log_are_overlaid(run_of: Any, write_log: Any, page_of: Any) -> None:
     arms = [event for name in ("A", "B") for event in run_of(n_batches=3, group_id=name).events()]
     page = page_of(write_log("run", arms))
-    names = [trace["name"] for trace in page.figures["Mean episode return (avg_reward)"]["data"] if "fill" not in trace]
+    names = [trace["name"] for trace in page.plots["Mean episode return (avg_reward)"]["data"] if "fill" not in trace]
     assert names == ["run · A", "run · B"]
 
 
@@ -403,7 +403,7 @@ def test_two_runs_are_overlaid_and_their_difference_is_shown(run_of: Any, write_
     second = write_log("second", [batch(0, avg_reward=2.5)])
     page = page_of(first, second)
 
-    names = [trace["name"] for trace in page.figures["Mean episode return (avg_reward)"]["data"] if "fill" not in trace]
+    names = [trace["name"] for trace in page.plots["Mean episode return (avg_reward)"]["data"] if "fill" not in trace]
     assert names == ["first", "second"]
     assert [page.cell("mean episode return, last tenth", column) for column in (1, 2, 3)] == [
         "2.000",
@@ -429,10 +429,10 @@ def test_evaluation_delivery_and_versions_come_from_run_json(write_log: Any, pag
         return PolicyScore(*(Estimate(mean + i, 0.1) for i in range(3)))
 
     directory = write_log("run", [batch(0)])
-    books = SinkStats("jsonl", True, 9, 7, 1, 1, 0, 0.0, False, None)
+    accounts = SinkStats("jsonl", True, 9, 7, 1, 1, 0, 0.0, False, None)
     info = RunInfo(
         status="interrupted", started=datetime.now(UTC), configuration={"lr": 0.003}, versions={"torch": "2.13"},
-        sinks=(books,), evaluation=Evaluation(16, score(5.0), score(2.0), score(1.0)),
+        sinks=(accounts,), evaluation=Evaluation(16, score(5.0), score(2.0), score(1.0)),
     )  # fmt: skip
     RunDirectory(directory).write_info(info)
     page = page_of(directory)
@@ -464,7 +464,7 @@ def test_a_run_that_is_not_there_is_reported_in_a_sentence_and_leaves_nothing(tm
 def test_a_log_without_events_is_reported_and_the_old_report_stays(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text("nonsense\n")
     (tmp_path / "report.html").write_text("old")
-    with pytest.raises(ValueError, match=r"no events in .*: 1 lines, none of them an event"):
+    with pytest.raises(ValueError, match=r"no events in .*: 1 line of kind json, first in line 1"):
         report([tmp_path], tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == "old"
 

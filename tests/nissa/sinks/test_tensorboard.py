@@ -43,7 +43,7 @@ def emit_all(directory: Path, *payloads: TelemetryPayload, group_id: str = "defa
 
 
 def update(batch: int, **more: float) -> PPOUpdatePayload:
-    figures = {
+    numbers = {
         "policy_loss": -0.01,
         "value_loss": 0.5,
         "entropy": 1.5 - batch,
@@ -53,7 +53,7 @@ def update(batch: int, **more: float) -> PPOUpdatePayload:
         "nan_grad_count": 0,
         "batch": batch,
     }
-    return PPOUpdatePayload.from_dict(figures | more)
+    return PPOUpdatePayload.from_dict(numbers | more)
 
 
 def test_a_number_is_a_curve_under_the_fields_own_name(tmp_path: Path) -> None:

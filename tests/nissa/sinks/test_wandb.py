@@ -95,7 +95,7 @@ def emit_all(directory: Path, *payloads: TelemetryPayload, group_id: str = "defa
 
 
 def update(batch: int, **more: float) -> PPOUpdatePayload:
-    figures = {
+    numbers = {
         "policy_loss": -0.01,
         "value_loss": 0.5,
         "entropy": 1.5,
@@ -105,7 +105,7 @@ def update(batch: int, **more: float) -> PPOUpdatePayload:
         "nan_grad_count": 0,
         "batch": batch,
     }
-    return PPOUpdatePayload.from_dict(figures | more)
+    return PPOUpdatePayload.from_dict(numbers | more)
 
 
 def test_a_run_is_read_back_from_its_own_file(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ needs, plotly.js included, and asks the network for nothing.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from esper.karn.report.log import RunLog, read_log
 from esper.karn.report.page import render
 from esper.karn.report.plot import Arm, Plot, Section
 from esper.karn.report.tables import configuration, differences, headline, outcome, telemetry
+from esper.leyline.atomic import atomic_write
 
 __all__ = ["report"]
 
@@ -48,7 +48,9 @@ def report(sources: Sequence[str | os.PathLike[str]], output: str | os.PathLike[
         raise FileNotFoundError(f"no such directory: {target.parent}")
     names = _names([os.fspath(source) for source in sources])
     logs = {name: read_log(source) for name, source in names.items()}
-    _replace(target, _page(logs, plotly_js))
+    page = _page(logs, plotly_js)
+    with atomic_write(target) as file:
+        file.write(page.encode())
     return target
 
 
@@ -122,16 +124,3 @@ def _share_axis(sections: Sequence[Section], arms: Sequence[Arm]) -> None:
                 own = part.layout["xaxis"]
                 assert isinstance(own, dict)
                 part.layout["xaxis"] = {"range": [start - margin, stop + margin], **own}
-
-
-def _replace(target: Path, page: str) -> None:
-    """Write the whole page, or leave what was there."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(page)
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from esper.karn.aggregator import RunSnapshot, TelemetryAggregator
 from esper.karn.report.history import ArmSeries
-from esper.leyline.run_directory import RunDirectory
-from esper.leyline.run_info import RunInfo, RunInfoError
+from esper.leyline.invalid_lines import InvalidLines
+from esper.leyline.run_directory import info_beside
+from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
 from esper.leyline.wire import InvalidRecord, read_events
 
@@ -57,13 +58,15 @@ def read_log(source: str) -> RunLog:
 
     Raises:
         FileNotFoundError: there is no log.
-        ValueError: the log holds no event.
+        NoEventsError: the log holds no event.
     """
     aggregator = TelemetryAggregator()
     log = RunLog(source, aggregator.snapshot(), {})
+    invalid = InvalidLines()
     for record in read_events(source):
         if isinstance(record, InvalidRecord):
             log.n_invalid += 1
+            invalid.add(record)
             if log.n_invalid <= INVALID_KEPT:
                 log.invalid.append(record)
             continue
@@ -78,8 +81,7 @@ def read_log(source: str) -> RunLog:
             log.arms[record.group_id] = ArmSeries()
         log.arms[record.group_id].add(record)
     if not log.severities:
-        lines = f"{log.n_invalid} lines, none of them an event" if log.n_invalid else "it is empty"
-        raise ValueError(f"no events in {source}: {lines}")
+        raise invalid.no_events(source)
     log.snapshot = aggregator.snapshot()
     _join_info(log)
     return log
@@ -91,12 +93,7 @@ def _join_info(log: RunLog) -> None:
     if directory is None:
         log.no_info = "a log from standard input has no run.json"
         return
-    try:
-        log.info = RunDirectory(directory).read_info()
-    except (RunInfoError, OSError) as error:
-        log.no_info = str(error)
-    else:
-        log.no_info = "" if log.info else f"there is no run.json in {directory}"
+    log.info, log.no_info = info_beside(directory)
 
 
 def _begin(log: RunLog, event: TelemetryEvent, data: TrainingStartedPayload, now: RunSnapshot) -> None:

@@ -158,7 +158,7 @@ def _table(table: Table) -> str:
         for i, row in enumerate(table.rows)
     )
     caption = f'<p class="caption">{_text(as_text(table.caption))}</p>' if table.caption else ""
-    kind = "text" if table.text else "figures"
+    kind = "text" if table.text else "numbers"
     long = " long" if len(table.rows) > _MOST_ROWS else ""
     return (
         f'{caption}<div class="box table{long}" tabindex="0"><table class="{kind}"><thead><tr>{head}</tr></thead>'

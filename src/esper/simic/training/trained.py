@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from esper.leyline.atomic import atomic_write
 from esper.simic.training.config import TrainingConfig
 from esper.tamiyo.policy import Policy, PolicyShape
 
@@ -50,7 +51,7 @@ class TrainedPolicy:
             OSError: it cannot be written.
         """
         content = {"config": dataclasses.asdict(self.config), "shape": tuple(self.shape), "state": self.state}
-        with open(path, "wb") as file:  # noqa: PTH123 - given a name torch would raise RuntimeError, not OSError
+        with atomic_write(path) as file:
             torch.save(content, file)
 
     @classmethod

@@ -1,0 +1,48 @@
+"""``esper replay``: a run's closing summary, from its log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from esper.commands.streams import say, show
+from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.summary import snapshot_json, summary
+from esper.leyline.invalid_lines import InvalidLines
+from esper.leyline.run_directory import RunDirectory, info_beside
+from esper.leyline.wire import InvalidRecord, read_events
+
+__all__ = ["replay_command"]
+
+
+def replay_command(source: str, *, as_json: bool) -> int:
+    """Fold a log and print what it came to.
+
+    Args:
+        source: a run directory, a log, or ``-``.
+        as_json: the whole snapshot as JSON instead of the summary.
+
+    Raises:
+        NoEventsError: the log holds no event.
+        OSError: there is no such log, or it cannot be read.
+    """
+    where = Path(source)
+    info = None
+    if where.is_dir():
+        info, problem = info_beside(RunDirectory.open(where).path)
+        if problem and (where / "run.json").exists():
+            say(f"{problem}: the summary is from the log alone\n")
+    aggregator = TelemetryAggregator()
+    invalid = InvalidLines()
+    for record in read_events(source):
+        if isinstance(record, InvalidRecord):
+            invalid.add(record)
+        else:
+            aggregator.process(record)
+    snapshot = aggregator.snapshot()
+    if not snapshot.n_events:
+        raise invalid.no_events(source)
+    show(snapshot_json(snapshot) + "\n" if as_json else summary(snapshot, info, where))
+    if invalid.total:
+        lines = "1 line is no event" if invalid.total == 1 else f"{invalid.total:,} lines are no events"
+        say(f"{lines}: esper validate {source}\n")
+    return 0
