@@ -155,6 +155,18 @@ def test_a_task_of_ones_own_is_trained_on_by_name(tmp_path: Path, monkeypatch: p
     assert re.fullmatch(r"\d{8}-\d{6}-my_wine-wine", run.name)
 
 
+def test_two_arms_are_trained_in_one_run_and_compared_with_an_interval(tmp_path: Path) -> None:
+    ran = command("train", *TINY, "--quiet", "--ab", "shaped", "sparse", run_dir=tmp_path / "ab")
+    assert ran.status == 0
+    assert "Comparison of the arms on 2 fresh episodes" in ran.out
+    assert re.search(r"validation accuracy, \w+ less \w+: [+-]\d.*95 % interval", ran.out)
+    assert {path.name for path in ran.run.path.glob("policy*.pt")} == {
+        "policy.pt", "policy-shaped.pt", "policy-sparse.pt",
+    }  # fmt: skip
+    groups = {event.group_id for event in read_events(ran.run.path) if isinstance(event, TelemetryEvent)}
+    assert groups == {"shaped", "sparse"}
+
+
 def test_quiet_shows_no_progress_but_the_summary(tmp_path: Path) -> None:
     quiet = command("train", *TINY[:-1], "0", "--quiet", run_dir=tmp_path / "quiet")
     assert (quiet.status, quiet.err) == (0, "")

@@ -78,13 +78,13 @@ def _train(config: TrainingConfig, options: TrainOptions) -> int:
         with suppress(OSError):
             directory.path.rmdir()  # only if nothing is in it
         raise
-    run = None
+    run, compared = None, list[str]()
     try:
         with (
             _dashboard(directory.path, console, shown=options.dashboard),
             open_run(directory.path, config=asdict(config), sinks=sinks) as run,
         ):
-            _train_and_evaluate(run, config, options, console)
+            compared = _train_and_evaluate(run, config, options, console)
     except (Stopped, Exception) as error:
         if run is None:
             raise
@@ -94,6 +94,10 @@ def _train(config: TrainingConfig, options: TrainOptions) -> int:
             console.close()
     try:
         show(summary(aggregator.snapshot(), run.info, run.path))
+        if compared:
+            show(
+                "\n".join(["", f"Comparison of the arms on {options.evaluate_episodes} fresh episodes", *compared, ""])
+            )
     except OSError as error:
         say(f"esper train: the summary cannot be shown: {error.strerror}; esper replay {run.path} repeats it\n")
     return run.exit_status
@@ -135,18 +139,24 @@ def _optional_sinks(path: Path, options: TrainOptions) -> Iterator[Sink]:
         raise ValueError(f"a sink cannot begin, so nothing was trained: {type(error).__name__}: {error}") from error
 
 
-def _train_and_evaluate(run: Run, config: TrainingConfig, options: TrainOptions, console: Console | None) -> None:
-    from esper.simic.evaluation import evaluate  # noqa: PLC0415 - as above
-    from esper.simic.training.vectorized import train  # noqa: PLC0415 - as above
+def _train_and_evaluate(run: Run, config: TrainingConfig, options: TrainOptions, console: Console | None) -> list[str]:
+    """Train, save and evaluate; return what a comparison of arms came to, a line a quantity."""
+    from esper.simic.evaluation import compare_arms, evaluate  # noqa: PLC0415 - as above
+    from esper.simic.training.vectorized import train_arms  # noqa: PLC0415 - as above
 
-    trained = train(config, run.emit)
+    arms = train_arms(config, run.emit)
     run.flush()
-    trained.save(RunDirectory(run.path).policy)
+    directory = RunDirectory(run.path)
+    arms[0].save(directory.policy)
+    for arm in arms if len(arms) > 1 else ():
+        arm.save(directory.policy_of(arm.config.group))
     episodes = options.evaluate_episodes
-    if episodes:
-        if console is not None and not console.hidden:
-            say(f"evaluating on {episodes} fresh episodes …\n")
-        run.record(evaluation=evaluate(trained, episodes=episodes))
+    if not episodes:
+        return []
+    if console is not None and not console.hidden:
+        say(f"evaluating on {episodes} fresh episodes …\n")
+    run.record(evaluation=evaluate(arms[0], episodes=episodes))
+    return [f"  {each.text()}" for each in compare_arms(arms, episodes=episodes)] if len(arms) > 1 else []
 
 
 @contextmanager
