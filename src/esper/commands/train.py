@@ -136,17 +136,23 @@ def _optional_sinks(path: Path, options: TrainOptions) -> Iterator[Sink]:
 
 
 def _train_and_evaluate(run: Run, config: TrainingConfig, options: TrainOptions, console: Console | None) -> None:
-    from esper.simic.evaluation import evaluate  # noqa: PLC0415 - as above
-    from esper.simic.training.vectorized import train  # noqa: PLC0415 - as above
+    from esper.simic.evaluation import compare_arms, evaluate  # noqa: PLC0415 - as above
+    from esper.simic.training.vectorized import train_arms  # noqa: PLC0415 - as above
 
-    trained = train(config, run.emit)
+    arms = train_arms(config, run.emit)
     run.flush()
-    trained.save(RunDirectory(run.path).policy)
+    directory = RunDirectory(run.path)
+    arms[0].save(directory.policy)
+    for arm in arms if len(arms) > 1 else ():
+        arm.save(directory.policy_of(arm.config.group))
     episodes = options.evaluate_episodes
     if episodes:
         if console is not None and not console.hidden:
             say(f"evaluating on {episodes} fresh episodes …\n")
-        run.record(evaluation=evaluate(trained, episodes=episodes))
+        run.record(evaluation=evaluate(arms[0], episodes=episodes))
+        if len(arms) > 1:
+            differences = "".join(f"  {each.text()}\n" for each in compare_arms(arms, episodes=episodes))
+            show(f"The arms on {episodes} fresh episodes, paired:\n{differences}\n")
 
 
 @contextmanager

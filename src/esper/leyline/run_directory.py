@@ -5,7 +5,8 @@
     events.jsonl         the log; events-rank0.jsonl, … when several processes train together
     rejected.jsonl       events that could not be encoded, with the reason
     run.json             what is known beside the events; rewritten whole at every barrier
-    policy.pt            the learnt policy
+    policy.pt            the learnt policy; of an A/B comparison the first arm's
+    policy-ARM.pt        each arm's, where arms were compared
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from esper.leyline.strict_json import strict_json
 
 __all__ = ["RunDirectory", "RunDirectoryError", "info_beside"]
 
-_OURS = ("events.jsonl", "events-rank*.jsonl", "rejected*.jsonl", "run.json", "policy.pt")
+_OURS = ("events.jsonl", "events-rank*.jsonl", "rejected*.jsonl", "run.json", "policy*.pt")
 
 
 class RunDirectoryError(ValueError):
@@ -59,7 +60,7 @@ class RunDirectory:
             RunDirectoryError: it holds a run already, is no directory, or cannot be written.
         """
         run = cls.local(path)
-        ours = _OURS if rank is None else (run.shard(rank).name, *(["run.json", "policy.pt"] if rank == 0 else []))
+        ours = _OURS if rank is None else (run.shard(rank).name, *(["run.json", "policy*.pt"] if rank == 0 else []))
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             occupied = sorted(file.name for pattern in ours for file in run.path.glob(pattern))
@@ -126,6 +127,10 @@ class RunDirectory:
     def policy(self) -> Path:
         """The learnt policy."""
         return self.path / "policy.pt"
+
+    def policy_of(self, arm: str) -> Path:
+        """The policy of one arm of an A/B comparison."""
+        return self.path / f"policy-{arm}.pt"
 
     def write_info(self, info: RunInfo) -> None:
         """Replace run.json; whoever reads sees the old one or the new one, also after a crash.
