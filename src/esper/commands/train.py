@@ -17,6 +17,7 @@ from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.console import Console
 from esper.karn.summary import summary
 from esper.leyline.run_directory import RunDirectory
+from esper.nissa.optional import SinkUnavailableError
 from esper.nissa.output import Durable, FunctionSink
 from esper.nissa.run import FAILED, LOST, Run, open_run
 from esper.nissa.signals import Stopped, stoppable
@@ -135,6 +136,8 @@ def _optional_sinks(path: Path, options: TrainOptions) -> Iterator[Sink]:
             from esper.nissa.sinks.wandb import WandbSink  # noqa: PLC0415 - an extra
 
             yield WandbSink(path)
+    except (ImportError, SinkUnavailableError) as error:
+        raise ValueError(f"{error}; nothing was trained") from error
     except (Exception, SystemExit) as error:
         raise ValueError(f"a sink cannot begin, so nothing was trained: {type(error).__name__}: {error}") from error
 
