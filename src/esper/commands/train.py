@@ -150,16 +150,17 @@ def _train_and_evaluate(run: Run, config: TrainingConfig, options: TrainOptions,
     arms = train_arms(config, run.emit)
     run.flush()
     directory = RunDirectory(run.path)
-    arms[0].save(directory.policy)
-    for arm in arms if len(arms) > 1 else ():
+    first, *others = arms
+    first.save(directory.policy)
+    for arm in arms if others else ():
         arm.save(directory.policy_of(arm.config.group))
     episodes = options.evaluate_episodes
     if not episodes:
         return []
     if console is not None and not console.hidden:
         say(f"evaluating on {episodes} fresh episodes …\n")
-    run.record(evaluation=evaluate(arms[0], episodes=episodes))
-    return [f"  {each.text()}" for each in compare_arms(arms, episodes=episodes)] if len(arms) > 1 else []
+    run.record(evaluation=evaluate(first, episodes=episodes))
+    return [f"  {each.text()}" for each in compare_arms(arms, episodes=episodes)] if others else []
 
 
 @contextmanager
