@@ -490,3 +490,31 @@ def test_validate_lists_what_a_terminal_cannot_show_and_goes_on(tmp_path: Path) 
     assert (output.returncode, output.stderr, summary) == (1, "", "1 events, 2 invalid lines: 2 missing")
     assert r"unknown '\ud800\x1b[31m', \xe9" in first
     assert second == first.replace(":1:", ":2:", 1)
+
+
+def test_two_arms_are_trained_compared_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "ab"
+    options = ["--episodes", "2", "--envs", "1", "--max-epochs", "2", "--evaluate-episodes", "2", "--quiet"]
+    assert main(["train", "--run-dir", str(run), "--ab", "shaped", "sparse", *options]) == 0
+    assert "test accuracy, shaped less sparse: " in capsys.readouterr().out
+    assert {path.name for path in run.glob("policy*")} == {"policy.pt", "policy-shaped.pt", "policy-sparse.pt"}
+
+
+def test_a_run_that_learns_nothing_is_a_sentence_and_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--episodes", "1", "--envs", "1", "--max-epochs", "2", "--inject", "nan-grad", "--inject-at", "0"]
+    assert main(["train", "--run-dir", str(tmp_path / "run"), "--quiet", *options]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("esper train: error: nothing was learnt in 1 update; it began with update 0")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [["--lr", "1e38"], ["--device", "cuda:99"], ["--inject", "nan-grad", "--inject-at", "40"]]
+)
+def test_a_mode_that_cannot_be_is_one_sentence(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--run-dir", str(tmp_path / "run"), *options]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

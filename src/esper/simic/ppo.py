@@ -361,7 +361,8 @@ def assess_update(update: PPOUpdatePayload, target_kl: float, steps: Steps | Non
     if update.amp_overflow_detected:
         warnings.append(f"mixed precision overflowed, loss scale now {update.loss_scale:g}")
     if update.exploding_layers:
-        warnings.append(f"{update.exploding_layers} layers with exploding gradients")
+        layers = "1 layer" if update.exploding_layers == 1 else f"{update.exploding_layers} layers"
+        warnings.append(f"{layers} with exploding gradients")
     if steps and steps.taken < steps.attempted:
         only_overflow = 0 < steps.taken == steps.attempted - steps.overflowed
         skipped = f"{steps.attempted - steps.taken} of {steps.attempted} steps skipped"
