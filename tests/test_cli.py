@@ -492,14 +492,6 @@ def test_validate_lists_what_a_terminal_cannot_show_and_goes_on(tmp_path: Path) 
     assert second == first.replace(":1:", ":2:", 1)
 
 
-def test_two_arms_are_trained_compared_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "ab"
-    options = ["--episodes", "2", "--envs", "1", "--max-epochs", "2", "--evaluate-episodes", "2", "--quiet"]
-    assert main(["train", "--run-dir", str(run), "--ab", "shaped", "sparse", *options]) == 0
-    assert "test accuracy, shaped less sparse: " in capsys.readouterr().out
-    assert {path.name for path in run.glob("policy*")} == {"policy.pt", "policy-shaped.pt", "policy-sparse.pt"}
-
-
 def test_a_run_that_learns_nothing_is_a_sentence_and_status_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
