@@ -1,7 +1,7 @@
 """Runs every mode briefly and says of each of the 149 fields what became of it: ``make fields``.
 
-Prints a markdown table, which docs/fields.md keeps. Exits with 1 when a field is never supplied or never changes and is
-not on `CONSTANT` with its reason.
+Prints a markdown table, which docs/fields.md keeps. Exits with 1 when a field is never supplied or never changes, and
+does not stand on `CONSTANT` with its reason.
 """
 
 from __future__ import annotations

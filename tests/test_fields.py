@@ -11,6 +11,7 @@ from tests.field_census import CONSTANT, Use, census, problems, run_modes, shown
 
 from esper.leyline.telemetry import EVENT_TYPES, EpochCompletedPayload
 
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # importing inductor warns
 PAGE = Path(__file__).parents[1] / "docs" / "fields.md"
 
 

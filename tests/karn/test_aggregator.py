@@ -430,3 +430,59 @@ def test_a_reader_in_another_thread_sees_only_whole_events() -> None:
 def test_no_default_is_read_off_a_mapping_or_an_object() -> None:
     for source in (Path(str(module.__file__)), Path(str(module.__file__)).with_name("snapshot.py")):
         assert not re.search(r"\.get\(|getattr|except KeyError|or 0", source.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "many"),
+    [
+        ("_GROUPS", [TelemetryEvent(data=reward(), group_id=f"g{n}") for n in range(5)]),
+        ("_ENVS", [TelemetryEvent(data=reward(n)) for n in range(5)]),
+        ("_SLOTS", [TelemetryEvent(data=germinated(f"s{n}")) for n in range(5)]),
+        ("_NAMES", [TelemetryEvent(data=reward(action_name=f"A{n}")) for n in range(5)]),
+        ("_NAMES", [TelemetryEvent(data=germinated(blueprint=f"b{n}")) for n in range(5)]),
+    ],
+)
+def test_what_a_log_names_beyond_all_measure_is_counted_and_left_out(
+    limit: str, many: list[TelemetryEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"esper.karn.bounds.{limit}", 3)
+    aggregator = TelemetryAggregator()
+    for event in [*many, *many]:
+        aggregator.process(event)
+    snapshot = aggregator.snapshot()
+    assert (snapshot.omitted, snapshot.n_events) == (4, 10)
+
+
+def test_a_second_run_has_the_room_that_the_first_one_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("_ENVS", "_SLOTS", "_NAMES"):
+        monkeypatch.setattr(f"esper.karn.bounds.{limit}", 3)
+    seeds = (germinated(f"s{n}", n, blueprint="mlp") for n in range(3))
+    run: list[TelemetryPayload] = [started(), *seeds, reward()]
+    assert fold([*run, *run, *run]).omitted == 0
+
+
+def test_what_a_resume_takes_back_leaves_room_for_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esper.karn.bounds._NAMES", 2)
+    again = started(start_episode=2)
+    snapshot = fold([
+        started(), batch(2), reward(action_name="A"), germinated(), again, reward(action_name="B"), germinated("b"),
+    ])  # fmt: skip
+    assert snapshot.omitted == 0
+    assert snapshot.groups["default"].actions == {"B": 1}
+
+
+def test_an_event_of_an_attempt_that_was_resumed_is_left_out_also_when_it_comes_later() -> None:
+    """As with the shards of two ranks whose clocks differ."""
+    aggregator = TelemetryAggregator()
+    ranks = [started(rank=rank, world_size=2, episode_id="r") for rank in (0, 1)]
+    again = [started(rank=rank, world_size=2, episode_id="r", start_episode=2) for rank in (0, 1)]
+    steps = [TelemetryEvent(data=epoch(1, n), epoch=n) for n in (1, 2, 3, 4, 5, 6, 1, 2)]
+    stands = [
+        aggregator.process(TelemetryEvent(data=ranks[0]), 0),
+        aggregator.process(TelemetryEvent(data=again[0]), 0),
+        aggregator.process(TelemetryEvent(data=ranks[1]), 1),
+        *(aggregator.process(step, 1) for step in steps),
+    ]
+    assert [stand is None for stand in stands] == [False] * 9 + [True, True]
+    group = aggregator.snapshot().groups["default"]
+    assert (group.superseded, len(group.envs[1].epochs), list(group.ranks)) == (2, 6, [0])

@@ -4,51 +4,30 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.karn.drawn_runs import NOON, DrawnRun, drawn_runs, fold
+from tests.builders import event
+from tests.karn.drawn_runs import DrawnRun, drawn_runs, fold
+from tests.karn.shown import screens
 
 from esper.karn.bounds import WHOLE_RUN
-from esper.karn.dashboard.env_detail import env_detail
-from esper.karn.dashboard.following import FollowedRun, View
-from esper.karn.dashboard.overview import learning_rows, ppo_rows
-from esper.karn.dashboard.rows import Row
-from esper.karn.dashboard.run_detail import run_detail
 from esper.karn.progress import best_value, played_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES
 from esper.karn.seeds import count_endings
-from esper.karn.snapshot import Ending, GroupSnapshot, RunSnapshot
+from esper.karn.snapshot import Ending, RunSnapshot
 from esper.karn.summary import summary
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    CounterfactualMatrixPayload,
+    EpochCompletedPayload,
+    RewardComputedPayload,
+    TrainingStartedPayload,
+)
 
 pytest.importorskip("textual")
-
-
-class Nothing:
-    """A feed of a run that has all come."""
-
-    def take(self) -> object:
-        raise NotImplementedError
-
-
-def view_of(snapshot: RunSnapshot, group: GroupSnapshot) -> View:
-    following = FollowedRun("runs/drawn", Nothing(), lambda: NOON)  # type: ignore[arg-type]  # never asked
-    return replace(following.view(), snapshot=snapshot, group=group, heard=NOON)
-
-
-def text(rows: list[Row]) -> str:
-    return "\n".join("".join(span for span, _ in row.spans).rstrip() for row in rows)
-
-
-def screens(snapshot: RunSnapshot, group: GroupSnapshot) -> str:
-    """Everything that the dashboard says of a group."""
-    view = view_of(snapshot, group)
-    parts = [learning_rows(view, 120, 20), ppo_rows(view, 120, 20), *run_detail(view, 120)]
-    parts += [rows for env_id in group.envs for rows in env_detail(view, env_id, 120)]
-    return "\n".join(map(text, parts))
 
 
 def page_of(snapshot: RunSnapshot) -> str:
@@ -120,3 +99,26 @@ def test_the_fold_of_the_whole_run_counts_what_the_bounded_one_does(run: DrawnRu
         germinated = sum(seed.germinated is not None for seed in seeds)
         ended = [counts[ending] for ending in Ending if ending is not Ending.OPEN]
         assert totals == [germinated, *ended] or other.counted_from
+
+
+def test_what_was_supplied_and_empty_is_none_and_what_was_not_supplied_is_a_dash() -> None:
+    def shown(**fields: object) -> str:
+        snapshot = fold([(None, event(RewardComputedPayload, **fields))])
+        return screens(snapshot, snapshot.groups["default"])
+
+    assert "none: no other choice was possible or likely" in shown(alternatives=[])
+    assert "— alternatives not supplied" in shown()
+
+
+def test_an_ablation_of_five_batches_ago_says_so() -> None:
+    start = event(TrainingStartedPayload, n_envs=1, max_epochs=1)
+    matrix = event(CounterfactualMatrixPayload, slot_ids=("a",), strategy="full_factorial", epoch=1)
+    events = [start, event(EpochCompletedPayload, inner_epoch=1), matrix]
+    for batch in range(5):
+        ended = event(BatchEpochCompletedPayload, episodes_completed=batch + 1, batch_idx=batch, n_envs=1)
+        events += [ended, event(EpochCompletedPayload, inner_epoch=1)]
+    snapshot = fold([(None, made) for made in events])
+    shown = screens(snapshot, snapshot.groups["default"])
+    assert re.search(r"COUNTERFACTUAL +full_factorial, — ms, epoch 1, 5 batches ago", shown)
+    current = fold([(None, made) for made in events[:3]])
+    assert "batches ago" not in screens(current, current.groups["default"])

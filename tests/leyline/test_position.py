@@ -360,3 +360,39 @@ def test_what_is_about_no_environment_goes_by_the_batches() -> None:
     assert positions.locate(event(AnalyticsSnapshotPayload, kind="new")).episodes == 2
     assert positions.locate(event(CounterfactualMatrixPayload, env_id=0)).episodes == 2
     assert positions.locate(event(SeedPrunedPayload, env_id=0, epoch=1)).episodes == 2
+
+
+def test_what_a_resume_of_a_free_trainer_begins_with_is_no_known_batch() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=0, start_episode=6))
+    found = positions.locate(event(RewardComputedPayload))
+    assert (found.batch, found.episodes) == (None, 6)
+
+
+@pytest.mark.parametrize(("before", "width", "first"), [(4, 2, 6), (4, 9, 4), (4, 4, 4)])
+def test_a_batch_begins_where_the_one_before_ended_unless_that_was_lost(before: int, width: int, first: int) -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=4, max_epochs=0))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=before, n_envs=4))
+    ended = positions.locate(event(BatchEpochCompletedPayload, episodes_completed=8, n_envs=width, batch_idx=1))
+    assert (ended.episodes, ended.episode) == (first, 7)
+
+
+def test_the_end_of_a_batch_may_come_after_the_next_one_has_begun() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=3))
+    events = [*(event(EpochCompletedPayload, inner_epoch=n) for n in (1, 2, 3, 1)),
+              event(BatchEpochCompletedPayload, episodes_completed=1, n_envs=1),
+              *(event(EpochCompletedPayload, inner_epoch=n) for n in (2, 3)),
+              event(BatchEpochCompletedPayload, episodes_completed=2, n_envs=1, batch_idx=1),
+              event(RewardComputedPayload, epoch=3), event(EpochCompletedPayload, inner_epoch=1)]  # fmt: skip
+    assert [positions.locate(made).batch for made in events] == [0, 0, 0, 1, 0, 1, 1, 1, 1, 2]
+
+
+def test_the_last_action_of_an_environment_stands_where_that_is() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=2))
+    positions.locate(event(EpochCompletedPayload, env_id=1, inner_epoch=2))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=2, n_envs=2))
+    late = positions.locate(event(AnalyticsSnapshotPayload, kind="last_action", env_id=1, epoch=2))
+    assert (late.batch, late.episode) == (0, 1)

@@ -184,7 +184,7 @@ class _Group:
             self._env(data.env_id).add_seed_event(Entry(data, event, position), self.rooms.slots)
             self.totals.add_seed(data.blueprint_id, 0, counts)
         elif isinstance(data, SeedFossilizedPayload | SeedPrunedPayload):
-            end: SeedOutcome = Entry(data, event, position)  # type: ignore[assignment]  # of one of the two
+            end: SeedOutcome = Entry(data, event, position)
             seed = self._env(data.env_id).add_seed_event(end, self.rooms.slots)
             self.totals.add_seed(seed.blueprint_id, ENDINGS[seed.ending], counts)
         elif isinstance(data, PPOUpdatePayload):

@@ -70,7 +70,7 @@ def seed_with(seed: SeedRecord | None, entry: SeedEntry, stages_kept: int | None
     elif isinstance(data, SeedStageChangedPayload):
         stages = (*(stages if stages_kept is None else stages[1 - stages_kept :]), Entry(data, event, position))
     else:
-        outcome = Entry(data, event, position)  # type: ignore[assignment]  # of one of the two
+        outcome = Entry(data, event, position)
     return SeedRecord(seed.seed_id, seed.position, germinated, stages, outcome)
 
 

@@ -145,7 +145,7 @@ class EntryHistory(History[Entry[P_co]]):
         return Entry(data, event, self._positions[at])
 
 
-SeedOutcome: TypeAlias = Entry[SeedFossilizedPayload] | Entry[SeedPrunedPayload]
+SeedOutcome: TypeAlias = Entry[SeedFossilizedPayload | SeedPrunedPayload]
 """How a seed ended: narrow ``outcome.data`` with ``isinstance``."""
 SeedEntry: TypeAlias = Entry[SeedGerminatedPayload] | Entry[SeedStageChangedPayload] | SeedOutcome
 """Any event of a seed."""

@@ -6,7 +6,7 @@ from bisect import insort
 from typing import Final
 
 from esper.karn.bounds import Room
-from esper.karn.snapshot import Ending, LifecycleTotals
+from esper.karn.snapshot import Ending
 from esper.leyline.position import Position
 
 __all__ = ["ENDINGS", "EpisodeCounts", "Totals"]
@@ -81,7 +81,7 @@ class Totals:
         """Count what became of a seed, in a column of `LifecycleTotals`."""
         if blueprint_id not in self.lifecycle:
             self.room.take()
-            self.lifecycle[blueprint_id] = [0] * len(LifecycleTotals.__slots__)
+            self.lifecycle[blueprint_id] = [0] * (1 + len(ENDINGS))
         self.lifecycle[blueprint_id][column] += 1
         if counts is not None:
             counts.lifecycle.append((blueprint_id, column))

@@ -335,8 +335,8 @@ class Positions:
         self._newest = _ShardState()
         """The state of the shard that the newest event came from."""
         self._shards: dict[Shard, _ShardState] = {None: self._newest}
-        self._cuts: list[tuple[int, int]] = []
-        """Of the newest run: (resume, start_episode) of each resume that no later one reaches behind, ascending."""
+        self._cuts: list[list[tuple[int, int]]] = []
+        """Of each run: (resume, start_episode) of each resume that no later one reaches behind, ascending."""
 
     @property
     def run(self) -> int:
@@ -372,16 +372,21 @@ class Positions:
         self._newest_shard, self._newest = shard, self._shards[shard]
         return self._newest
 
-    def superseded_from(self, resume: int) -> int | None:
-        """Return from which episode on the resumes after one, of the newest run, take back; None when none does."""
-        at = bisect_right(self._cuts, (resume, _BEYOND))
-        return self._cuts[at][1] if at < len(self._cuts) else None
+    def superseded_from(self, resume: int, run: int | None = None) -> int | None:
+        """Return from which episode on the resumes after one take back; None when none does.
+
+        Args:
+            resume: the one, 0 being the start.
+            run: the run that is meant; None for the newest.
+        """
+        run = self.run if run is None else run
+        cuts = self._cuts[run] if run < len(self._cuts) else []
+        at = bisect_right(cuts, (resume, _BEYOND))
+        return cuts[at][1] if at < len(cuts) else None
 
     def is_superseded(self, position: Position) -> bool:
-        """Whether a resume has taken back what stands there; False where that is unknown."""
-        if position.run != self.run:
-            return False
-        episode = self.superseded_from(position.resume)
+        """Whether a resume of its run has taken back what stands there; False where that is unknown."""
+        episode = self.superseded_from(position.resume, position.run)
         return episode is not None and position.is_from(episode)
 
     def _begin_without_start(self, state: _ShardState) -> None:
@@ -391,6 +396,7 @@ class Positions:
         else:
             state.attempt = _Attempt(0, 0, 0, None)
             self._attempts.append(state.attempt)
+            self._cuts.append([])
 
     def _start(self, data: TrainingStartedPayload, state: _ShardState, shard: Shard) -> Position:
         attempt = self._joined(data, state, shard)
@@ -412,14 +418,12 @@ class Positions:
         return next((attempt for attempt in self._attempts[first : first + _REACH] if attempt.joins(data)), None)
 
     def _next_attempt(self, data: TrainingStartedPayload) -> _Attempt:
-        if not self._attempts:
-            return _Attempt(0, 0, 0, data)
-        newest = self._attempts[-1]
-        if data.start_episode <= 0:
-            self._cuts = []
-            return _Attempt(newest.index + 1, newest.run + 1, 0, data)
-        resume = newest.resume + 1
-        while self._cuts and self._cuts[-1][1] >= data.start_episode:
-            self._cuts.pop()
-        self._cuts.append((resume, data.start_episode))
+        newest = self._attempts[-1] if self._attempts else None
+        if newest is None or data.start_episode <= 0:
+            self._cuts.append([])
+            return _Attempt(len(self._attempts), len(self._cuts) - 1, 0, data)
+        resume, cuts = newest.resume + 1, self._cuts[newest.run]
+        while cuts and cuts[-1][1] >= data.start_episode:
+            cuts.pop()
+        cuts.append((resume, data.start_episode))
         return _Attempt(newest.index + 1, newest.run, resume, data)

@@ -11,10 +11,10 @@ queue, and at a commit barrier: waking it for every event would cost the emitter
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from esper.leyline.run_info import SinkStats
@@ -101,9 +101,7 @@ class TelemetryHub:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __reduce__(self) -> NoReturn:
@@ -144,9 +142,8 @@ class TelemetryHub:
         for queue in crowded:
             self._make_room(queue)
         if self._closed and self._after_close:
-            self._reporter.report(
-                f"telemetry emitted {self._closed} is dropped; open another hub for it", "after close"
-            )
+            text = f"telemetry emitted {self._closed} is dropped; open another hub for it"
+            self._reporter.report(text, "after close")
 
     def _attend(self, *, barrier: bool) -> list[SinkQueue]:
         """Wake the sinks that should wake, for a commit or for much to do; return those whose queue is too long."""
@@ -155,7 +152,7 @@ class TelemetryHub:
         try:
             for queue in self._queues:
                 if queue.set_aside:
-                    self._drop_oldest(queue, keep=0)
+                    queue.drop_oldest(self._end, keep=0)
                     continue
                 if barrier:
                     queue.request_commit(self._end)
@@ -196,17 +193,11 @@ class TelemetryHub:
     def _drop(self, queue: SinkQueue) -> None:
         self._changing = True
         try:
-            self._drop_oldest(queue, keep=queue.keep)
+            queue.drop_oldest(self._end, keep=queue.keep)
             self._trim()
             self._look_ahead()
         finally:
             self._changing = False
-
-    def _drop_oldest(self, queue: SinkQueue, *, keep: int) -> None:
-        excess = self._end - queue.cursor - keep
-        if excess > 0:  # nothing can interrupt this: there is no call in it
-            queue.cursor += excess
-            queue.dropped += excess
 
     def _request_commits(self) -> None:
         for queue in self._queues:
@@ -238,11 +229,9 @@ class TelemetryHub:
             self._forgotten.append(forgotten)
 
     def _forget(self) -> None:
-        while self._forgotten:
-            try:
+        with contextlib.suppress(IndexError):  # another thread was faster
+            while self._forgotten:
                 self._forgotten.pop()
-            except IndexError:  # another thread was faster
-                return
 
     # ---- the sinks' side
 
@@ -304,7 +293,7 @@ class TelemetryHub:
         with self._lock:
             queue.set_aside = True
             queue.settle(delivered=0, rejected=0, lost=queue.retrying.take_lost())
-            self._drop_oldest(queue, keep=0)
+            queue.drop_oldest(self._end, keep=0)
             self._look_ahead()
             self._changes.announce()
         self._finish(queue)
@@ -381,7 +370,7 @@ class TelemetryHub:
         not_at_exit(self.close, self._finalizer)
         for name in unfinished:
             self._reporter.report(f"telemetry sink {name!r} does not finish and is left behind")
-        return intact
+        return intact and not self._after_close
 
     def _all_finished(self) -> bool:
         return all(queue.finished for queue in self._queues)
@@ -391,10 +380,8 @@ class TelemetryHub:
         with self._lock:
             for queue in self._queues:
                 if queue.set_aside:
-                    self._drop_oldest(queue, keep=0)
+                    queue.drop_oldest(self._end, keep=0)
             return tuple(queue.stats(self._emitted, self._end, self._after_close) for queue in self._queues)
-
-    # ---- to the process
 
     @property
     def sinks(self) -> tuple[Sink, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Hashable
 __all__ = ["Reporter", "describe"]
 
 _LOGGER = logging.getLogger("esper")
-_LONGEST_WAIT = 1.0
+_LONGEST_WAIT = 2.0
 """Seconds that somebody waits for a report to be written; a stream that blocks may take for ever."""
 _KINDS = 100
 """Different kinds that are reported; what comes after them is only counted."""

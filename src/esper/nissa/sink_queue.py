@@ -96,6 +96,13 @@ class SinkQueue:
         self.delivered += delivered - lost
         self.dropped += dropped
 
+    def drop_oldest(self, end: int, *, keep: int) -> None:
+        """Give up the oldest events of a sequence that ends there, but for so many."""
+        excess = end - self.cursor - keep
+        if excess > 0:  # nothing can interrupt this: there is no call in it
+            self.cursor += excess
+            self.dropped += excess
+
     def measure(self, queued: Sequence[TelemetryEvent]) -> None:
         """Estimate from a sample what the queued events hold, and lower the limit on their number accordingly."""
         sample = queued[:: len(queued) // (_SAMPLE + len(queued) // _EVERY) + 1]

@@ -148,7 +148,8 @@ def _counterfactual(env: EnvSnapshot, width: int) -> list[Row]:
     entry = env.counterfactual
     data = entry.data
     cost = supplied_number(data, "compute_time_ms")
-    note = f"{tidy(value_text(supplied(data, 'strategy') or ABSENT))}, {number(cost)} ms"
+    strategy = supplied(data, "strategy")
+    note = f"{ABSENT if strategy is None else value_text(strategy)}, {number(cost)} ms"
     if entry.event.epoch is not None:
         note += f", epoch {entry.event.epoch}"
     note += _age(entry, env)

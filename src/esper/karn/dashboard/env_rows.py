@@ -9,7 +9,19 @@ from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.overview import WIDE
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, line
 from esper.karn.derived import accuracy_of
-from esper.karn.formatting import ABSENT, cells, columns, fraction, is_finite, number, plot, plural, signed, tidy
+from esper.karn.formatting import (
+    ABSENT,
+    cells,
+    columns,
+    fraction,
+    is_finite,
+    number,
+    plot,
+    plural,
+    signed,
+    tidy,
+    value_text,
+)
 from esper.leyline.telemetry import SeedFossilizedPayload
 
 if TYPE_CHECKING:
@@ -141,7 +153,8 @@ def _decision(env: EnvSnapshot) -> dict[str, Span]:
         entropy = supplied_number(reward, "decision_entropy")
     elif env.last_action is not None:
         last = env.last_action.data
-        action, slot, entropy = str(supplied(last, "action_name") or ABSENT), None, None
+        name = supplied(last, "action_name")
+        action, slot, entropy = ABSENT if name is None else value_text(name), None, None
         total, value = supplied_number(last, "total_reward"), supplied_number(last, "value_estimate")
         confidence = supplied_number(last, "action_confidence")
     else:

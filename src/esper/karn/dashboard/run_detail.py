@@ -80,7 +80,7 @@ def _actions(group: GroupSnapshot, width: int) -> list[Row]:
     newest = None if group.action_distribution is None else supplied(group.action_distribution.data, "action_counts")
     total = sum(group.actions.values())
     for name, count in sorted(group.actions.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_NAMES]:
-        batch = newest[name] if isinstance(newest, Mapping) and name in newest else None
+        batch = None if not isinstance(newest, Mapping) else newest[name] if name in newest else 0
         room = max(min(width - 40, 40), 8)
         rows.append(line(f" {cells(name, 12)}{count:>9,} ", (bar(count / total, room), "plot"), f" {number(batch):>6}"))
     rows += _more(len(group.actions), "action")
