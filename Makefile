@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-core test-pythons pictures bench fields docs clean
+.PHONY: help demo test check test-core test-pythons pictures bench mutants soak fields docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,8 +64,15 @@ bench: $(READY) ## ratios against the alternatives, measured beside them; nothin
 	@for table in contract delivery aggregator training_share; do \
 	  echo "## $$table"; echo; $(BIN)/python benchmarks/$$table.py; echo; done
 
-fields: $(READY) ## every field of the contract with its type, unit, range and meaning
-	@$(BIN)/esper schema --fields
+mutants: $(READY) ## the fold with one thing changed at a time: what its tests let live is printed (hours; SAMPLE=20 of a module: minutes)
+	$(BIN)/python benchmarks/mutants.py $(if $(SAMPLE),--sample $(SAMPLE))
+
+soak: $(READY) ## runs under signals, failing system calls and hostile values: SECONDS=600; needs gcc
+	$(BIN)/python benchmarks/soak.py kills --times 100
+	$(BIN)/python benchmarks/faults.py --seconds $(or $(SECONDS),600)
+
+fields: $(READY) ## run every mode briefly, and what became of each of the 149 fields in it (docs/fields.md)
+	@PYTHONPATH=. $(BIN)/python tests/field_census.py
 
 docs: $(READY) ## run every example in the documentation, and write the field reference to build/fields.md
 	$(BIN)/pytest tests/test_docs.py

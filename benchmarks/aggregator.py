@@ -20,7 +20,8 @@ from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esper.karn.aggregator import ENV_HISTORY, SEEDS_KEPT, TelemetryAggregator
+from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.bounds import LIVE
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
@@ -33,6 +34,7 @@ from esper.leyline.telemetry import (
     SeedStageChangedPayload,
     TelemetryEvent,
     TelemetryPayload,
+    TrainingStartedPayload,
 )
 from esper.nissa.output import Durable, FunctionSink, Sink, TelemetryHub
 from esper.nissa.sinks.jsonl import JsonlSink
@@ -55,40 +57,63 @@ LOOKS = 50
 
 def mix(n_envs: int) -> Iterator[TelemetryEvent]:
     """Yield the events of a realistic run, built as they are asked for: steps, epochs, ablations, seeds, updates."""
+    start = TrainingStartedPayload(
+        n_envs=n_envs, max_epochs=EPOCHS, task="digits", host_params=706, slot_ids=SLOTS, seed=1, n_episodes=4096,
+        lr=3e-3, clip_ratio=0.2, entropy_coef=0.05, param_budget=2000, policy_device="cpu",
+        env_devices=("cpu",) * n_envs,
+    )  # fmt: skip
+    yield TelemetryEvent(data=start)
     for batch in count():
-        for data, slot, seed in _batch(n_envs, batch):
-            yield TelemetryEvent(data=data, epoch=1, slot_id=slot, seed_id=seed)
+        for data, epoch, slot, seed in _batch(n_envs, batch):
+            yield TelemetryEvent(data=data, epoch=epoch, slot_id=slot, seed_id=seed)
 
 
-def _batch(n_envs: int, batch: int) -> Iterator[tuple[TelemetryPayload, str | None, str | None]]:
+def _batch(n_envs: int, batch: int) -> Iterator[tuple[TelemetryPayload, int | None, str | None, str | None]]:
     for epoch in range(1, EPOCHS + 1):
         for env_id in range(n_envs):
             slot, seed = SLOTS[epoch % 3], f"{env_id}-{batch}-{epoch // 8}"
             if epoch % 8 == 1:
-                yield SeedGerminatedPayload(slot_id=slot, env_id=env_id, blueprint_id="mlp", params=812), slot, seed
-                yield _stage(env_id, slot, "DORMANT", "GERMINATED"), slot, seed
+                yield (
+                    SeedGerminatedPayload(slot_id=slot, env_id=env_id, blueprint_id="mlp", params=812),
+                    epoch,
+                    slot,
+                    seed,
+                )
+                yield _stage(env_id, slot, "DORMANT", "GERMINATED"), epoch, slot, seed
             if epoch % 8 == 6:
-                yield SeedPrunedPayload(slot_id=slot, env_id=env_id, reason="policy", blueprint_id="mlp"), slot, seed
-                yield _stage(env_id, slot, "GERMINATED", "PRUNED"), slot, seed
+                yield (
+                    SeedPrunedPayload(slot_id=slot, env_id=env_id, reason="policy", blueprint_id="mlp"),
+                    epoch,
+                    slot,
+                    seed,
+                )
+                yield _stage(env_id, slot, "GERMINATED", "PRUNED"), epoch, slot, seed
             if epoch % 2:
                 configs = ({"seed_mask": [True], "accuracy": 0.5},)
-                yield CounterfactualMatrixPayload(env_id=env_id, slot_ids=(slot,), configs=configs), None, None
-            yield EpochCompletedPayload(env_id=env_id, val_accuracy=0.5, val_loss=1.0, inner_epoch=epoch), None, None
+                yield CounterfactualMatrixPayload(env_id=env_id, slot_ids=(slot,), configs=configs), epoch, None, None
+            yield (
+                EpochCompletedPayload(env_id=env_id, val_accuracy=0.5, val_loss=1.0, inner_epoch=epoch),
+                epoch,
+                None,
+                None,
+            )
             yield (
                 RewardComputedPayload(
                     env_id=env_id, total_reward=0.1, action_name="WAIT", value_estimate=0.2, action_confidence=0.9
                 ),
+                epoch,
                 None,
                 None,
             )
     for env_id in range(n_envs):
-        yield AnalyticsSnapshotPayload(kind="last_action", env_id=env_id, action_name="WAIT"), None, None
-    yield AnalyticsSnapshotPayload(kind="action_distribution", action_counts={"WAIT": n_envs}), None, None
+        yield AnalyticsSnapshotPayload(kind="last_action", env_id=env_id, action_name="WAIT"), EPOCHS, None, None
+    yield AnalyticsSnapshotPayload(kind="action_distribution", action_counts={"WAIT": n_envs}), None, None, None
     yield (
         PPOUpdatePayload(
             policy_loss=0.1, value_loss=0.2, entropy=1.0, grad_norm=0.5, kl_divergence=0.01, clip_fraction=0.1,
             nan_grad_count=0,
         ),
+        None,
         None,
         None,
     )  # fmt: skip
@@ -98,6 +123,7 @@ def _batch(n_envs: int, batch: int) -> Iterator[tuple[TelemetryPayload, str | No
             episodes_completed=done, batch_idx=batch, avg_accuracy=0.5, avg_reward=1.0, total_episodes=4096,
             n_envs=n_envs,
         ),
+        None,
         None,
         None,
     )  # fmt: skip
@@ -119,7 +145,7 @@ def seconds_to(
 
 def events_to_fill(n_envs: int) -> int:
     """Return how many events fill the histories and the seeds of every environment."""
-    return max(ENV_HISTORY // EPOCHS, SEEDS_KEPT) * sum(1 for _ in _batch(n_envs, 0))
+    return max(LIVE.env_history // EPOCHS, LIVE.seeds or 0) * sum(1 for _ in _batch(n_envs, 0))
 
 
 def by_environments() -> str:

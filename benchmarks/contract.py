@@ -28,12 +28,14 @@ import pydantic
 from mashumaro.codecs import BasicDecoder
 
 from esper.leyline import telemetry
-from esper.leyline.frozen import freeze
-from esper.leyline.shapes import Shape, shapes_of
+from esper.leyline._payload.frozen import freeze
+from esper.leyline._payload.table import types_of
+from esper.leyline._payload.types import Type
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent, TelemetryPayload
 from esper.leyline.wire import decode_event, encode_event
 from harness import machine, medians, microseconds, ratio, table
 
+SINGLE = {"int": 24, "float": 0.8125, "str": "r0c1", "bool": False}
 SLOTS = ("r0c0", "r1c0", "r2c0")
 CONTAINERS: dict[str, Any] = {
     "entropy_anneal": {"start": 0.05, "end": 0.01, "episodes": 160.0},
@@ -49,13 +51,14 @@ CONTAINERS: dict[str, Any] = {
 """Containers of the size that a run with four environments and three slots emits."""
 
 
-def example(name: str, shape: Shape) -> Any:
+def example(name: str, row: Type) -> Any:
     """Return a realistic value for a field."""
-    if shape.item is None:
-        return {"int": 24, "float": 0.8125, "str": "r0c1", "bool": False}[shape.kind]
+    kind = row.text.partition(" ")[0].partition("[")[0]
+    if kind in SINGLE:
+        return SINGLE[kind]
     if name in CONTAINERS:
         return CONTAINERS[name]
-    return SLOTS if shape.kind == "tuple" else dict.fromkeys(("all", *SLOTS), 0.75)  # the heads' numbers
+    return SLOTS if kind == "tuple" else dict.fromkeys(("all", *SLOTS), 0.75)  # the heads' numbers
 
 
 class Subject:
@@ -65,11 +68,9 @@ class Subject:
         self.cls = cls
         self.given = "all fields" if full else "required"
         self.fields = dataclasses.fields(cls)
-        self.shapes = shapes_of(cls)
+        self.types = types_of(cls)
         self.values = {
-            f.name: example(f.name, self.shapes[f.name])
-            for f in self.fields
-            if full or f.default is dataclasses.MISSING
+            f.name: example(f.name, self.types[f.name]) for f in self.fields if full or f.default is dataclasses.MISSING
         }
         hints = get_type_hints(cls)
         self.plain: Any = dataclasses.make_dataclass(
@@ -114,9 +115,9 @@ class Subject:
         arguments = []
         for f in self.fields:
             get = f"d[{f.name!r}]" if f.default is dataclasses.MISSING else f"d.get({f.name!r}, {f.default!r})"
-            if self.shapes[f.name].kind == "tuple":
+            if self.types[f.name].text.startswith("tuple"):
                 get = f"(tuple(v) if (v := {get}) is not None else None)"
-            if freezes and self.shapes[f.name].item is not None:
+            if freezes and self.types[f.name].is_nested:
                 get = f"freeze({get})"
             arguments.append(f"{f.name}={get}")
         return compiled(f"def call(d): return cls({', '.join(arguments)})", cls=self.plain, freeze=freeze)

@@ -11,6 +11,7 @@ after ten thousand to ten million events.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
 import resource
@@ -18,7 +19,6 @@ import signal
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -77,7 +77,7 @@ def _killed_writer(log: Path, delay: float) -> int:
     child = os.fork()
     if not child:
         os.close(reader)
-        _write_for_ever(log, writer)
+        _write_until_killed(log, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         pipe.read(1)  # the writer is ready
@@ -88,17 +88,18 @@ def _killed_writer(log: Path, delay: float) -> int:
     return int(received[-2]) if len(received) > 1 else -1
 
 
-def _write_for_ever(log: Path, pipe: int) -> NoReturn:
+def _write_until_killed(log: Path, pipe: int) -> NoReturn:
     hub = TelemetryHub([JsonlSink(log)])
     os.write(pipe, b"!")
     number = 0
-    while True:
+    while number < 1_000_000:  # should nobody be left to kill it
         for _ in range(random.randint(1, 200)):
             payload = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=number)
             hub.emit(TelemetryEvent(data=payload, message="x" * random.choice([0, 10, 5_000])))
             number += 1
         if hub.flush():
             os.write(pipe, b"%d\n" % (number - 1))
+    os._exit(1)
 
 
 def _epochs(records: list[TelemetryEvent | InvalidRecord]) -> list[int]:
@@ -110,9 +111,8 @@ def _epochs(records: list[TelemetryEvent | InvalidRecord]) -> list[int]:
 
 
 def _resumes(log: Path, there: int) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the last line was torn is what this is about
-        sink = JsonlSink(log)
+    logging.getLogger("esper").setLevel(logging.ERROR)  # that the last line was torn is what this is about
+    sink = JsonlSink(log)
     with TelemetryHub([sink]) as hub:
         payload = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=there)
         hub.emit(TelemetryEvent(data=payload))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from esper.leyline._payload.containers import Dict, List, Tuple
+from esper.leyline._payload.scalars import Optional
+from esper.leyline._payload.table import types_of
+from esper.leyline._payload.types import Type
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent, TelemetryPayload
 from esper.leyline.wire import read_events
@@ -31,6 +38,31 @@ def _first_of(hint: Any) -> Any:
         return None
     kind = get_origin(hint) or hint
     return kind()
+
+
+def examples(cls: type[TelemetryPayload], variant: int = 0) -> dict[str, Any]:
+    """Return a value for every field, another one for each variant."""
+    return {name: _example(row, variant) for name, row in types_of(cls).items()}
+
+
+def _example(row: Type, variant: int) -> Any:
+    match row:
+        case Optional(inner=inner):
+            return _example(inner, variant)
+        case Dict(item=item):
+            return {"a": _example(item, variant), "b": _example(item, variant)}
+        case List(item=item):
+            return [_example(item, variant)]
+        case Tuple(item=item):
+            return (_example(item, variant), _example(item, variant))
+    made = {
+        "int": 3 + variant,
+        "float": 0.25 + variant * 1e-9,
+        "str": f"r0c{1 + variant}",
+        "bool": variant == 0,
+        "a JSON value": [None, {"x": 1.5 + variant}],
+    }
+    return made[row.text]
 
 
 def event(cls: type[TelemetryPayload], **fields: Any) -> TelemetryEvent:
@@ -65,3 +97,21 @@ def numbered(number: int, **fields: Any) -> TelemetryEvent:
 def numbers_in(log: Path) -> list[int]:
     """Read the numbers of a log in which every line has to be an event that `numbered` built."""
     return [each.data.inner_epoch for each in events_in(log) if isinstance(each.data, EpochCompletedPayload)]
+
+
+@contextmanager
+def reported(match: str | None = "") -> Iterator[list[str]]:
+    """Collect what is reported as lost within the block; something has to match, unless that is None."""
+    messages: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    logger = logging.getLogger("esper")
+    before, logger.handlers, logger.propagate = logger.handlers, [Collector()], False
+    try:
+        yield messages
+    finally:
+        logger.handlers, logger.propagate = before, True
+    assert match is None or any(re.search(match, message) for message in messages), messages

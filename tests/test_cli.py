@@ -88,7 +88,7 @@ def test_a_run_has_an_identifier_of_its_own(ran: Ran) -> None:
 
 def test_progress_goes_to_stderr_a_line_a_batch(ran: Ran) -> None:
     lines = ran.err.splitlines()
-    assert [line.split()[0] for line in lines[:2]] == ["2/4", "4/4"]
+    assert [line[:15] for line in lines[:2]] == ["2 of 4 episodes", "4 of 4 episodes"]
     assert re.search(r"accuracy 0\.\d+ +return -?\d.* +policy entropy \d.* +KL \d", lines[0])
 
 
@@ -153,6 +153,18 @@ def test_a_task_of_ones_own_is_trained_on_by_name(tmp_path: Path, monkeypatch: p
     assert "Task my_wine:wine, seed 0, 2 environments, 2 slots" in out.getvalue()
     (run,) = (tmp_path / "runs").iterdir()
     assert re.fullmatch(r"\d{8}-\d{6}-my_wine-wine", run.name)
+
+
+def test_two_arms_are_trained_in_one_run_and_compared_with_an_interval(tmp_path: Path) -> None:
+    ran = command("train", *TINY, "--quiet", "--ab", "shaped", "sparse", run_dir=tmp_path / "ab")
+    assert ran.status == 0
+    assert "Comparison of the arms on 2 fresh episodes" in ran.out
+    assert re.search(r"validation accuracy, \w+ less \w+: [+-]\d.*95 % interval", ran.out)
+    assert {path.name for path in ran.run.path.glob("policy*.pt")} == {
+        "policy.pt", "policy-shaped.pt", "policy-sparse.pt",
+    }  # fmt: skip
+    groups = {event.group_id for event in read_events(ran.run.path) if isinstance(event, TelemetryEvent)}
+    assert groups == {"shaped", "sparse"}
 
 
 def test_quiet_shows_no_progress_but_the_summary(tmp_path: Path) -> None:
@@ -366,6 +378,7 @@ def test_evaluating_a_run_without_a_policy_costs_one_line(ran: Ran, tmp_path: Pa
         ('{"status":"completed","started":"2026-01-01T00:00:00","configuration":{},"versions":{}}', "started"),
         (json.dumps({"status": "running", "\x1b]0;owned\x07": 1}), r"\x1b]0;owned\x07"),
     ],
+    ids=["empty", "list", "deep", "digits", "naive", "escape"],
 )
 def test_a_run_json_that_is_wrong_costs_one_line_and_not_the_summary(
     ran: Ran, tmp_path: Path, text: str, problem: str

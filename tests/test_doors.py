@@ -10,7 +10,7 @@ import pytest
 
 ROOMS = ["leyline", "nissa", "karn"]
 LAZY = {
-    "leyline": ["esper.leyline.wire", "esper.leyline.codec"],
+    "leyline": ["esper.leyline.wire", "esper.leyline._payload.codec"],
     "nissa": ["esper.nissa.sinks", "esper.leyline.wire"],
     "karn": ["esper.karn.report", "esper.karn.dashboard", "esper.leyline.wire", "esper.nissa"],
 }

@@ -36,7 +36,7 @@ examples:
   esper train --dashboard --tensorboard         watch it live, keep it for TensorBoard
 
 exit status: 0 done, 1 the training failed, 2 something asked for is not there,
-3 telemetry was lost, 130 or 143 ended by Ctrl-C or SIGTERM.
+3 an event is not in the log, 130 or 143 ended by Ctrl-C or SIGTERM.
 """
 
 
@@ -325,16 +325,17 @@ def _add_validate(commands: Any) -> None:
             "esper validate --json a.jsonl b.jsonl    for machines",
             "zcat old.jsonl.gz | esper validate -     from standard input",
         )
-        + "\nexit status: 0 every line is an event, 1 some are not, 2 a log cannot be read.\n",
+        + "\nexit status: 0 every line is an event, 1 some are not or there is none, 2 a log cannot be read.\n",
     )
     parser.add_argument("logs", metavar="LOG", nargs="+", help="run directories, logs, or - for standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
+    parser.add_argument("--strict", action="store_true", help="a value outside its range is an error, not a note")
 
 
 def _validate(args: argparse.Namespace) -> int:
     from esper.leyline.validate import validate
 
-    return validate(args.logs, as_json=args.json, out=sys.stdout)
+    return validate(args.logs, as_json=args.json, strict=args.strict, out=sys.stdout)
 
 
 def _add_schema(commands: Any) -> None:

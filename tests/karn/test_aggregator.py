@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,10 @@ from hypothesis import strategies as st
 
 from esper.karn import aggregator as module
 from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.bounds import LIVE, Bounds
 from esper.karn.snapshot import Entry, GroupSnapshot, History, LifecycleTotals, RunSnapshot
+from esper.leyline.position import Position
+from esper.leyline.strict_json import strict_json
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     EpochCompletedPayload,
@@ -30,6 +34,14 @@ from esper.leyline.telemetry import (
     TelemetryPayload,
     TrainingStartedPayload,
 )
+
+
+def bound(kept: int | None) -> int:
+    assert kept
+    return kept
+
+
+LOG, SEEDS, STAGES = map(bound, (LIVE.log, LIVE.seeds, LIVE.stages))
 
 
 def started(**changes: Any) -> TrainingStartedPayload:
@@ -75,8 +87,8 @@ def fossilized(slot: str = "a", env_id: int = 0, blueprint: str = "mlp") -> Seed
     )  # fmt: skip
 
 
-def fold(emitted: Sequence[TelemetryPayload | TelemetryEvent]) -> RunSnapshot:
-    aggregator = TelemetryAggregator()
+def fold(emitted: Sequence[TelemetryPayload | TelemetryEvent], bounds: Bounds = LIVE) -> RunSnapshot:
+    aggregator = TelemetryAggregator(bounds)
     for one in emitted:
         aggregator.process(one if isinstance(one, TelemetryEvent) else TelemetryEvent(data=one))
     return aggregator.snapshot()
@@ -157,11 +169,14 @@ def test_a_resumed_run_shows_what_an_uninterrupted_one_would() -> None:
     whole = fold([start, *(events[id(t)] for t in (*first, *second))])
     group = resumed.groups["default"]
     assert (group.resumes, group.superseded, group.counted_from) == (1, 4, 0)
-    assert (
-        dataclasses.replace(group, ranks=whole.groups["default"].ranks, resumes=0, superseded=0)
-        == (whole.groups["default"])
-    )
+    assert without_resumes(group) == without_resumes(whole.groups["default"])
     assert resumed.n_events == whole.n_events + 5
+
+
+def without_resumes(group: GroupSnapshot) -> object:
+    """Return a group as JSON, but for what says that it was resumed."""
+    text = strict_json(dataclasses.replace(group, ranks={}, resumes=0, superseded=0))
+    return json.loads(text, object_hook=lambda made: {key: made[key] for key in made if key != "resume"})
 
 
 def test_totals_of_a_resume_without_its_past_say_where_they_begin() -> None:
@@ -169,15 +184,16 @@ def test_totals_of_a_resume_without_its_past_say_where_they_begin() -> None:
     assert (group.counted_from, group.actions, group.resumes) == (6, {"WAIT": 1}, 0)
 
 
-def test_a_resume_from_where_no_batch_ended_claims_no_totals_of_before() -> None:
+def test_a_resume_within_a_batch_takes_back_the_episodes_from_there_on() -> None:
     group = group_of(started(), reward(), batch(2), reward(), batch(4), started(start_episode=3), reward())
-    assert (group.counted_from, group.actions) == (3, {"WAIT": 1})
+    assert (group.counted_from, group.actions) == (0, {"WAIT": 3})
     assert [emitted.data.episodes_completed for emitted in group.batches] == [2]
 
 
 def test_a_resume_from_further_back_than_is_remembered_claims_no_totals_of_before() -> None:
-    many = [batch(2 * (n + 1)) for n in range(module.RESUME_REACH + 5)]
-    group = group_of(started(), reward(), *many, started(start_episode=4), reward())
+    many = [batch(2 * (n + 1)) for n in range(9)]
+    events: list[TelemetryPayload] = [started(), reward(), *many, started(start_episode=4), reward()]
+    group = fold(events, Bounds(episodes=5)).groups["default"]
     assert (group.counted_from, group.actions) == (4, {"WAIT": 1})
 
 
@@ -234,7 +250,7 @@ def test_prunes_are_counted_by_who_chose_them_and_under_the_blueprint_that_is_kn
     )
     assert group.lifecycle == {
         "mlp": LifecycleTotals(germinated=1, pruned_by_policy=1),
-        None: LifecycleTotals(pruned_by_rule=2),
+        None: LifecycleTotals(pruned=1, pruned_by_rule=1),
         "norm": LifecycleTotals(pruned_by_policy=1),
     }
 
@@ -260,29 +276,29 @@ def test_a_second_run_of_one_group_leaves_the_other_alone() -> None:
 
 
 def test_histories_are_bounded_and_keep_the_newest() -> None:
-    group = group_of(*(reward(value_estimate=float(n)) for n in range(5 * module.ENV_HISTORY)))
+    group = group_of(*(reward(value_estimate=float(n)) for n in range(5 * LIVE.env_history)))
     values = [emitted.data.value_estimate for emitted in group.envs[0].rewards]
-    assert values == [float(n) for n in range(4 * module.ENV_HISTORY, 5 * module.ENV_HISTORY)]
-    assert group.actions == {"WAIT": 5 * module.ENV_HISTORY}
+    assert values == [float(n) for n in range(4 * LIVE.env_history, 5 * LIVE.env_history)]
+    assert group.actions == {"WAIT": 5 * LIVE.env_history}
 
 
 def test_an_old_snapshot_keeps_what_the_histories_have_let_go() -> None:
     aggregator = TelemetryAggregator()
-    for n in range(2 * module.ENV_HISTORY):
+    for n in range(2 * LIVE.env_history):
         aggregator.process(TelemetryEvent(data=reward(value_estimate=float(n))))
     old = aggregator.snapshot().groups["default"].envs[0].rewards
     emitted = tuple(old)
-    for _ in range(5 * module.LOG_EVENTS):
+    for _ in range(5 * LOG):
         aggregator.process(TelemetryEvent(data=reward()))
     assert tuple(old) == emitted
-    assert len(emitted) == module.ENV_HISTORY
+    assert len(emitted) == LIVE.env_history
 
 
 def test_seeds_and_their_stages_are_bounded_and_keep_the_newest() -> None:
-    stages = [stage("TRAINING", f"S{n}") for n in range(2 * module.STAGES_KEPT)]
-    slot = group_of(*(germinated() for _ in range(2 * module.SEEDS_KEPT)), *stages).envs[0].slots["a"]
-    assert len(slot.seeds) == module.SEEDS_KEPT
-    assert [emitted.data for emitted in slot.seed.stages] == stages[module.STAGES_KEPT :]
+    stages = [stage("TRAINING", f"S{n}") for n in range(2 * STAGES)]
+    slot = group_of(*(germinated() for _ in range(2 * SEEDS)), *stages).envs[0].slots["a"]
+    assert len(slot.seeds) == SEEDS
+    assert [emitted.data for emitted in slot.seed.stages] == stages[STAGES:]
 
 
 def rewards_of(aggregator: TelemetryAggregator) -> History[Entry[RewardComputedPayload]]:
@@ -310,40 +326,38 @@ def test_every_view_of_a_history_reads_for_ever_like_the_list_that_it_was_taken_
     steps: list[int | str],
 ) -> None:
     """Events are emitted, views are taken, and resumes take back; all views are compared at the very end."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ENV_HISTORY", BOUND)
-        aggregator = TelemetryAggregator()
-        aggregator.process(TelemetryEvent(data=started()))
-        emitted: list[tuple[TelemetryEvent, int]] = []
-        looked: list[tuple[History[Entry[RewardComputedPayload]], list[tuple[TelemetryEvent, int]]]] = []
-        episodes = 0
-        for step in steps:
-            if step == "look":
-                if 0 in aggregator.snapshot().groups["default"].envs:
-                    looked.append((rewards_of(aggregator), emitted[-BOUND:]))
-            elif step == "batch":
-                episodes += 2
-                aggregator.process(TelemetryEvent(data=batch(episodes)))
-            elif step == "resume":
-                if episodes:
-                    aggregator.process(TelemetryEvent(data=started(start_episode=episodes)))
-                    emitted = [(event, at) for event, at in emitted[-BOUND:] if at < episodes]
-            else:
-                for _ in range(int(step)):
-                    emitted.append((TelemetryEvent(data=reward()), episodes))
-                    aggregator.process(emitted[-1][0])
-        for view, expected in looked:
-            assert [(one.event, one.episodes) for one in view] == expected
-            assert all(one.data is one.event.data for one in view)
-        if looked:
-            assert max(len(view) for view, _ in looked) <= BOUND
+    aggregator = TelemetryAggregator(Bounds(env_history=BOUND))
+    aggregator.process(TelemetryEvent(data=started()))
+    emitted: list[tuple[TelemetryEvent, int]] = []
+    looked: list[tuple[History[Entry[RewardComputedPayload]], list[tuple[TelemetryEvent, int]]]] = []
+    episodes = 0
+    for step in steps:
+        if step == "look":
+            if 0 in aggregator.snapshot().groups["default"].envs:
+                looked.append((rewards_of(aggregator), emitted[-BOUND:]))
+        elif step == "batch":
+            episodes += 2
+            aggregator.process(TelemetryEvent(data=batch(episodes)))
+        elif step == "resume":
+            if episodes:
+                aggregator.process(TelemetryEvent(data=started(start_episode=episodes)))
+                emitted = [(event, at) for event, at in emitted[-BOUND:] if at < episodes]
+        else:
+            for _ in range(int(step)):
+                emitted.append((TelemetryEvent(data=reward()), episodes))
+                aggregator.process(emitted[-1][0])
+    for view, expected in looked:
+        assert [(one.event, one.episodes) for one in view] == expected
+        assert all(one.data is one.event.data for one in view)
+    if looked:
+        assert max(len(view) for view, _ in looked) <= BOUND
 
 
 @given(st.integers(1, 30), st.integers(-12, 12), st.integers(-12, 12))
 def test_a_history_reads_like_the_tuple_it_stands_for(length: int, first: int, second: int) -> None:
     events = [TelemetryEvent(data=reward(value_estimate=float(n))) for n in range(length)]
     snapshot = fold(events)
-    rewards = tuple(Entry(event.data, event, 0) for event in events)
+    rewards = tuple(Entry(event.data, event, Position(0, 0, None, None, None)) for event in events)
     pairs: tuple[tuple[Sequence[object], tuple[object, ...]], ...] = (
         (snapshot.groups["default"].envs[0].rewards, rewards),
         (snapshot.log, tuple(events)),
@@ -367,14 +381,14 @@ def test_once_histories_are_full_as_many_objects_die_as_are_made() -> None:
     aggregator = TelemetryAggregator()
 
     def measure() -> int:
-        for n in range(module.LOG_EVENTS):
+        for n in range(LOG):
             aggregator.process(TelemetryEvent(data=reward(n % 8)))
         return len(gc.get_objects())
 
     measure()
     gc.collect()
     full = measure()
-    assert all(abs(measure() - full) < module.LOG_EVENTS // 20 for _ in range(3))
+    assert all(abs(measure() - full) < LOG // 20 for _ in range(3))
 
 
 def test_a_snapshot_refuses_to_be_changed() -> None:
@@ -416,3 +430,59 @@ def test_a_reader_in_another_thread_sees_only_whole_events() -> None:
 def test_no_default_is_read_off_a_mapping_or_an_object() -> None:
     for source in (Path(str(module.__file__)), Path(str(module.__file__)).with_name("snapshot.py")):
         assert not re.search(r"\.get\(|getattr|except KeyError|or 0", source.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "many"),
+    [
+        ("_GROUPS", [TelemetryEvent(data=reward(), group_id=f"g{n}") for n in range(5)]),
+        ("_ENVS", [TelemetryEvent(data=reward(n)) for n in range(5)]),
+        ("_SLOTS", [TelemetryEvent(data=germinated(f"s{n}")) for n in range(5)]),
+        ("_NAMES", [TelemetryEvent(data=reward(action_name=f"A{n}")) for n in range(5)]),
+        ("_NAMES", [TelemetryEvent(data=germinated(blueprint=f"b{n}")) for n in range(5)]),
+    ],
+)
+def test_what_a_log_names_beyond_all_measure_is_counted_and_left_out(
+    limit: str, many: list[TelemetryEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"esper.karn.bounds.{limit}", 3)
+    aggregator = TelemetryAggregator()
+    for event in [*many, *many]:
+        aggregator.process(event)
+    snapshot = aggregator.snapshot()
+    assert (snapshot.omitted, snapshot.n_events) == (4, 10)
+
+
+def test_a_second_run_has_the_room_that_the_first_one_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("_ENVS", "_SLOTS", "_NAMES"):
+        monkeypatch.setattr(f"esper.karn.bounds.{limit}", 3)
+    seeds = (germinated(f"s{n}", n, blueprint="mlp") for n in range(3))
+    run: list[TelemetryPayload] = [started(), *seeds, reward()]
+    assert fold([*run, *run, *run]).omitted == 0
+
+
+def test_what_a_resume_takes_back_leaves_room_for_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esper.karn.bounds._NAMES", 2)
+    again = started(start_episode=2)
+    snapshot = fold([
+        started(), batch(2), reward(action_name="A"), germinated(), again, reward(action_name="B"), germinated("b"),
+    ])  # fmt: skip
+    assert snapshot.omitted == 0
+    assert snapshot.groups["default"].actions == {"B": 1}
+
+
+def test_an_event_of_an_attempt_that_was_resumed_is_left_out_also_when_it_comes_later() -> None:
+    """As with the shards of two ranks whose clocks differ."""
+    aggregator = TelemetryAggregator()
+    ranks = [started(rank=rank, world_size=2, episode_id="r") for rank in (0, 1)]
+    again = [started(rank=rank, world_size=2, episode_id="r", start_episode=2) for rank in (0, 1)]
+    steps = [TelemetryEvent(data=epoch(1, n), epoch=n) for n in (1, 2, 3, 4, 5, 6, 1, 2)]
+    stands = [
+        aggregator.process(TelemetryEvent(data=ranks[0]), 0),
+        aggregator.process(TelemetryEvent(data=again[0]), 0),
+        aggregator.process(TelemetryEvent(data=ranks[1]), 1),
+        *(aggregator.process(step, 1) for step in steps),
+    ]
+    assert [stand is None for stand in stands] == [False] * 9 + [True, True]
+    group = aggregator.snapshot().groups["default"]
+    assert (group.superseded, len(group.envs[1].epochs), list(group.ranks)) == (2, 6, [0])

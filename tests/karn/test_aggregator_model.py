@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.snapshot import Entry, GroupSnapshot, LifecycleTotals, RunSnapshot
+from esper.leyline.position import Position, Positions
 from esper.leyline.strict_json import strict_json
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
@@ -35,10 +36,11 @@ IDS = st.sampled_from([None, "x", "y"])
 SLOT = st.sampled_from(["a", "b"])
 ENV = st.integers(0, 1)
 ZERO = st.just(0.0)
+WIDTH = 2
 STARTED = {
     name: st.just(value)
     for name, value in {
-        "n_envs": 2, "max_epochs": 6, "task": "digits", "host_params": 706, "slot_ids": ("a", "b"), "seed": 1,
+        "n_envs": WIDTH, "max_epochs": 3, "task": "digits", "host_params": 706, "slot_ids": ("a", "b"), "seed": 1,
         "n_episodes": 8, "lr": 3e-3, "clip_ratio": 0.2, "entropy_coef": 0.05, "param_budget": 2000,
         "policy_device": "cpu", "env_devices": ("cpu", "cpu"),
     }.items()
@@ -54,17 +56,18 @@ REWARD = dict.fromkeys(("total_reward", "value_estimate", "action_confidence"), 
 STAGES = st.sampled_from(["DORMANT", "GERMINATED", "PRUNED"])
 PPO_FLOATS = ("policy_loss", "value_loss", "entropy", "grad_norm", "kl_divergence", "clip_fraction")
 
-told_payloads = st.one_of(
+any_payloads = st.one_of(
     st.builds(
         TrainingStartedPayload,
         **STARTED,
         start_episode=st.sampled_from([0, 0, 2, 4, 6]),
         rank=st.integers(0, 1),
-        world_size=st.just(2),
+        world_size=st.sampled_from([1, 2]),
         episode_id=st.sampled_from(["run", "other"]),
     ),
     st.builds(BatchEpochCompletedPayload, episodes_completed=st.sampled_from([2, 4, 6, 8]), **BATCH),
     st.builds(RewardComputedPayload, env_id=ENV, action_name=st.sampled_from(["WAIT", "PRUNE"]), **REWARD),
+    st.builds(EpochCompletedPayload, ENV, ZERO, ZERO, st.integers(1, 3)),
     st.builds(EpochCompletedPayload, ENV, ZERO, ZERO, st.integers(1, 3)),
     st.builds(SeedGerminatedPayload, SLOT, ENV, st.sampled_from(["mlp", "norm"]), st.just(812)),
     st.builds(SeedStageChangedPayload, SLOT, ENV, STAGES, STAGES),
@@ -89,7 +92,7 @@ told_payloads = st.one_of(
         nan_grad_count=st.integers(0, 3),
     ),
 )  # fmt: skip
-told_events = st.builds(TelemetryEvent, data=told_payloads, seed_id=IDS, group_id=st.sampled_from(["default", "b"]))
+drawn_events = st.builds(TelemetryEvent, data=any_payloads, seed_id=IDS, group_id=st.sampled_from(["default", "b"]))
 
 
 def fold(emitted: Sequence[TelemetryEvent]) -> RunSnapshot:
@@ -99,85 +102,80 @@ def fold(emitted: Sequence[TelemetryEvent]) -> RunSnapshot:
     return aggregator.snapshot()
 
 
+Placed = tuple[TelemetryEvent, Position]
+
+
 class Naive:
-    """One group as plain lists of (event, episodes); everything shown is recomputed from them."""
+    """One group as a plain list of events with their positions; everything shown is recomputed from it."""
 
     def __init__(self) -> None:
-        self.kept: list[tuple[TelemetryEvent, int]] = []
-        self.ranks: dict[int, TelemetryEvent] = {}
-        self.marks = [0]
-        self.now = self.counted_from = self.resumes = self.earlier_runs = 0
+        self.positions = Positions()
+        self.all: list[Placed] = []
+        self.counted_from = 0
+        self.uncounted: list[TelemetryEvent] = []
+        """What came before the totals began."""
 
     def add(self, event: TelemetryEvent) -> None:
-        data = event.data
-        if isinstance(data, TrainingStartedPayload):
-            self.start(event, data)
-            return
-        self.kept.append((event, self.now))
-        if isinstance(data, BatchEpochCompletedPayload) and data.episodes_completed > self.now:
-            self.now = data.episodes_completed
-            self.marks.append(self.now)
+        before = self.positions.run, self.positions.resume
+        position = self.positions.locate(event)
+        run, resume = self.positions.run, self.positions.resume
+        if run != before[0]:
+            self.all = []
+            self.begin(0)
+        if (run, resume) != before and resume:
+            self.all = [(e, at) for e, at in self.all if not self.positions.is_superseded(at)]
+        if position.run == run and not self.positions.is_superseded(position):
+            data = event.data
+            if isinstance(data, TrainingStartedPayload) and not self.starts() and not resume and data.start_episode:
+                self.begin(data.start_episode)
+            self.all.append((event, position))
 
-    def start(self, event: TelemetryEvent, data: TrainingStartedPayload) -> None:
-        first = not self.ranks and not self.of(BatchEpochCompletedPayload)
-        others = [emitted.data for emitted in self.ranks.values() if isinstance(emitted.data, TrainingStartedPayload)]
-        same = any((o.episode_id, o.start_episode) == (data.episode_id, data.start_episode) for o in others)
-        if first:
-            if data.start_episode:
-                self.now = self.counted_from = data.start_episode
-                self.marks = [self.now]
-        elif not (same and data.rank not in self.ranks):
-            if data.start_episode == 0:
-                earlier = self.earlier_runs
-                self.__init__()  # type: ignore[misc]
-                self.earlier_runs = earlier + 1
-            else:
-                self.resume(data.start_episode)
-        self.ranks[data.rank] = event
+    def begin(self, episode: int) -> None:
+        self.counted_from, self.uncounted = episode, [event for event, _ in self.all]
 
-    def resume(self, start: int) -> None:
-        known = [mark for mark in self.marks if mark <= start]
-        cut = max(known, default=start)
-        self.kept = [(event, at) for event, at in self.kept if at < cut]
-        self.ranks = {}
-        self.resumes += 1
-        self.now = start
-        if known and cut == start:
-            self.marks = known
-        else:
-            self.counted_from = start
-            self.marks = [start]
+    def starts(self) -> dict[int, TelemetryEvent]:
+        """Return the starts of the newest attempt."""
+        return {
+            event.data.rank: event
+            for event, at in self.all
+            if isinstance(event.data, TrainingStartedPayload) and at.resume == self.positions.resume
+        }
 
-    def of(self, *classes: type[TelemetryPayload], env_id: int | None = None) -> list[tuple[TelemetryEvent, int]]:
+    def of(self, *classes: type[TelemetryPayload], env_id: int | None = None) -> list[Placed]:
         return [
             (event, at)
-            for event, at in self.kept
+            for event, at in self.all
             if isinstance(event.data, classes) and (env_id is None or event.data.to_dict().get("env_id") == env_id)
         ]
 
     def counted(self, *classes: type[TelemetryPayload]) -> list[TelemetryEvent]:
-        return [event for event, at in self.of(*classes) if at >= self.counted_from]
+        counted = [event for event, _ in self.all if not any(event is other for other in self.uncounted)]
+        return [event for event in counted if isinstance(event.data, classes)]
 
     def seeds(self, env_id: int) -> dict[str, list[dict[str, Any]]]:
         slots: dict[str, list[dict[str, Any]]] = {}
         lifecycle = (SeedGerminatedPayload, SeedStageChangedPayload, SeedFossilizedPayload, SeedPrunedPayload)
-        for event, _ in self.of(*lifecycle, env_id=env_id):
+        for event, at in self.of(*lifecycle, env_id=env_id):
             data = event.data
             assert isinstance(data, lifecycle)
             seeds = slots.setdefault(data.slot_id, [])
-            named = [seed for seed in seeds if event.seed_id in (None, seed["id"])]
+            named = [seed for seed in seeds if seed["id"] == event.seed_id]
+            if event.seed_id is None:
+                named = [seed for seed in seeds if None in (at.episode, seed["at"]) or at.episode == seed["at"]]
             seed = named[-1] if named else None
             if seed is not None:
+                left, entered = getattr(data, "from_stage", ""), getattr(data, "to_stage", "")
+                lives = event.seed_id is None and seed["outcome"] and entered == "GERMINATED"
                 again = {
                     SeedGerminatedPayload: seed["germinated"] or seed["outcome"],
-                    SeedStageChangedPayload: getattr(data, "from_stage", "") == "DORMANT" and seed["stages"],
+                    SeedStageChangedPayload: (left == "DORMANT" and seed["stages"]) or lives,
                     SeedFossilizedPayload: seed["outcome"],
                     SeedPrunedPayload: seed["outcome"],
                 }
                 if again[type(data)]:
                     seed = None
             if seed is None:
-                seed = {"id": event.seed_id, "germinated": None, "stages": [], "outcome": None}
+                seed = {"id": event.seed_id, "at": at.episode, "germinated": None, "stages": [], "outcome": None}
                 seeds.append(seed)
             if isinstance(data, SeedGerminatedPayload):
                 seed["germinated"] = event
@@ -188,9 +186,9 @@ class Naive:
         return slots
 
 
-def pairs(history: Sequence[Entry[Any]]) -> list[tuple[TelemetryEvent, int]]:
+def pairs(history: Sequence[Entry[Any]]) -> list[Placed]:
     assert all(emitted.data is emitted.event.data for emitted in history)
-    return [(emitted.event, emitted.episodes) for emitted in history]
+    return [(emitted.event, emitted.position) for emitted in history]
 
 
 def event_of(emitted: Entry[Any] | None) -> TelemetryEvent | None:
@@ -198,9 +196,9 @@ def event_of(emitted: Entry[Any] | None) -> TelemetryEvent | None:
 
 
 def compare(group: GroupSnapshot, naive: Naive) -> None:
-    assert {rank: emitted.event for rank, emitted in group.ranks.items()} == naive.ranks
+    assert {rank: emitted.event for rank, emitted in group.ranks.items()} == naive.starts()
     assert (group.counted_from, group.resumes, group.earlier_runs) == (
-        naive.counted_from, naive.resumes, naive.earlier_runs,
+        naive.counted_from, naive.positions.resume, naive.positions.run,
     )  # fmt: skip
     assert pairs(group.ppo) == naive.of(PPOUpdatePayload)
     assert pairs(group.batches) == naive.of(BatchEpochCompletedPayload)
@@ -233,6 +231,7 @@ def compare(group: GroupSnapshot, naive: Naive) -> None:
             slot_id: [
                 {
                     "id": seed.seed_id,
+                    "at": seed.position.episode,
                     "germinated": event_of(seed.germinated),
                     "stages": [emitted.event for emitted in seed.stages],
                     "outcome": event_of(seed.outcome),
@@ -249,8 +248,8 @@ def compare_lifecycle(group: GroupSnapshot, naive: Naive) -> None:
     for event in naive.counted(SeedGerminatedPayload, SeedFossilizedPayload, SeedPrunedPayload):
         data = event.data
         if isinstance(data, SeedPrunedPayload):
-            by_rule = data.auto_pruned if "auto_pruned" in data.supplied else data.reason != "policy"
-            by_kind["pruned_by_rule" if by_rule else "pruned_by_policy"] += 1
+            known = "auto_pruned" in data.supplied or data.reason == "policy"
+            by_kind["pruned_by_rule" if data.auto_pruned else "pruned_by_policy" if known else "pruned"] += 1
         else:
             by_kind["germinated" if isinstance(data, SeedGerminatedPayload) else "fossilized"] += 1
     for field in dataclasses.fields(LifecycleTotals):
@@ -260,7 +259,7 @@ def compare_lifecycle(group: GroupSnapshot, naive: Naive) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(told_events, max_size=40))
+@given(st.lists(drawn_events, max_size=40))
 def test_the_snapshot_equals_a_naive_fold(events: list[TelemetryEvent]) -> None:
     snapshot = fold(events)
     naive: dict[str, Naive] = {}
@@ -276,7 +275,7 @@ def test_the_snapshot_equals_a_naive_fold(events: list[TelemetryEvent]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(told_events, max_size=30))
+@given(st.lists(drawn_events, max_size=30))
 def test_folding_the_decoded_log_gives_the_same_snapshot(events: list[TelemetryEvent]) -> None:
     assert fold([decode_event(encode_event(event)) for event in events]) == fold(events)
 
@@ -290,7 +289,7 @@ def test_any_event_the_contract_allows_is_folded_live_as_from_the_log(events: li
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(told_events, max_size=30), st.lists(told_events, min_size=1, max_size=30))
+@given(st.lists(drawn_events, max_size=30), st.lists(drawn_events, min_size=1, max_size=30))
 def test_an_old_snapshot_never_changes(before: list[TelemetryEvent], after: list[TelemetryEvent]) -> None:
     aggregator = TelemetryAggregator()
     for event in before:

@@ -54,14 +54,14 @@ def test_elsewhere_every_batch_is_one_plain_line() -> None:
     show(console, STARTED, REWARD, UPDATE, BATCH)
     console.close()
     assert stream.getvalue() == (
-        "2/8 episodes  accuracy 0.812  return 0  policy entropy 1.5  KL 0.0125  left 1 min 30 s\n"
+        "2 of 8 episodes  accuracy 0.812  return 0  policy entropy 1.5  KL 0.0125  left 1 min 30 s\n"
     )
 
 
 def test_a_line_invents_no_number_that_was_not_emitted() -> None:
     stream = io.StringIO()
     show(Console(stream), BATCH)
-    assert stream.getvalue() == "2/8 episodes  accuracy 0.812  return 0  policy entropy —  KL —\n"
+    assert stream.getvalue() == "2 of 8 episodes  accuracy 0.812  return 0  policy entropy —  KL —\n"
 
 
 def test_numbers_are_dashes_before_they_were_measured() -> None:
@@ -89,7 +89,7 @@ def test_without_rich_a_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatc
     console = Console(stream)
     show(console, STARTED, UPDATE, BATCH)
     console.close()
-    assert stream.getvalue().startswith("2/8 episodes  accuracy 0.812")
+    assert stream.getvalue().startswith("2 of 8 episodes  accuracy 0.812")
 
 
 def test_a_hidden_console_writes_nothing_and_goes_on_with_what_came_meanwhile() -> None:

@@ -1,15 +1,18 @@
-"""Every one of the 149 fields reaches the snapshot, under its own name and in its own payload."""
+"""Every one of the 149 fields reaches the snapshot under its own name, and a view that shows it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.karn.shown import opened, screens
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.snapshot import Entry, History, RunSnapshot
+from esper.karn.summary import summary
 from esper.leyline.telemetry import EVENT_TYPES, AnalyticsSnapshotPayload, TelemetryEvent, TelemetryPayload
 
 PAYLOADS = tuple(EVENT_TYPES)
@@ -86,3 +89,47 @@ def test_changing_any_one_field_changes_the_snapshot(
 def test_the_envelope_stands_beside_every_payload(cls: type[TelemetryPayload]) -> None:
     event = TelemetryEvent(data=cls(**base_of(cls)), seed_id="s", epoch=3, message="hello", severity="warning")
     assert repr(event) in repr(snapshot_of(event.data, event).groups)
+
+
+ONLY_IN_FULL = {
+    "AnalyticsSnapshotPayload": "action_counts value_estimate",
+    "BatchEpochCompletedPayload": "env_accuracies n_envs",
+    "EpochCompletedPayload": "seeds",
+    "PPOUpdatePayload": (
+        "advantage_mean advantage_std early_stop_epoch entropy_coef entropy_loss inner_epoch loss_scale lr "
+        "ratio_mean ratio_min ratio_std"
+    ),
+    "RewardComputedPayload": "ab_group slot_states",
+    "SeedFossilizedPayload": "alpha epochs_total params_added",
+    "SeedGerminatedPayload": "alpha blend_tempo_epochs epochs_in_stage grad_ratio has_exploding has_vanishing",
+    "SeedPrunedPayload": "epochs_total",
+    "SeedStageChangedPayload": "accuracy_delta epochs_in_stage from_stage grad_ratio",
+    "TrainingStartedPayload": (
+        "amp_dtype amp_enabled clip_ratio compile_backend compile_enabled compile_mode entropy_anneal "
+        "entropy_coef env_devices episode_id local_rank lr max_epochs n_episodes param_budget policy_device "
+        "resume_path reward_mode"
+    ),
+}
+"""Fields that no screen and no summary shows by themselves: they are read where an event is opened."""
+
+
+@pytest.mark.parametrize(("cls", "name"), FIELDS)
+def test_changing_any_one_field_changes_what_is_shown(cls: type[TelemetryPayload], name: str) -> None:
+    """On a screen, in the summary, or at least where the event is opened from one of the screens."""
+    base, annotation = base_of(cls), next(str(f.type) for f in dataclasses.fields(cls) if f.name == name)
+    kinds = KINDS[:2] if cls is AnalyticsSnapshotPayload else ("",)
+    differs = {"shown": False, "opened": False}
+    for kind in kinds:
+        given = {**base, "kind": kind} if kind else base
+        before, after = (render(cls(**values)) for values in (given, {**given, name: sample(annotation, 1)}))
+        differs["shown"] |= before[0] != after[0]
+        differs["opened"] |= before[1] != after[1]
+    assert differs["shown"] or differs["opened"]
+    assert differs["shown"] != (cls.__name__ in ONLY_IN_FULL and name in ONLY_IN_FULL[cls.__name__].split())
+
+
+def render(payload: TelemetryPayload) -> tuple[str, str]:
+    """Return what screens and summary say of a run with this one event, and what is said where it is opened."""
+    snapshot = snapshot_of(payload)
+    group = snapshot.groups["default"]
+    return screens(snapshot, group) + summary(snapshot, None, Path("run")), opened(snapshot, group)

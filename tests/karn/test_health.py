@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from esper.karn.health import RULES, Rule, Status, Verdict, assess_update, assess_updates, gravest_first, tally, worst
 from esper.karn.snapshot import Entry
+from esper.leyline.position import Position
 from esper.leyline.telemetry import PPOUpdatePayload, TelemetryEvent
 from esper.leyline.testing import payloads
 
@@ -64,10 +65,13 @@ def test_the_gravest_verdicts_are_above_however_little_room_there_is() -> None:
     assert tally(sick) == f"2 BAD, 1 WATCH, {len(RULES) - 3} OK"
 
 
+ANYWHERE = Position(0, 0, None, None, None)
+
+
 def run_of(*updates: dict[str, Any]) -> dict[str, Verdict]:
     """The health of a run of these updates, by field."""
     emitted = [PPOUpdatePayload(**update) for update in updates]
-    found = assess_updates([Entry(update, TelemetryEvent(data=update), 0) for update in emitted])
+    found = assess_updates([Entry(update, TelemetryEvent(data=update), ANYWHERE) for update in emitted])
     return {verdict.rule.field: verdict for verdict in found}
 
 

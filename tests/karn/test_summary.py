@@ -128,11 +128,12 @@ def test_seeds_are_counted_by_blueprint_and_in_all() -> None:
         SeedGerminatedPayload(**at, blueprint_id="norm", params=24),
         SeedPrunedPayload(**at, reason="policy"),
         SeedPrunedPayload(slot_id="b", env_id=0, reason="stagnation", auto_pruned=True),
+        SeedPrunedPayload(slot_id="c", env_id=0, reason="stagnation"),
     )
-    assert line_of(text, "mlp") == ["1", "1", "0", "0"]
-    assert line_of(text, "norm") == ["1", "0", "1", "0"]
-    assert line_of(text, "—") == ["0", "0", "0", "1"]
-    assert line_of(text, "all") == ["2", "1", "1", "1"]
+    assert line_of(text, "mlp") == ["1", "1", "0", "0", "0"]
+    assert line_of(text, "norm") == ["1", "0", "1", "0", "0"]
+    assert line_of(text, "—") == ["0", "0", "0", "1", "1"]
+    assert line_of(text, "all") == ["2", "1", "1", "1", "1"]
 
 
 def test_what_was_not_supplied_is_a_dash_and_unknown_never_a_number() -> None:
@@ -232,7 +233,8 @@ def test_a_number_beyond_every_float_is_shown_as_huge_and_ends_nothing() -> None
     )
     assert line_of(text, "KL")[0] == "huge"
     assert line_of(text, "NaN gradients")[0] == "huge"
-    assert line_of(text, "mean episode return") == ["inf", "inf", "inf"]
+    assert line_of(text, "mean episode return") == ["inf", "inf", "—"]
+    assert "mean episode return was not finite in 2 batches of 2" in text
 
 
 def test_nothing_is_advised_about_a_stream_that_is_gone() -> None:

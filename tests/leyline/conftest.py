@@ -6,18 +6,11 @@ import dataclasses
 from typing import Any, TypeAlias, get_args
 
 import pytest
+from tests.builders import examples
 
 from esper.leyline import TelemetryEvent, TelemetryPayload
-from esper.leyline.shapes import Shape, shapes_of
 
 Entry: TypeAlias = dict[str, Any]
-
-
-def _example(shape: Shape) -> Any:
-    if shape.item is None:
-        return {"int": 3, "float": 0.25, "str": "r0c1", "bool": True, "any": [None, {"x": 1.5}]}[shape.kind]
-    item = _example(shape.item)
-    return {"tuple": (item, item), "list": [item], "dict": {"a": item, "b": item}}[shape.kind]
 
 
 @pytest.fixture(params=get_args(TelemetryPayload), ids=lambda cls: cls.__name__)
@@ -29,7 +22,7 @@ def cls(request: pytest.FixtureRequest) -> type[TelemetryPayload]:
 @pytest.fixture
 def everything(cls: type[TelemetryPayload]) -> Entry:
     """Arguments for every field."""
-    return {name: _example(shape) for name, shape in shapes_of(cls).items()}
+    return examples(cls)
 
 
 @pytest.fixture

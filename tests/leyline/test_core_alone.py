@@ -33,7 +33,7 @@ def test_importing_the_contract_does_not_compile_the_codecs() -> None:
     program = "import sys, esper.leyline.telemetry; print([m for m in sys.modules if m.startswith('esper.leyline.')])"
     loaded = run(program)
     assert "'esper.leyline.telemetry'" in loaded
-    assert "esper.leyline.codec" not in loaded
+    assert "esper.leyline._payload.codec" not in loaded
     assert "esper.leyline.wire" not in loaded
 
 

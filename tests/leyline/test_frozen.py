@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from esper.leyline.frozen import FrozenDict, FrozenList, freeze, thaw
+from esper.leyline._payload.frozen import FrozenDict, FrozenList, freeze, thaw
 
 CHANGES_TO_A_DICT = {
     "d[k] = v": lambda d: d.__setitem__("a", 2),

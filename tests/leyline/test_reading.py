@@ -19,8 +19,9 @@ from esper.leyline import (
     TelemetryPayload,
     UnknownFieldError,
 )
-from esper.leyline.frozen import FrozenDict, FrozenList, freeze
-from esper.leyline.reading import PLANS, Reader
+from esper.leyline._payload.frozen import FrozenDict, FrozenList, freeze
+from esper.leyline._payload.reading import PLANS, Reader
+from esper.leyline._payload.table import types_of
 from esper.leyline.testing import payloads, same
 
 REQUIRED: dict[str, Any] = {
@@ -45,7 +46,7 @@ CONTENT: list[dict[str, Any]] = [
 
 
 def test_more_sets_of_keys_than_there_are_plans_are_read_alike() -> None:
-    reader = Reader(PPOUpdatePayload, wire=False)
+    reader = Reader(PPOUpdatePayload, types_of(PPOUpdatePayload), wire=False)
     some = [set(names) for size in range(8) for names in itertools.combinations(OPTIONAL, size)]
     assert len(some) > PLANS
     for _ in range(2):
@@ -103,13 +104,13 @@ def test_a_wrong_value_in_a_plan_is_reported_as_without_one() -> None:
 def test_a_parsed_line_s_objects_are_reported_by_the_name_that_users_know() -> None:
     for parsed, fields in ((freeze({"op": 1.0}), "dict {'op': 1.0}"), (freeze([1.0]), "list [1.0]")):
         with pytest.raises(FieldTypeError) as caught:
-            Reader(PPOUpdatePayload, wire=True).read(REQUIRED | {"entropy": parsed})
+            Reader(PPOUpdatePayload, types_of(PPOUpdatePayload), wire=True).read(REQUIRED | {"entropy": parsed})
         assert caught.value.problems[0].actual == fields
 
 
 def test_what_is_not_finite_stands_as_text_only_in_a_parsed_line() -> None:
     fields = REQUIRED | {"grad_norm": "Infinity", "explained_variance": "NaN"}
-    payload = Reader(PPOUpdatePayload, wire=True).read(fields)
+    payload = Reader(PPOUpdatePayload, types_of(PPOUpdatePayload), wire=True).read(fields)
     assert payload.grad_norm == math.inf
     assert math.isnan(payload.explained_variance)
     with pytest.raises(FieldTypeError, match="grad_norm"):
@@ -132,7 +133,7 @@ def test_a_plan_reads_what_the_careful_way_reads_and_refuses_what_it_refuses(
         fields[name] = data.draw(ODD)
     if wire:  # as the parser would have it
         fields = {name: freeze(value) if isinstance(value, dict) else value for name, value in fields.items()}
-    reader = Reader(type(payload), wire=wire)
+    reader = Reader(type(payload), types_of(type(payload)), wire=wire)
     outcomes = []
     for read in (reader.read, reader._carefully):
         try:

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.builders import event, numbered
 
-from esper.leyline import EpochCompletedPayload, TelemetryEvent
+from esper.leyline import EpochCompletedPayload, SeedStageChangedPayload, TelemetryEvent
 from esper.leyline.validate import validate
 from esper.leyline.wire import encode_event
 
@@ -58,7 +59,13 @@ def test_json_reports_the_same_to_machines_with_the_raw_text(bad: Path) -> None:
         (str(bad), 2, "missing"), (str(bad), 3, "empty"), (str(bad), 4, "missing"), (str(bad), 6, "torn"),
     ]  # fmt: skip
     assert records[0]["text"] == UNKNOWN_FIELD
-    assert summary == {"events": 2, "invalid": {"missing": 2, "empty": 1, "torn": 1}, "unreadable": {}, "rejected": 0}
+    assert summary == {
+        "events": 2,
+        "invalid": {"missing": 2, "empty": 1, "torn": 1},
+        "unreadable": {},
+        "rejected": 0,
+        "doubtful": 0,
+    }
 
 
 def test_what_cannot_be_read_is_reported_and_the_rest_is_read_all_the_same(
@@ -97,3 +104,19 @@ def test_that_the_verdict_cannot_be_printed_is_not_the_log_s_fault(good: Path, b
 
     with pytest.raises(OSError, match="No space left"):
         validate([str(bad), str(good)], as_json=False, out=Full())
+
+
+def test_a_doubtful_value_is_a_note_a_field_and_an_error_when_asked(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    percent = [encode_event(event(EpochCompletedPayload, val_accuracy=76.1 + n, inner_epoch=1)) for n in range(3)]
+    back = encode_event(event(SeedStageChangedPayload, from_stage="FOSSILIZED", to_stage="FOSSILIZED"))
+    log.write_text("\n".join([encode_event(numbered(1)), *percent, back]) + "\n")
+    status, lines = validated(log)
+    assert status == 0
+    assert lines[0].startswith(f"{log}:2: note: val_accuracy: expected 0 to 1")
+    assert lines[0].endswith("(2 more of this field)")
+    assert lines[1].startswith(f"{log}:5: note: ")
+    assert lines[-1] == "5 events, 0 invalid lines, 4 doubtful values"
+    out = io.StringIO()
+    assert validate([str(log)], as_json=False, strict=True, out=out) == 1
+    assert f"{log}:2: doubtful: val_accuracy" in out.getvalue()

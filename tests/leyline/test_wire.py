@@ -23,7 +23,7 @@ from esper.leyline import (
     TelemetryPayload,
     WireError,
 )
-from esper.leyline.shapes import DEEPEST
+from esper.leyline._payload.containers import DEEPEST
 from esper.leyline.testing import events, same
 from esper.leyline.wire import InvalidRecord, decode_event, encode_event, log_files, read_events
 
@@ -118,7 +118,7 @@ class Unencodable:
 
 
 UNENCODABLE: dict[str, dict[str, Any]] = {
-    "env_id": {"env_id": True},
+    "env_id": {"env_id": "0"},
     "val_accuracy": {"val_accuracy": "0.5"},
     "val_loss": {"val_loss": Unencodable()},
     "inner_epoch": {"inner_epoch": 1.0},
@@ -215,7 +215,7 @@ def test_of_very_many_wrong_values_only_the_first_are_reported() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("event_id", 3), ("event_id", None), ("seed_id", 0), ("seed_id", "\ud800"), ("slot_id", ["a"]), ("epoch", True),
+        ("event_id", 3), ("event_id", None), ("seed_id", 0), ("seed_id", "\ud800"), ("slot_id", ["a"]), ("epoch", "1"),
         ("epoch", 1.0), ("epoch", HUGE), ("group_id", None), ("message", b"x"), ("severity", "loud"), ("severity", []),
     ],
     ids=lambda value: "huge" if value is HUGE else None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,7 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.builders import numbered
+from tests.builders import numbered, reported
 
 from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent
 from esper.nissa import output, retry, sink_queue
@@ -144,7 +143,7 @@ class Accounts(RuleBasedStateMachine):
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, reported(None):  # losses are meant to happen
         patch.setattr(retry, "RETRY_SECONDS", 0.01)
         patch.setattr(retry, "FIRST_PAUSE", 0.001)
         patch.setattr(retry, "LONGEST_PAUSE", 0.005)
@@ -152,7 +151,6 @@ def impatient() -> Iterator[None]:
         patch.setattr(output, "GRACE", 0.02)
         patch.setattr(output, "INTERVAL", 0.005)
         patch.setattr(sink_queue, "WAKE_MARK", 5)
-        warnings.simplefilter("ignore", RuntimeWarning)  # losses are meant to happen here
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from esper.nissa.output import TelemetryHub
 from esper.nissa.sinks.jsonl import JsonlSink, LogInUseError
 
 SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
+FAULTS = SOAK.with_name("faults.py")
 PREAMBLE = """
 import os, signal, sys, threading, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -206,6 +208,80 @@ class TestFork:
 
 
 class TestOtherProcesses:
+    @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+    @pytest.mark.parametrize("how", ["process", "pool"])
+    def test_a_hub_that_a_worker_left_open_is_delivered(self, tmp_path: Path, method: str, how: str) -> None:
+        body = f"""
+            import multiprocessing
+
+            def work(path):
+                global hub
+                hub = TelemetryHub([JsonlSink(path)])
+                for number in range(1_000):
+                    hub.emit(event(number))
+
+            if __name__ == "__main__":
+                context = multiprocessing.get_context({method!r})
+                if {how!r} == "process":
+                    process = context.Process(target=work, args=("child.jsonl",))
+                    process.start()
+                    process.join()
+                else:
+                    pool = context.Pool(1)
+                    pool.apply(work, ("child.jsonl",))
+                    pool.close()
+                    pool.join()
+        """
+        (tmp_path / "main.py").write_text(PREAMBLE + textwrap.dedent(body))
+        subprocess.run([sys.executable, "main.py"], cwd=tmp_path, check=True, timeout=60)
+        assert numbers_in(tmp_path / "child.jsonl") == [*range(1_000)]
+
+    def test_what_a_worker_of_a_data_loader_emits_into_its_parent_s_hub_is_lost_with_a_word(
+        self, tmp_path: Path
+    ) -> None:
+        pytest.importorskip("torch")
+        done = run(
+            """
+            from torch.utils.data import DataLoader, Dataset
+
+            class Emitting(Dataset):
+                def __len__(self):
+                    return 6
+
+                def __getitem__(self, index):
+                    hub.emit(event(index))
+                    return index
+
+            with TelemetryHub([JsonlSink("events.jsonl")]) as hub:
+                hub.emit(event(100))
+                assert len(list(DataLoader(Emitting(), num_workers=2, multiprocessing_context="fork"))) == 6
+            """,
+            tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("telemetry emitted in a forked child process is dropped; open another hub") == 2
+        assert numbers_in(tmp_path / "events.jsonl") == [100]
+
+    def test_a_forked_child_cannot_take_its_parent_s_sink_into_a_hub_of_its_own(self, tmp_path: Path) -> None:
+        done = run(
+            """
+            sink = JsonlSink("events.jsonl")
+            hub = TelemetryHub([sink])
+            child = os.fork()
+            if not child:
+                try:
+                    TelemetryHub([sink])
+                except ValueError as error:
+                    print(error, flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
+            hub.emit(event(1))
+            """,
+            tmp_path,
+        )
+        assert "'jsonl' has a hub already" in done.stdout
+        assert (done.returncode, numbers_in(tmp_path / "events.jsonl")) == (0, [1])
+
     @pytest.mark.parametrize("method", ["spawn", "forkserver"])
     def test_a_process_of_its_own_opens_a_hub_of_its_own(self, tmp_path: Path, method: str) -> None:
         body = f"""
@@ -233,6 +309,18 @@ class TestOtherProcesses:
             process = multiprocessing.get_context("spawn").Process(target=print, args=(hub,))
             with pytest.raises(TypeError, match="a TelemetryHub stays in its process"):
                 process.start()
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="the failing system calls are made by a library in C")
+def test_runs_under_fire_end_as_documented() -> None:
+    done = subprocess.run(
+        [sys.executable, FAULTS, "--runs", "12", "--seed", "1", "--seconds", "60"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 class TestSoak:

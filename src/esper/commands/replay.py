@@ -9,7 +9,8 @@ from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.summary import snapshot_json, summary
 from esper.leyline.invalid_lines import InvalidLines
 from esper.leyline.run_directory import RunDirectory, info_beside
-from esper.leyline.wire import InvalidRecord, read_events
+from esper.leyline.validate import rejected_events
+from esper.leyline.wire import InvalidRecord, read_shards
 
 __all__ = ["replay_command"]
 
@@ -33,15 +34,19 @@ def replay_command(source: str, *, as_json: bool) -> int:
             say(f"{problem}: the summary is from the log alone\n")
     aggregator = TelemetryAggregator()
     invalid = InvalidLines()
-    for record in read_events(source):
+    for shard, record in read_shards(source):
         if isinstance(record, InvalidRecord):
             invalid.add(record)
         else:
-            aggregator.process(record)
+            aggregator.process(record, shard)
     snapshot = aggregator.snapshot()
     if not snapshot.n_events:
         raise invalid.no_events(source)
     show(snapshot_json(snapshot) + "\n" if as_json else summary(snapshot, info, where))
+    rejected = sum(1 for _ in rejected_events(where))
+    if rejected:
+        events = "1 event was" if rejected == 1 else f"{rejected:,} events were"
+        say(f"{events} rejected and cannot be shown: esper validate {source}\n")
     if invalid.total:
         lines = "1 line is no event" if invalid.total == 1 else f"{invalid.total:,} lines are no events"
         say(f"{lines}: esper validate {source}\n")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.derived import accuracy_of, known, planned_episodes
 from esper.karn.formatting import age
-from esper.karn.progress import eta_seconds
+from esper.karn.progress import eta_seconds, played_text
 from esper.karn.quantities import QUANTITIES
 from esper.leyline.telemetry import BatchEpochCompletedPayload, RewardComputedPayload, TrainingStartedPayload
 
@@ -46,8 +47,7 @@ class Console:
             elif isinstance(data, BatchEpochCompletedPayload):
                 left = eta_seconds(group, event.timestamp)
                 time_left = "" if left is None else f"  left {age(left)}"
-                done = f"{data.episodes_completed}/{data.total_episodes} episodes"
-                print(f"{done}  {progress_text(group)}{time_left}", file=self._stream, flush=True)
+                print(f"{played_text(data)}  {progress_text(group)}{time_left}", file=self._stream, flush=True)
         elif self._bar is not None and isinstance(data, RewardComputedPayload):
             self._bar.step()
 
@@ -61,7 +61,7 @@ def progress_text(group: GroupSnapshot) -> str:
     """Return the few numbers that matter, on one line; ``—`` before they were measured."""
     batch, update = group.batch, group.update
     shown = {
-        "avg_accuracy": None if batch is None else batch.data.avg_accuracy,
+        "avg_accuracy": None if batch is None else accuracy_of(batch.data),
         "avg_reward": None if batch is None else batch.data.avg_reward,
         "entropy": None if update is None else update.data.entropy,
         "kl_divergence": None if update is None else update.data.kl_divergence,
@@ -82,12 +82,13 @@ class _Bar:
             self._task = self._progress.add_task("", total=None)
             self._progress.start()
         start, batch = group.started, group.batch
+        planned, done = None, 0
         if start is not None:
-            self._steps_an_episode = start.data.max_epochs
-        total = None if start is None else start.data.n_episodes * self._steps_an_episode
-        done = start.data.start_episode if start is not None else 0
+            self._steps_an_episode = known(start.data.max_epochs) or 1
+            planned, done = known(start.data.n_episodes), start.data.start_episode
         if batch is not None:
-            done = batch.data.episodes_completed
+            planned, done = planned_episodes(batch.data), batch.data.episodes_completed
+        total = None if planned is None else planned * self._steps_an_episode
         self._progress.update(
             self._task, total=total, completed=done * self._steps_an_episode, description=progress_text(group)
         )

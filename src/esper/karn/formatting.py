@@ -111,8 +111,9 @@ def mean(values: Sequence[float]) -> float | None:
 
 
 def plural(count: int, thing: str) -> str:
-    """Return how many there are of something: ``1 event``, ``2 events``."""
-    return f"{number(count)} {thing}" if count == 1 else f"{number(count)} {thing}s"
+    """Return how many there are of something: ``1 event``, ``2 events``, ``2 batches``."""
+    ending = "" if count == 1 else "es" if thing.endswith("ch") else "s"
+    return f"{number(count)} {thing}{ending}"
 
 
 def fraction(value: float | None, width: int = 7) -> str:

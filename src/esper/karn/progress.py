@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from esper.karn.formatting import is_finite, mean
+from esper.karn.derived import planned_episodes
+from esper.karn.formatting import is_finite, mean, number
 
 if TYPE_CHECKING:
     from esper.karn.snapshot import GroupSnapshot
+    from esper.leyline.telemetry import BatchEpochCompletedPayload
 
-__all__ = ["Best", "Trend", "best_of", "eta_seconds", "stale_after", "trend_of"]
+__all__ = ["Best", "Trend", "best_of", "best_value", "eta_seconds", "played_text", "stale_after", "trend_of"]
 
 _NEWEST = 10
 """Batches that a rate or a trend is taken over."""
@@ -36,6 +38,19 @@ def best_of(values: Iterable[float]) -> Best | None:
         return None
     value, index = max(finite)
     return Best(value, -index)
+
+
+def best_value(values: Iterable[float]) -> float | None:
+    """Return the highest finite value; None when there is none."""
+    best = best_of(values)
+    return None if best is None else best.value
+
+
+def played_text(batch: BatchEpochCompletedPayload) -> str:
+    """Return how many episodes have been played, and of how many where that is known: ``8 of 40 episodes``."""
+    planned = planned_episodes(batch)
+    of = "" if planned is None else f" of {number(planned)}"
+    return f"{number(batch.episodes_completed)}{of} episodes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +96,10 @@ def eta_seconds(group: GroupSnapshot, now: datetime) -> float | None:
     if batch is None or pace is None:
         return None
     seconds, episodes = pace
-    left = max(batch.data.total_episodes - batch.data.episodes_completed, 0)
-    if not is_finite(left):
+    planned = planned_episodes(batch.data)
+    if planned is None or not is_finite(planned):
         return None
+    left = planned - batch.data.episodes_completed
     since_batch = max((now - batch.event.timestamp).total_seconds(), 0.0)
     return max(left * seconds / episodes - since_batch, 0.0)
 

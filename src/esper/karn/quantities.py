@@ -6,12 +6,17 @@ states, a decision's entropy is one state's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from esper.karn.formatting import fraction, number
 
-__all__ = ["QUANTITIES", "Quantity"]
+if TYPE_CHECKING:
+    from esper.karn.snapshot import LifecycleTotals
+    from esper.leyline.run_info import PolicyScore
+
+__all__ = ["LIFECYCLE", "QUANTITIES", "Quantity", "by_name", "lifecycle_counts", "score_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +40,28 @@ QUANTITIES = {
     "decision_entropy": Quantity("decision entropy", "entropy"),
 }
 """By the payload field that holds it."""
+
+LIFECYCLE = {
+    "germinated": "germinated",
+    "fossilized": "fossilized",
+    "pruned_by_policy": "pruned: policy",
+    "pruned_by_rule": "rule",
+    "pruned": "unknown",
+}
+"""What views call what became of seeds, by the field of `LifecycleTotals`."""
+
+
+def by_name(lifecycle: Mapping[str | None, LifecycleTotals]) -> list[tuple[str | None, LifecycleTotals]]:
+    """Return what became of the seeds of each blueprint, in the order of every view; that nobody named is last."""
+    return sorted(lifecycle.items(), key=lambda item: (item[0] is None, item[0] or ""))
+
+
+def lifecycle_counts(totals: LifecycleTotals) -> list[int]:
+    """Return what became of the seeds of a blueprint, in the order of `LIFECYCLE`."""
+    return [getattr(totals, name) for name in LIFECYCLE]
+
+
+def score_texts(score: PolicyScore) -> list[str]:
+    """Return how a policy did: episode return, validation accuracy, test accuracy, each mean ± standard error."""
+    decimals = ((score.reward, 2), (score.val_accuracy, 3), (score.test_accuracy, 3))
+    return [f"{one.mean:.{n}f} ± {one.standard_error:.{n}f}" for one, n in decimals]

@@ -10,9 +10,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, overload
 
 from esper.leyline.payload import compile_init
+from esper.leyline.position import Position
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
@@ -32,6 +34,7 @@ from esper.leyline.telemetry import (
 
 __all__ = [
     "Counterfactual",
+    "Ending",
     "Entry",
     "EntryHistory",
     "EnvSnapshot",
@@ -43,6 +46,7 @@ __all__ = [
     "LifecycleTotals",
     "Rewards",
     "RunSnapshot",
+    "SeedEntry",
     "SeedOutcome",
     "SeedRecord",
     "SlotSnapshot",
@@ -60,9 +64,13 @@ class Entry(NamedTuple, Generic[P_co]):
     """What happened; the same object as ``event.data``, with its class known."""
     event: TelemetryEvent
     """The envelope: timestamp, epoch, seed_id, message, severity."""
-    episodes: int
-    """Episodes that the group had completed when this was emitted: what it is about happened in later ones.
-    Unit: episodes; 0 or more."""
+    position: Position
+    """Where in the run that was."""
+
+    @property
+    def episodes(self) -> int | None:
+        """Episodes that had been completed before the batch that this is about; None when unknown."""
+        return self.position.episodes
 
 
 class History(Sequence[T_co]):
@@ -123,22 +131,35 @@ class EntryHistory(History[Entry[P_co]]):
     behind the end of this view.
     """
 
-    __slots__ = ("_episodes",)
+    __slots__ = ("_positions",)
 
-    def __init__(self, events: list[TelemetryEvent], episodes: list[int], start: int, stop: int) -> None:
+    def __init__(self, events: list[TelemetryEvent], positions: list[Position], start: int, stop: int) -> None:
         self._events = events
-        self._episodes = episodes
+        self._positions = positions
         self._start = start
         self._stop = stop
 
     def _item(self, at: int) -> Entry[P_co]:
         event = self._events[at]
         data: Any = event.data  # of the one kind, as its writer knows
-        return Entry(data, event, self._episodes[at])
+        return Entry(data, event, self._positions[at])
 
 
-SeedOutcome: TypeAlias = Entry[SeedFossilizedPayload] | Entry[SeedPrunedPayload]
+SeedOutcome: TypeAlias = Entry[SeedFossilizedPayload | SeedPrunedPayload]
 """How a seed ended: narrow ``outcome.data`` with ``isinstance``."""
+SeedEntry: TypeAlias = Entry[SeedGerminatedPayload] | Entry[SeedStageChangedPayload] | SeedOutcome
+"""Any event of a seed."""
+
+
+class Ending(Enum):
+    """How a seed ended; the value is what views call it."""
+
+    FOSSILIZED = "fossilized"
+    PRUNED_BY_POLICY = "pruned by policy"
+    PRUNED_BY_RULE = "pruned by rule"
+    PRUNED = "pruned, cause unknown"
+    """``auto_pruned`` was not supplied, and ``reason`` is not ``policy``."""
+    OPEN = "no end yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +168,37 @@ class SeedRecord:
 
     seed_id: str | None
     """The identifier that the first of its events carries; None when that carries none."""
+    position: Position
+    """Where the first of its events stands."""
     germinated: Entry[SeedGerminatedPayload] | None = None
     """None when there are stages of a seed whose germination is missing (a log that begins in the middle)."""
     stages: tuple[Entry[SeedStageChangedPayload], ...] = ()
     """Its newest transitions, oldest first."""
     outcome: SeedOutcome | None = None
     """None while there is neither a fossilization nor a prune."""
+
+    @property
+    def entries(self) -> tuple[SeedEntry, ...]:
+        """All of its events that are kept: germination, transitions, end."""
+        first = () if self.germinated is None else (self.germinated,)
+        last = () if self.outcome is None else (self.outcome,)
+        return (*first, *self.stages, *last)
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended.
+
+        Whose a prune is, ``auto_pruned`` says. Where that was not supplied, it is the policy's when that is its
+        ``reason``, and otherwise nobody knows.
+        """
+        if self.outcome is None:
+            return Ending.OPEN
+        data = self.outcome.data
+        if isinstance(data, SeedFossilizedPayload):
+            return Ending.FOSSILIZED
+        if "auto_pruned" in data.supplied:
+            return Ending.PRUNED_BY_RULE if data.auto_pruned else Ending.PRUNED_BY_POLICY
+        return Ending.PRUNED_BY_POLICY if data.reason == "policy" else Ending.PRUNED
 
     @property
     def stage(self) -> Entry[SeedStageChangedPayload] | None:
@@ -223,7 +269,8 @@ class LifecycleTotals:
     fossilized: int = 0
     pruned_by_policy: int = 0
     pruned_by_rule: int = 0
-    """``auto_pruned`` decides; where that was not supplied, any ``reason`` but ``policy`` is a rule."""
+    pruned: int = 0
+    """Pruned by nobody knows whom: see `SeedRecord.ending`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +298,7 @@ class GroupSnapshot:
     """By blueprint; None for prunes of seeds whose blueprint no event names."""
     counted_from: int
     """Episodes that had been completed where ``actions`` and ``lifecycle`` begin: above 0 for a resume whose past this
-    log does not hold, or not up to there. Unit: episodes; 0 or more."""
+    log does not hold, or that reached too far back. Unit: episodes; 0 or more."""
     resumes: int
     """How often the run was resumed, within this log."""
     superseded: int
@@ -288,6 +335,9 @@ class RunSnapshot:
     """By group_id, in the order of their first events; empty before the first event."""
     log: History[TelemetryEvent]
     """The newest events of all groups, in the order they came."""
+    omitted: int
+    """Events of more groups, environments, slots or names than are kept, which nothing but ``events`` counts: a log
+    that names them at random. Unit: events; 0 or more."""
     events: Mapping[TelemetryEventType, int]
     """How many events of each type came, all runs and groups counted and nothing taken back."""
 

@@ -5,27 +5,30 @@ Everything is read from the snapshot and run.json. What was not supplied is ``â€
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esper.karn.formatting import ABSENT, age, cells, columns, mean, number, plural, real, tidy
+from esper.karn.derived import accuracy_of, known
+from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, real, tidy
 from esper.karn.health import Verdict, assess_updates, tally, value_of, worst
-from esper.karn.quantities import QUANTITIES
-from esper.karn.snapshot import Entry, GroupSnapshot, History, LifecycleTotals, RunSnapshot
+from esper.karn.progress import best_value, played_text
+from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_counts, score_texts
+from esper.karn.snapshot import Entry, GroupSnapshot, History, RunSnapshot
 from esper.leyline.strict_json import JsonValue, strict_json, to_json
 
 if TYPE_CHECKING:
-    from esper.leyline.run_info import Estimate, Evaluation, RunInfo
+    from esper.leyline.run_info import Evaluation, RunInfo
     from esper.leyline.telemetry import PPOUpdatePayload
 
 __all__ = ["evaluation_text", "snapshot_json", "summary"]
 
 _WIDTH = 80
+_MOST_NAMES = 40
+"""Rows of a table whose rows are named by the log."""
 _ENDS = 10
 """Batches averaged at either end of a run, at most: both ends are never the same."""
 
@@ -63,10 +66,7 @@ def _verdict(evaluation: Evaluation | None) -> list[str]:
     if evaluation is None:
         return ["Did it learn?", "  Not evaluated."]
     scores = {"learnt": evaluation.learnt, "random": evaluation.random, "do nothing": evaluation.do_nothing}
-    rows = [
-        (name, _estimate(score.reward, 2), _estimate(score.val_accuracy, 3), _estimate(score.test_accuracy, 3))
-        for name, score in scores.items()
-    ]
+    rows = [(name, *score_texts(score)) for name, score in scores.items()]
     learnt = evaluation.learnt.test_accuracy
     above = [
         f"{learnt.errors_above(other.test_accuracy):+.1f} from {name}"
@@ -80,10 +80,6 @@ def _verdict(evaluation: Evaluation | None) -> list[str]:
     ]
 
 
-def _estimate(estimate: Estimate, decimals: int) -> str:
-    return f"{estimate.mean:.{decimals}f} Â± {estimate.standard_error:.{decimals}f}"
-
-
 def _run(group: GroupSnapshot) -> list[str]:
     start, batch = group.started, group.batch
     lines = ["Training"]
@@ -93,48 +89,61 @@ def _run(group: GroupSnapshot) -> list[str]:
         begun = start.data
         lines.append(
             f"  Task {tidy(begun.task, 30)}, seed {begun.seed}, "
-            f"{plural(begun.n_envs, 'environment')}, {plural(len(begun.slot_ids), 'slot')}."
+            f"{_count(begun.n_envs, 'environment')}, {plural(len(begun.slot_ids), 'slot')}."
         )
         if begun.world_size > 1:
             lines.append(f"  {len(group.ranks)} of {begun.world_size} processes have started.")
-    if batch is None:
-        return [*lines, "  No batch was completed."]
-    lines.append(
-        f"  {number(batch.data.episodes_completed)} of {number(batch.data.total_episodes)} episodes were played."
-    )
-    series = {
-        QUANTITIES["avg_reward"]: [real(entry.data.avg_reward) for entry in group.batches],
-        QUANTITIES["avg_accuracy"]: [real(entry.data.avg_accuracy) for entry in group.batches],
-    }
-    n = min(_ENDS, len(group.batches) // 2)
-    if n:
-        rows = [(one.name, *map(one.text, (mean(v[:n]), mean(v[-n:]), _best(v)))) for one, v in series.items()]
-        lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
-    else:
-        lines += _table(("", "the only batch"), [(one.name, one.text(v[0])) for one, v in series.items()])
     if group.resumes or group.earlier_runs:
         times = "once" if group.resumes == 1 else f"{group.resumes:,} times"
         lines.append(f"  Resumed {times} ({plural(group.superseded, 'event')} superseded).")
         lines.append(f"  Earlier runs in this log: {group.earlier_runs}.")
+    if batch is None:
+        return [*lines, "  No batch was completed."]
+    lines.append(f"  {played_text(batch.data)} were played.")
+    series = {
+        QUANTITIES["avg_reward"]: [real(entry.data.avg_reward) for entry in group.batches],
+        QUANTITIES["avg_accuracy"]: [real(value) for value in _accuracies(group)],
+    }
+    series = {quantity: values for quantity, values in series.items() if values}
+    n = min(_ENDS, len(group.batches) // 2)
+    if n:
+        rows = [(one.name, *map(one.text, (mean(v[:n]), mean(v[-n:]), best_value(v)))) for one, v in series.items()]
+        lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
+    else:
+        lines += _table(("", "the only batch"), [(one.name, one.text(v[0])) for one, v in series.items()])
+    for quantity, values in series.items():
+        broken = sum(not is_finite(value) for value in values)
+        if broken:
+            lines.append(f"  The {quantity.name} was not finite in {plural(broken, 'batch')} of {number(len(values))}.")
     return lines
 
 
-def _best(values: Sequence[float]) -> float | None:
-    return max((value for value in values if not math.isnan(value)), default=None)
+def _count(count: int, thing: str) -> str:
+    """Return how many there are, as far as that is known."""
+    return f"{ABSENT} {thing}s" if known(count) is None else plural(count, thing)
+
+
+def _accuracies(group: GroupSnapshot) -> Iterator[float]:
+    """Return the accuracies of the batches that measured one."""
+    return (value for value in (accuracy_of(entry.data) for entry in group.batches) if value is not None)
 
 
 def _seeds(group: GroupSnapshot) -> list[str]:
     if not group.lifecycle:
         return ["Seeds", "  None germinated."]
-    fields = [field.name for field in dataclasses.fields(LifecycleTotals)]
+    counts = {blueprint: lifecycle_counts(totals) for blueprint, totals in by_name(group.lifecycle)}
     rows = [
-        (ABSENT if blueprint is None else tidy(blueprint, 20), *(number(getattr(totals, name)) for name in fields))
-        for blueprint, totals in sorted(group.lifecycle.items(), key=lambda item: (item[0] is None, item[0] or ""))
+        (ABSENT if blueprint is None else tidy(blueprint, 14), *map(number, counts[blueprint]))
+        for blueprint in islice(counts, _MOST_NAMES)
     ]
-    sums = [sum(getattr(totals, name) for totals in group.lifecycle.values()) for name in fields]
-    head = ("blueprint", "germinated", "kept", "pruned by policy", "pruned by rule")
-    since = f" since episode {group.counted_from}" if group.counted_from else ""
-    return [f"Seeds{since}", *_table(head, [*rows, ("all", *map(number, sums))])]
+    sums = map(sum, zip(*counts.values(), strict=True))
+    since = f" since episode {number(group.counted_from)}" if group.counted_from else ""
+    more = len(counts) - _MOST_NAMES
+    return [
+        f"Seeds{since}",
+        *_table(("blueprint", *LIFECYCLE.values()), [*rows, ("all", *map(number, sums))]),
+        *([f"  {number(more)} more blueprints are in the sums and not shown."] if more > 0 else []),
+    ]
 
 
 def _health(group: GroupSnapshot) -> list[str]:
@@ -168,6 +177,9 @@ def _range(verdict: Verdict, updates: History[Entry[PPOUpdatePayload]]) -> tuple
 
 def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
     lines = [f"Telemetry: {plural(snapshot.n_events, 'event')}"]
+    if snapshot.omitted:
+        omitted = plural(snapshot.omitted, "event")
+        lines.append(f"  {omitted} left out: the log names more groups, environments, slots or actions than are kept.")
     if info is None or not info.sinks:
         return lines
     rows = [
@@ -211,4 +223,4 @@ def snapshot_json(snapshot: RunSnapshot) -> str:
 
 @to_json.register
 def _(value: Entry) -> JsonValue:  # type: ignore[type-arg]  # registered for every payload
-    return {"episodes": value.episodes, "event": to_json(value.event)}
+    return {"position": to_json(value.position), "event": to_json(value.event)}

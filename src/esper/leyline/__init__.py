@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         encode_event,
         log_files,
         read_events,
+        read_shards,
     )
 else:
     _WIRE = (
@@ -52,6 +53,7 @@ else:
         "encode_event",
         "log_files",
         "read_events",
+        "read_shards",
     )
     __getattr__, __dir__ = lazy(__name__, **dict.fromkeys(_WIRE, "esper.leyline.wire"))
 
@@ -86,4 +88,5 @@ __all__ = [
     "encode_event",
     "log_files",
     "read_events",
+    "read_shards",
 ]

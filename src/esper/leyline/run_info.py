@@ -15,7 +15,8 @@ from statistics import fmean, stdev
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
 
-from esper.leyline.shapes import NONFINITE, brief, shorten
+from esper.leyline._payload.types import NONFINITE
+from esper.leyline._payload.wording import brief, shorten
 
 __all__ = [
     "Estimate",

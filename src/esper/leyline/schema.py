@@ -1,7 +1,8 @@
 """The log described for others: a JSON Schema of a line, and SQL views for DuckDB. Both are made from the fields.
 
-The schema accepts every line that `encode_event` writes, and rejects what `decode_event` rejects, except that a
-validator
+The schema accepts every line that `encode_event` writes with values in the ranges that the fields' docstrings state,
+and rejects what `decode_event` rejects. It is stricter than the decoder where a value is outside its range, which is
+written all the same (`esper.leyline.doubtful` finds such lines), and more lenient in that a validator
 
 - takes ``3.0`` for an integer;
 - does not see what parsing has lost: a key that stands twice;
@@ -15,20 +16,24 @@ has a zone.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
-from typing import Any, get_args
+import re
+from typing import Any
 
-from esper.leyline.envelope import ENVELOPE, PAYLOADS, REQUIRED
-from esper.leyline.event_types import Severity
+from esper.leyline._payload.construct import default_of
+from esper.leyline._payload.types import NONFINITE, Type
 from esper.leyline.field_docs import Meaning, meanings
+from esper.leyline.log_lines import Events, Invalid, LogLines, read_lines
 from esper.leyline.payload import Payload, is_optional
-from esper.leyline.shapes import NONFINITE, Shape, shapes_of
 from esper.leyline.telemetry import TelemetryEvent
-from esper.leyline.wire import SCHEMA_VERSION, log_files
+from esper.leyline.wire import SCHEMA_VERSION
 
 __all__ = ["duckdb_views", "json_schema"]
 
-_TIMESTAMP = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$"
+_ENVELOPE: dict[str, Type] = TelemetryEvent._codec.types  # noqa: SLF001 - the same room
+_REQUIRED: frozenset[str] = TelemetryEvent._codec.required  # noqa: SLF001 - as above
+_PAYLOADS: dict[str, type[Payload]] = TelemetryEvent._codec.payloads  # noqa: SLF001 - as above
 _FLOAT = {
     "description": "A number; one that is not finite is a string, because JSON has none.",
     "anyOf": [{"type": "number"}, {"enum": list(NONFINITE)}],
@@ -42,17 +47,13 @@ _ANY = {
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a line of a log."""
     about = meanings(TelemetryEvent)
-    properties = {name: _described(_type(shape), about[name]) for name, shape in ENVELOPE.items()}
-    properties["event_type"]["enum"] = list(PAYLOADS)
-    properties["timestamp"] |= {"format": "date-time", "pattern": _TIMESTAMP}
-    properties["severity"]["enum"] = list(get_args(Severity))
-    properties["data"] = _described({"type": "object"}, about["data"])
+    properties = {name: _property(row, about[name]) for name, row in _ENVELOPE.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A line of an esper log",
         "description": "One event. `event_type` says what `data` holds; a field that was not supplied is left out.",
         "type": "object",
-        "required": ["schema_version", *(name for name in ENVELOPE if name in REQUIRED)],
+        "required": ["schema_version", *(name for name in _ENVELOPE if name in _REQUIRED)],
         "properties": {"schema_version": {"const": SCHEMA_VERSION}, **properties},
         "additionalProperties": False,
         "allOf": [
@@ -60,19 +61,20 @@ def json_schema() -> dict[str, Any]:
                 "if": {"properties": {"event_type": {"const": event_type}}, "required": ["event_type"]},
                 "then": {"properties": {"data": {"$ref": f"#/$defs/{cls.__name__}"}}},
             }
-            for event_type, cls in PAYLOADS.items()
+            for event_type, cls in _PAYLOADS.items()
         ],
-        "$defs": {**{cls.__name__: _payload(cls) for cls in PAYLOADS.values()}, "float": _FLOAT, "any": _ANY},
+        "$defs": {**{cls.__name__: _payload(cls) for cls in _PAYLOADS.values()}, "float": _FLOAT, "any": _ANY},
     }
 
 
 def _payload(cls: type[Payload]) -> dict[str, Any]:
     properties, required = {}, []
-    shapes, about = shapes_of(cls), meanings(cls)
+    types, about = cls._codec.types, meanings(cls)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
-        properties[field.name] = _described(_type(shapes[field.name]), about[field.name])
+        row = types[field.name]
+        properties[field.name] = _property(row, about[field.name])
         if is_optional(field):
-            properties[field.name]["default"] = field.default
+            properties[field.name]["default"] = json.loads(row.write(default_of(field, row)))
         else:
             required.append(field.name)
     return {
@@ -88,30 +90,24 @@ def _summary(cls: type[Payload]) -> str:
     return " ".join((cls.__doc__ or "").split())
 
 
-def _type(shape: Shape) -> dict[str, Any]:
-    if shape.nullable:
-        return {"anyOf": [_type(dataclasses.replace(shape, nullable=False)), {"type": "null"}]}
-    if shape.item is not None:
-        if shape.kind == "dict":
-            return {"type": "object", "additionalProperties": _type(shape.item)}
-        return {"type": "array", "items": _type(shape.item)}
-    if shape.kind in {"float", "any"}:
-        return {"$ref": f"#/$defs/{shape.kind}"}
-    return {"type": {"int": "integer", "str": "string", "bool": "boolean"}[shape.kind]}
-
-
-def _described(schema: dict[str, Any], meaning: Meaning) -> dict[str, Any]:
-    described = schema | {"description": meaning.text}
+def _property(row: Type, meaning: Meaning) -> dict[str, Any]:
+    described = row.schema(meaning.limits) | {"description": meaning.text}
     return described if meaning.unit is None else described | {"x-unit": meaning.unit, "x-range": meaning.range}
 
 
 def duckdb_views(source: str | os.PathLike[str]) -> str:
-    """Return SQL that lets DuckDB query a log: a view ``events``, and one for each event type, named after it.
+    """Return SQL that lets DuckDB query a log: views ``events`` and ``invalid_lines``, and one for each event type.
+
+    ``events`` has every line that `esper validate` takes for an event, ``invalid_lines`` every other. What a resume
+    took back is ``superseded`` in ``events``, and not in the view of its type, which is named after it. ``run`` counts
+    the runs of the group in the log, ``line`` the lines of ``file``. Nothing is taken from a path.
 
     Every column has the type of its field; what was not supplied is NULL; floats that are not finite are ``nan`` and
-    ``inf``. A torn last line is left out, as is any line that is no JSON (`esper validate` lists those), and a value
-    that does not fit its column, such as an integer beyond 64 bits, is an error of the query. Where a payload has a
-    field of the same name, the envelope's is called ``event_…``.
+    ``inf``. An event that DuckDB cannot hold, for an integer beyond 64 bits or behind a byte order mark, is among the
+    invalid lines. Where a payload has a field of the same name, another column is called ``event_…``.
+
+    The log is read once, here, because what it ends with says what it takes back: what is appended later is not in the
+    views until they are made again.
 
     Args:
         source: a log file or a run directory.
@@ -119,52 +115,114 @@ def duckdb_views(source: str | os.PathLike[str]) -> str:
     Raises:
         FileNotFoundError: there is nothing to read.
     """
-    files = ", ".join(_quoted(os.fspath(path.resolve())) for path in log_files(source))
-    # Read as text, because ignore_errors would drop a line of another type without a word; the casts do not.
-    raw = ", ".join(f"{name}: '{'JSON' if name == 'data' else 'VARCHAR'}'" for name in ["schema_version", *ENVELOPE])
-    typed = ", ".join(f"CAST({name} AS {type_}) AS {name}" for name, type_ in _envelope_columns().items())
-    lines = f"read_json([{files}], format = 'newline_delimited', ignore_errors = true, columns = {{{raw}}})"
-    known = f"event_type IS NOT NULL AND CAST(schema_version AS INTEGER) <= {SCHEMA_VERSION}"
-    statements = [f"CREATE OR REPLACE VIEW events AS SELECT event_type, {typed}, data\nFROM {lines}\nWHERE {known}"]
-    for event_type, cls in PAYLOADS.items():
+    files = read_lines(source)
+    raw = ", ".join(f"{name}: '{'JSON' if name == 'data' else 'VARCHAR'}'" for name in _ENVELOPE)
+    typed = ", ".join(f"{_envelope_value(name, type_)} AS {name}" for name, type_ in _envelope_columns().items())
+    events = "\nUNION ALL BY NAME\n".join(_rows_of(lines, raw) for lines in files)
+    invalid = "\nUNION ALL BY NAME\n".join(map(_invalid_of, files))
+    added = ", ".join(_LINE_COLUMNS)
+    statements = [
+        f"CREATE OR REPLACE VIEW events AS SELECT event_type, {typed}, data, {added}\nFROM (\n{events}\n)",
+        f"CREATE OR REPLACE VIEW invalid_lines AS\n{invalid}",
+        "COMMENT ON VIEW events IS 'Every event of the log, as it was when this view was made.'",
+        "COMMENT ON VIEW invalid_lines IS 'Every line not in events, and why; sql: an event that DuckDB cannot hold.'",
+        *(f"COMMENT ON COLUMN events.{name} IS {_quoted(about)}" for name, about in _LINE_COLUMNS.items()),
+    ]
+    for event_type, cls in _PAYLOADS.items():
         statements += _payload_view(event_type, cls)
     return ";\n\n".join(statements) + ";\n"
 
 
+_LINE_COLUMNS = {
+    "run": "Runs of the group in the log before this one. Unit: runs; 0 or more.",
+    "file": "The file of the log that the event stands in.",
+    "line": "Number of the line in the file. Unit: lines; 1 or more.",
+    "superseded": "Whether a resume took the event back; false where that is unknown, and in the view of its type.",
+}
+"""What is not said by an event, but by where it stands."""
+
+
+def _rows_of(lines: LogLines, raw: str) -> str:
+    """Return the query for the events of one file.
+
+    DuckDB gives a row for each line that is not blank, in order; a line that is not JSON has only NULLs. It is read as
+    text, because a column of another type would turn what does not fit into NULL.
+    """
+    stretches = ", ".join(
+        f"({part.first}, {part.last}, {part.blank}, {part.run}, {str(part.superseded).lower()})"
+        for part in lines.events or [Events(0, 0, 0, 0, superseded=False)]
+    )
+    path = os.fspath(lines.path.resolve())
+    options = {
+        "format": "'newline_delimited'", "records": "true", "ignore_errors": "true", "compression": "'none'",
+        "hive_partitioning": "false", "union_by_name": "false", "filename": "false",
+        "maximum_object_size": max(lines.longest + 1, _LEAST_BUFFER), "columns": f"{{{raw}}}",
+    }  # fmt: skip
+    log = ", ".join([_quoted(_no_pattern(path)), *(f"{name} = {value}" for name, value in options.items())])
+    columns = f"r.*, s.run, s.superseded, r.nth + s.blank AS line, {_quoted(path)} AS file"
+    rows = f"(SELECT row_number() OVER () AS nth, * FROM read_json({log})) AS r"  # noqa: S608 - all of it is quoted
+    known = f"(VALUES {stretches}) AS s(first, last, blank, run, superseded)"
+    return f"SELECT {columns}\nFROM {rows}\nASOF JOIN {known} ON r.nth >= s.first\nWHERE r.nth <= s.last"
+
+
+_LEAST_BUFFER = 1 << 24
+
+
+def _invalid_of(lines: LogLines) -> str:
+    stretches = ", ".join(
+        f"({part.first}, {part.last}, {'NULL' if part.kind is None else _quoted(part.kind)}, {_quoted(part.reason)})"
+        for part in lines.invalid or [Invalid(1, 0, "", "")]
+    )
+    file = _quoted(os.fspath(lines.path.resolve()))
+    columns = f"{file} AS file, unnest(generate_series(first, last)) AS line, kind, reason"
+    return f"SELECT {columns}\nFROM (VALUES {stretches}) AS s(first, last, kind, reason)"
+
+
+def _no_pattern(path: str) -> str:
+    """Return a path in which nothing stands for other files."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
+
+
 def _envelope_columns() -> dict[str, str]:
-    columns = {name: _column_type(shape) for name, shape in ENVELOPE.items() if name not in {"event_type", "data"}}
-    return columns | {"timestamp": "TIMESTAMP"}
+    return {name: row.column for name, row in _ENVELOPE.items() if name not in {"event_type", "data"}}
+
+
+def _envelope_value(name: str, type_: str) -> str:
+    return _UTC if name == "timestamp" else f"TRY_CAST({name} AS {type_})"
+
+
+_MINUTES = " + ".join(
+    f"{unit} * coalesce(TRY_CAST(regexp_extract(timestamp, '([+-]\\d\\d):?(\\d\\d)$', {at}) AS BIGINT), 0)"
+    for at, unit in ((1, 60), (2, "if(regexp_matches(timestamp, '-\\d\\d:?\\d\\d$'), -1, 1)"))
+)
+_UTC = (
+    "TRY_CAST(regexp_replace(timestamp, '(Z|[+-]\\d\\d:?\\d\\d)$', '') AS TIMESTAMP) - to_minutes("
+    f"CASE WHEN timestamp LIKE '%+00:00' OR timestamp LIKE '%Z' THEN 0 ELSE {_MINUTES} END)"
+)
+"""DuckDB takes a time with its offset for UTC, whatever the offset."""
 
 
 def _payload_view(event_type: str, cls: type[Payload]) -> list[str]:
-    view, shapes = event_type.lower(), shapes_of(cls)
-    envelope = {f"event_{name}" if name in shapes else name: name for name in _envelope_columns()}
+    types: dict[str, Type] = cls._codec.types
+    view = event_type.lower()
+    envelope = {f"event_{name}" if name in types else name: name for name in [*_envelope_columns(), *_LINE_COLUMNS]}
     columns = [name if name == column else f"{name} AS {column}" for column, name in envelope.items()]
-    columns += [f"CAST(data->{'>' * _is_text(s)}'{name}' AS {_column_type(s)}) AS {name}" for name, s in shapes.items()]
-    about = {column: meanings(TelemetryEvent)[name] for column, name in envelope.items()} | meanings(cls)
+    columns += [
+        f"TRY_CAST(data->{'>' * (not row.is_nested)}'{name}' AS {row.column}) AS {name}" for name, row in types.items()
+    ]
+    own, texts = meanings(TelemetryEvent), {name: _sentence(meaning) for name, meaning in meanings(cls).items()}
+    about = {column: _LINE_COLUMNS.get(name) or _sentence(own[name]) for column, name in envelope.items()} | texts
     selected = ",\n  ".join(columns)
+    stays = f"event_type = '{event_type}' AND NOT superseded"
     return [
-        f"CREATE OR REPLACE VIEW {view} AS SELECT\n  {selected}\nFROM events WHERE event_type = '{event_type}'",
+        f"CREATE OR REPLACE VIEW {view} AS SELECT\n  {selected}\nFROM events WHERE {stays}",
         f"COMMENT ON VIEW {view} IS {_quoted(_summary(cls))}",
-        *(f"COMMENT ON COLUMN {view}.{column} IS {_quoted(_sentence(m))}" for column, m in about.items()),
+        *(f"COMMENT ON COLUMN {view}.{column} IS {_quoted(text)}" for column, text in about.items()),
     ]
 
 
 def _sentence(meaning: Meaning) -> str:
     return meaning.text if meaning.unit is None else f"{meaning.text} Unit: {meaning.unit}; {meaning.range}."
-
-
-def _is_text(shape: Shape) -> bool:
-    """Whether a column is read from the text of the JSON value rather than from the value."""
-    return shape.item is None and shape.kind != "any"
-
-
-def _column_type(shape: Shape) -> str:
-    if shape.item is None:
-        return {"int": "BIGINT", "float": "DOUBLE", "str": "VARCHAR", "bool": "BOOLEAN", "any": "JSON"}[shape.kind]
-    if shape.kind == "dict":
-        return f"MAP(VARCHAR, {_column_type(shape.item)})"
-    return f"{_column_type(shape.item)}[]"
 
 
 def _quoted(text: str) -> str:

@@ -14,8 +14,8 @@ from enum import Enum
 from functools import singledispatch
 from typing import TypeAlias
 
+from esper.leyline._payload.types import NONFINITE_NAMES
 from esper.leyline.payload import Payload
-from esper.leyline.shapes import NONFINITE_NAMES
 from esper.leyline.telemetry import TelemetryEvent
 
 __all__ = ["JsonValue", "strict_json", "to_json"]

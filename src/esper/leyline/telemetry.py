@@ -4,8 +4,13 @@ Eleven frozen, slotted dataclasses, one for each event type, and the event that 
 The classes are written out in full because they are the one source of truth: codecs, schema, SQL views,
 documentation and test strategies are all derived from these fields and the docstrings below them.
 
-A docstring's ``Unit:`` sentence reads ``Unit: <unit>; <range>.`` and is shown by the schema and the views.
-Accuracies are fractions (0 to 1), never percent. *Global* identifiers stay unique over all ranks of a run.
+A docstring's ``Unit:`` sentence reads ``Unit: <unit>; <range>.``, is shown by the schema and the views, and is what
+`esper.leyline.doubtful` holds values against. A range begins with ``0 or more``, ``0 or less``, ``0 to 1``,
+``above 0``, ``at most 1`` or ``any …``. Accuracies are fractions (0 to 1), never percent. *Global* identifiers stay
+unique over all ranks of a run.
+
+Some required fields have no honest value for every trainer. A count that says so is 0 where it is unknown, and an
+accuracy is NaN where it was not measured; if the same event's loss is not finite either, NaN means a diverged host.
 """
 
 from __future__ import annotations
@@ -13,14 +18,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeAlias, cast, final, get_args
+from typing import Any, ClassVar, TypeAlias, cast, final, get_args
 
+from esper.leyline._payload.event import compile_event
 from esper.leyline.event_ids import new_event_id
 from esper.leyline.event_types import Severity, TelemetryEventType
-from esper.leyline.payload import Payload, compile_init, compile_payloads
+from esper.leyline.payload import Payload, compile_payloads
 
 __all__ = [
     "EVENT_TYPES",
+    "SCHEMA_VERSION",
     "AnalyticsSnapshotPayload",
     "BatchEpochCompletedPayload",
     "CounterfactualMatrixPayload",
@@ -47,18 +54,20 @@ class TrainingStartedPayload(Payload):
     n_envs: int
     """Environments stepped side by side, over all ranks. Unit: environments; 1 or more."""
     max_epochs: int
-    """Host epochs in an episode, which is also the number of actions. Unit: epochs; 1 or more."""
+    """Host epochs in an episode, which is also the number of actions.
+    Unit: epochs; 0 or more, 0 when unknown because episodes end when they like."""
     task: str
     """Name of the task the host network learns: a built-in name or ``module:attribute``."""
     host_params: int
     """Trainable parameters of the bare host, counted after lazy modules have materialised.
-    Unit: parameters; 1 or more."""
+    Unit: parameters; 0 or more, 0 when unknown because there is no host."""
     slot_ids: tuple[str, ...]
     """Every slot of the host, from input to output."""
     seed: int
     """Seed from which initialisation, shuffling and sampling derive their own generators. Unit: 1; any integer."""
     n_episodes: int
-    """Episodes planned for the run, over all environments. Unit: episodes; 1 or more."""
+    """Episodes planned for the run, over all environments.
+    Unit: episodes; 0 or more, 0 when unknown because none were planned."""
     lr: float
     """Initial learning rate of the policy's optimizer. Unit: 1; above 0."""
     clip_ratio: float
@@ -68,7 +77,7 @@ class TrainingStartedPayload(Payload):
     """Initial weight of the entropy bonus in the loss. Unit: 1; 0 or more."""
     param_budget: int
     """Parameters that the seeds of one environment may hold together; germination beyond it is masked.
-    Unit: parameters; 0 or more."""
+    Unit: parameters; 0 or more, 0 when unknown because nothing grows."""
     policy_device: str
     """Device of the policy, in torch's notation (``cpu``, ``cuda:0``)."""
     env_devices: tuple[str, ...]
@@ -116,7 +125,7 @@ class EpochCompletedPayload(Payload):
     """Global index of the environment. Unit: index; 0 or more."""
     val_accuracy: float
     """Share of the validation split classified correctly with the seeds at their present alpha.
-    Unit: fraction; 0 to 1."""
+    Unit: fraction; 0 to 1, NaN when not measured."""
     val_loss: float
     """Mean cross-entropy over the validation split. Unit: nats; 0 or more, not finite once a host diverged."""
     inner_epoch: int
@@ -137,11 +146,11 @@ class BatchEpochCompletedPayload(Payload):
     batch_idx: int
     """Index of the batch, the first being 0. Unit: index; 0 or more."""
     avg_accuracy: float
-    """Mean over environments of the final validation accuracy. Unit: fraction; 0 to 1."""
+    """Mean over environments of the final validation accuracy. Unit: fraction; 0 to 1, NaN when not measured."""
     avg_reward: float
     """Mean over environments of the undiscounted episode return. Unit: reward; any real, higher is better."""
     total_episodes: int
-    """Episodes planned for the run. Unit: episodes; 1 or more."""
+    """Episodes planned for the run. Unit: episodes; 0 or more, 0 when unknown because none were planned."""
     n_envs: int
     """Environments that the means are taken over. Unit: environments; 1 or more."""
 
@@ -560,6 +569,8 @@ class TelemetryEvent:
     severity: Severity = "info"
     """How urgently somebody should look: debug, info, warning, error or critical."""
 
+    _codec: ClassVar[Any]
+
     @classmethod
     def from_dict(cls, mapping: Mapping[str, object]) -> TelemetryEvent:
         """Make an event of what `to_dict` returns: event type by name, timestamp in ISO 8601, payload as a mapping.
@@ -567,45 +578,19 @@ class TelemetryEvent:
         Raises:
             PayloadError: a field of the envelope or of the payload is missing, unknown or of another type.
         """
-        from esper.leyline.envelope import event_from_dict  # noqa: PLC0415 - importing the contract stays cheap
-
-        return event_from_dict(mapping)
+        event: TelemetryEvent = cls._codec.from_dict(mapping)
+        return event
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as plain Python values, ready for `from_dict`."""
-        from esper.leyline.envelope import event_to_dict  # noqa: PLC0415 - as above
-
-        return event_to_dict(self)
+        fields: dict[str, object] = self._codec.to_dict(self)
+        return fields
 
 
 Emit: TypeAlias = Callable[[TelemetryEvent], None]
 """What domain code is given to emit events. It does not raise for a reader's sake."""
 
+SCHEMA_VERSION = 1
+"""Version of the payloads' fields and of the log's format; every later version reads this one."""
 
-def _event_type_of(data: object, event_type: TelemetryEventType | None) -> TelemetryEventType:
-    expected = EVENT_TYPES.get(cast("type[TelemetryPayload]", type(data)))
-    if expected is None:
-        raise TypeError(f"data must be one of the eleven payloads, got {type(data).__name__}")
-    if event_type is not None and event_type is not expected:
-        raise ValueError(f"event_type {event_type!r} does not belong to {type(data).__name__}; leave it out")
-    return expected
-
-
-def _in_utc(timestamp: datetime) -> datetime:
-    if timestamp.utcoffset() is None:
-        raise ValueError(f"timestamp {timestamp} has no time zone; use datetime.now(UTC)")
-    try:
-        return timestamp.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"timestamp {timestamp} has no counterpart in UTC") from None
-
-
-compile_init(
-    TelemetryEvent,
-    check=(
-        "if event_type is None and data.__class__ in EVENT_TYPES: event_type = EVENT_TYPES[data.__class__]",
-        "else: event_type = event_type_of(data, event_type)",
-        "if timestamp.tzinfo is not UTC: timestamp = in_utc(timestamp)",
-    ),
-    names={"EVENT_TYPES": EVENT_TYPES, "event_type_of": _event_type_of, "in_utc": _in_utc, "UTC": UTC},
-)
+compile_event(TelemetryEvent, EVENT_TYPES, SCHEMA_VERSION)

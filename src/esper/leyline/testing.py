@@ -9,11 +9,11 @@ import dataclasses
 import math
 import sys
 from datetime import datetime, timedelta, timezone
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from esper.leyline.event_types import Severity
+from esper.leyline._payload.containers import DICT_KEY, FLOAT_KEY
+from esper.leyline._payload.types import NONFINITE, Type
 from esper.leyline.payload import Payload, is_optional
-from esper.leyline.shapes import DICT_KEY, FLOAT_KEY, NONFINITE, Shape, shapes_of
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
 
 try:
@@ -42,30 +42,42 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )
 """What may stand in a container of Any, keys that look like the wire's own among it."""
 
-_LEAVES: dict[str, st.SearchStrategy[Any]] = {
-    "int": INTEGERS,
-    "float": FLOATS | INTEGERS,
-    "str": TEXT,
-    "bool": st.booleans(),
-    "any": JSON,
-}
+
+class _Draw:
+    """The strategies that the table of types is drawn with."""
+
+    TEXT = TEXT
+    INTEGERS = INTEGERS
+    FLOATS = FLOATS
+    BOOLEANS = st.booleans()
+    JSON = JSON
+    NONE = st.none()
+    TIMES = st.datetimes(
+        datetime(2, 1, 1),  # noqa: DTZ001 - bounds are naive
+        datetime(9998, 1, 1),  # noqa: DTZ001 - as above
+        timezones=st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+    )
+    PAYLOADS = st.deferred(lambda: st.one_of([payloads(cls) for cls in EVENT_TYPES]))
+    one_of = staticmethod(st.sampled_from)
+
+    @staticmethod
+    def lists(items: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+        return st.lists(items, max_size=3)
+
+    @staticmethod
+    def dictionaries(items: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+        return st.dictionaries(TEXT, items, max_size=3)
 
 
-def values(shape: Shape) -> st.SearchStrategy[Any]:
-    """Make values that a field of this shape may hold."""
-    if shape.item is None:
-        made = _LEAVES[shape.kind]
-    elif shape.kind == "dict":
-        made = st.dictionaries(TEXT, values(shape.item), max_size=3)
-    else:
-        made = st.lists(values(shape.item), max_size=3)
-        made = made.map(tuple) if shape.kind == "tuple" else made
-    return st.none() | made if shape.nullable else made
+def values(row: Type) -> st.SearchStrategy[Any]:
+    """Make values that a field of this type may hold."""
+    made: st.SearchStrategy[Any] = row.drawn(_Draw)
+    return made
 
 
 def payloads(cls: type[P]) -> st.SearchStrategy[P]:
     """Make payloads of one class; optional fields are supplied or not, whatever their value."""
-    made = {name: values(shape) for name, shape in shapes_of(cls).items()}
+    made = {name: values(row) for name, row in cls._codec.types.items()}
     optional = {f.name for f in dataclasses.fields(cls) if is_optional(f)}  # type: ignore[arg-type]  # it is a dataclass
     return st.fixed_dictionaries(
         {name: strategy for name, strategy in made.items() if name not in optional},
@@ -75,19 +87,10 @@ def payloads(cls: type[P]) -> st.SearchStrategy[P]:
 
 def events() -> st.SearchStrategy[TelemetryEvent]:
     """Make events with a payload of any class."""
-    zones = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-    return st.builds(
-        TelemetryEvent,
-        event_id=TEXT,
-        timestamp=st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=zones),  # noqa: DTZ001 - bounds are naive
-        seed_id=st.none() | TEXT,
-        slot_id=st.none() | TEXT,
-        epoch=st.none() | INTEGERS,
-        group_id=TEXT,
-        data=st.one_of([payloads(cls) for cls in EVENT_TYPES]),
-        message=TEXT,
-        severity=st.sampled_from(get_args(Severity)),
-    )
+    types: dict[str, Type] = TelemetryEvent._codec.types  # noqa: SLF001 - the same room
+    fields = {name: values(row) for name, row in types.items()}
+    del fields["event_type"]  # it follows from the payload
+    return st.fixed_dictionaries(fields).map(lambda fields: TelemetryEvent(**fields))
 
 
 def same(one: object, other: object) -> bool:

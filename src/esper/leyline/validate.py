@@ -7,42 +7,49 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
+from esper.leyline.doubtful import doubtful
+from esper.leyline.errors import FieldProblem
 from esper.leyline.invalid_lines import InvalidLines, printable
 from esper.leyline.telemetry import TelemetryEvent
-from esper.leyline.wire import InvalidRecord, read_events
+from esper.leyline.wire import InvalidRecord, log_files, read_events
 
 __all__ = ["rejected_events", "validate"]
 
+_Doubts: TypeAlias = dict[tuple[str, str], tuple[int, tuple[str, FieldProblem]]]
+"""By payload and field: how many values are doubtful, and where the first is."""
 _HELD = 1_000
 """Lines of a log that are held back until it is known whether it is one: another program's is summed up."""
 
 
-def validate(sources: Sequence[str], *, as_json: bool, out: TextIO | None) -> int:
+def validate(sources: Sequence[str], *, as_json: bool, strict: bool = False, out: TextIO | None) -> int:
     """Read logs and print ``file:line: kind: reason`` for each line that is not an event, then a summary.
 
     A log without a single event is summed up by kinds. Of a run directory, the events that could not be written are
-    listed too, with the reason.
+    listed too, with the reason. A value that is hardly true (`esper.leyline.doubtful`) is a note, one for each field.
 
     Args:
         sources: log files, run directories, or ``-`` for standard input.
         as_json: print one JSON object a line instead: each invalid line with its text, the summary last.
+        strict: whether a doubtful value is an error.
         out: where to print; None for nowhere.
 
     Returns:
-        The exit status: 0 when every line is an event, 1 when one is not, an event was rejected or there is none, 2
-        when a source cannot be read.
+        The exit status: 0 when every line is an event, 1 when one is not, an event was rejected, there is none or, if
+        strict, a value is doubtful, 2 when a source cannot be read.
     """
-    findings = _Findings(as_json=as_json, out=out)
+    findings = _Findings(as_json=as_json, strict=strict, out=out)
     for source in sources:
         findings.look_at(source)
     return findings.finish()
 
 
 class _Findings:
-    def __init__(self, *, as_json: bool, out: TextIO | None) -> None:
+    def __init__(self, *, as_json: bool, strict: bool, out: TextIO | None) -> None:
         self._as_json = as_json
+        self._strict = strict
+        self._doubtful = 0
         self._out = out
         self._events = 0
         self._without_events = False
@@ -53,9 +60,11 @@ class _Findings:
     def look_at(self, source: str) -> None:
         before = self._events
         lines, held = InvalidLines(), list[InvalidRecord]()
-        for record in self._records(source):
+        doubts: _Doubts = {}
+        for where, record in self._records(source):
             if isinstance(record, TelemetryEvent):
                 self._events += 1
+                _count_doubts(doubts, record, where)
                 while held:
                     self._show(held.pop(0))
                 continue
@@ -70,24 +79,36 @@ class _Findings:
         elif self._events == before:
             self._without_events = True
             self._say(str(lines.no_events(source)))
+        self._show_doubts(doubts)
         for text in rejected_events(Path(source)) if source != "-" else ():
             self._rejected += 1
             self._say(text)
+
+    def _show_doubts(self, doubts: _Doubts) -> None:
+        for count, (where, problem) in doubts.values():
+            self._doubtful += count
+            more = f" ({count - 1:,} more of this field)" if count > 1 else ""
+            self._say(f"{where}: {'doubtful' if self._strict else 'note'}: {printable(str(problem))}{more}")
 
     def finish(self) -> int:
         """Print the summary and return the exit status."""
         if self._as_json:
             counts = {"events": self._events, "invalid": self._invalid, "unreadable": self._unreadable}
-            self._print(json.dumps(counts | {"rejected": self._rejected}))
+            self._print(json.dumps(counts | {"rejected": self._rejected, "doubtful": self._doubtful}))
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in self._invalid.most_common())
         summary = f"{self._events:,} events, {self._invalid.total():,} invalid lines{f': {kinds}' if kinds else ''}"
-        self._say(summary + (f", {self._rejected:,} rejected events" if self._rejected else ""))
-        return 2 if self._unreadable else 1 if self._invalid or self._rejected or self._without_events else 0
+        summary += f", {self._rejected:,} rejected events" if self._rejected else ""
+        self._say(summary + (f", {self._doubtful:,} doubtful values" if self._doubtful else ""))
+        bad = self._invalid or self._rejected or self._without_events or (self._strict and self._doubtful)
+        return 2 if self._unreadable else 1 if bad else 0
 
-    def _records(self, source: str) -> Iterator[TelemetryEvent | InvalidRecord]:
-        """Read a log as far as it can be read, and note why not further."""
+    def _records(self, source: str) -> Iterator[tuple[str, TelemetryEvent | InvalidRecord]]:
+        """Read a log as far as it can be read, with the place of each record, and note why not further."""
         try:
-            yield from read_events(source)
+            for file in ["-"] if source == "-" else map(str, log_files(source)):
+                name = "<stdin>" if file == "-" else file
+                for line, record in enumerate(read_events(file), 1):  # each line is a record
+                    yield f"{name}:{line}", record
         except OSError as error:
             self._unreadable[source] = error.strerror or str(error)
 
@@ -107,6 +128,13 @@ class _Findings:
                 print(text, file=self._out)
             except BrokenPipeError:  # whoever read it has seen enough; the exit status is still to be found
                 self._out = None
+
+
+def _count_doubts(doubts: _Doubts, event: TelemetryEvent, where: str) -> None:
+    for problem in doubtful(event):
+        field = type(event.data).__name__, problem.path.partition("[")[0]
+        count, first = doubts[field] if field in doubts else (0, (where, problem))
+        doubts[field] = count + 1, first
 
 
 def rejected_events(source: Path) -> Iterator[str]:

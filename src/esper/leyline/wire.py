@@ -29,10 +29,11 @@ from __future__ import annotations
 import contextlib
 import heapq
 import io
+import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecodeError, JSONDecoder
@@ -40,19 +41,10 @@ from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, TypeAlias
 
-from esper.leyline.codec import quote
-from esper.leyline.envelope import SEVERITIES, event_from_dict, event_from_json, event_to_dict
-from esper.leyline.errors import (
-    FieldProblem,
-    FieldTypeError,
-    MissingFieldError,
-    PayloadError,
-    UnknownFieldError,
-    WireError,
-    WireProblem,
-)
-from esper.leyline.frozen import FrozenDict, frozen_dict
-from esper.leyline.telemetry import TelemetryEvent
+from esper.leyline._payload.frozen import FrozenDict, frozen_dict
+from esper.leyline.errors import MissingFieldError, PayloadError, UnknownFieldError, WireError, WireProblem
+from esper.leyline.position import Shard
+from esper.leyline.telemetry import SCHEMA_VERSION, TelemetryEvent
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -63,10 +55,10 @@ __all__ = [
     "encode_event",
     "log_files",
     "read_events",
+    "read_shards",
+    "salvage",
+    "shard_of",
 ]
-
-SCHEMA_VERSION = 1
-"""Version of the payloads' fields and of this format; every later version reads this one."""
 
 InvalidRecordKind: TypeAlias = WireProblem | Literal["missing", "unknown", "type"]
 Source: TypeAlias = str | os.PathLike[str] | IO[str] | IO[bytes]
@@ -89,41 +81,29 @@ class InvalidRecord:
     """The raw line; bytes that are not UTF-8 as ``\\xNN``."""
 
 
+_Record: TypeAlias = TelemetryEvent | InvalidRecord
+
+
 def encode_event(event: TelemetryEvent) -> str:
     """Return the event as one line of ASCII, without the line end.
 
     Raises:
         PayloadError: the event holds what the contract does not allow, such as a tensor or a lone surrogate.
     """
-    data = event.data._codec.to_json(event.data)  # noqa: SLF001 - the same room
-    event_id, group_id, message = event.event_id, event.group_id, event.message
-    try:
-        return (
-            f'{{"schema_version":{SCHEMA_VERSION},"event_id":{quote(event_id)},"event_type":"{event.event_type.name}",'
-            f'"timestamp":"{event.timestamp.isoformat()}","seed_id":{_optional(event.seed_id)},'
-            f'"slot_id":{_optional(event.slot_id)},"epoch":{_epoch(event.epoch)},"group_id":{quote(group_id)},'
-            f'"data":{data},"message":{quote(message)},"severity":{_severity(event.severity)}}}'
-        )
-    except Exception:  # noqa: BLE001 - whatever it was, a PayloadError says it
-        event_from_dict(event_to_dict(event))  # says what is wrong
-        problem = FieldProblem("epoch", "an integer that can be written", "one of too many digits")
-        raise FieldTypeError("TelemetryEvent", problems=(problem,)) from None
+    line: str = event._codec.to_json(event)  # noqa: SLF001 - the same room
+    return line
 
 
-def _optional(text: str | None) -> str:
-    return "null" if text is None else quote(text)
+def salvage(event: TelemetryEvent) -> dict[str, Any]:
+    """Return what can be written of an event that `encode_event` refuses, as JSON values; never raises.
 
-
-def _epoch(epoch: int | None) -> str:
-    if epoch is not None and epoch.__class__ is not int:
-        raise TypeError
-    return "null" if epoch is None else repr(epoch)
-
-
-def _severity(severity: str) -> str:
-    if severity not in SEVERITIES:
-        raise ValueError
-    return encode_basestring_ascii(severity)
+    Returns:
+        ``event``: the fields of the envelope and, under ``data``, of the payload, as `encode_event` writes them,
+        without those that cannot be written. ``unwritable``: of each of these the ``field`` (``data.policy_loss``),
+        what was ``expected``, the ``type`` that came and its ``value``, the beginning of its repr.
+    """
+    written, unwritable = event._codec.salvage(event)  # noqa: SLF001 - as above
+    return {"event": json.loads(written), "unwritable": unwritable}
 
 
 def decode_event(line: str | bytes) -> TelemetryEvent:
@@ -155,7 +135,8 @@ def decode_event(line: str | bytes) -> TelemetryEvent:
             f"written with schema version {version}, and this esper reads up to {SCHEMA_VERSION}: "
             "upgrade with pip install -U esper-telemetry",
         )
-    return event_from_json(record)
+    event: TelemetryEvent = TelemetryEvent._codec.from_json(record)  # noqa: SLF001 - as above
+    return event
 
 
 class _UnparsableError(WireError):
@@ -257,6 +238,36 @@ def log_files(source: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
+def shard_of(path: Path, files: Sequence[Path]) -> Shard:
+    """Return which shard of a run a log file is; None for the whole log of a run of one process."""
+    return files.index(path) if len(files) > 1 or path.name.startswith("events-rank") else None
+
+
+def read_shards(source: Source) -> Iterator[tuple[Shard, TelemetryEvent | InvalidRecord]]:
+    """Read a log as `read_events` does, and say which shard each record comes from, for `esper.leyline.position`.
+
+    Args:
+        source: a log file, a run directory, ``-`` for standard input, or an open stream.
+
+    Raises:
+        FileNotFoundError: there is nothing to read.
+    """
+    if isinstance(source, str | os.PathLike):
+        if os.fspath(source) == "-":
+            return ((None, record) for record in _read_stream(sys.stdin.buffer, "<stdin>"))
+        files = log_files(source)
+        shards = [_of_shard(shard_of(path, files), _read_file(path)) for path in files]
+        if len(shards) == 1:
+            return shards[0]
+        return (record for _, record in heapq.merge(*map(_in_time, shards), key=lambda pair: pair[0]))
+    return ((None, record) for record in _read_stream(source, str(getattr(source, "name", "<stream>"))))
+
+
+def _of_shard(shard: Shard, records: Iterator[_Record]) -> Iterator[tuple[Shard, _Record]]:
+    for record in records:
+        yield shard, record
+
+
 def read_events(source: Source) -> Iterator[TelemetryEvent | InvalidRecord]:
     """Read a log: events in order, and in place of each line that is not one an `InvalidRecord`.
 
@@ -268,25 +279,16 @@ def read_events(source: Source) -> Iterator[TelemetryEvent | InvalidRecord]:
     Raises:
         FileNotFoundError: there is nothing to read.
     """
-    if isinstance(source, str | os.PathLike):
-        if os.fspath(source) == "-":
-            return _read_stream(sys.stdin.buffer, "<stdin>")
-        shards = [_read_file(path) for path in log_files(source)]
-        if len(shards) == 1:
-            return shards[0]
-        return (record for _, record in heapq.merge(*map(_in_time, shards), key=lambda pair: pair[0]))
-    return _read_stream(source, str(getattr(source, "name", "<stream>")))
+    return (record for _, record in read_shards(source))
 
 
-def _in_time(
-    shard: Iterator[TelemetryEvent | InvalidRecord],
-) -> Iterator[tuple[datetime, TelemetryEvent | InvalidRecord]]:
+def _in_time(records: Iterator[tuple[Shard, _Record]]) -> Iterator[tuple[datetime, tuple[Shard, _Record]]]:
     # The newest time so far, since a clock may go back and an invalid line has none.
     time = datetime.min.replace(tzinfo=UTC)
-    for record in shard:
+    for shard, record in records:
         if isinstance(record, TelemetryEvent):
             time = max(time, record.timestamp)
-        yield time, record
+        yield time, (shard, record)
 
 
 def _read_file(path: Path) -> Iterator[TelemetryEvent | InvalidRecord]:

@@ -13,6 +13,7 @@ from esper.leyline._lazy import lazy
 from esper.nissa.output import (
     DeliveryPolicy,
     Durable,
+    EventsLostError,
     FunctionSink,
     Live,
     Rejected,
@@ -24,7 +25,8 @@ from esper.nissa.output import (
 )
 
 if TYPE_CHECKING:
-    from esper.nissa.append_only import LogInUseError
+    from esper.nissa.append_only import LogBrokenError, LogInUseError
+    from esper.nissa.optional import SinkUnavailableError
     from esper.nissa.run import Run, open_run
     from esper.nissa.signals import Stopped
     from esper.nissa.sinks.jsonl import JsonlSink
@@ -34,8 +36,10 @@ else:
     __getattr__, __dir__ = lazy(
         __name__,
         JsonlSink="esper.nissa.sinks.jsonl",
+        LogBrokenError="esper.nissa.append_only",
         LogInUseError="esper.nissa.append_only",
         Run="esper.nissa.run",
+        SinkUnavailableError="esper.nissa.optional",
         Stopped="esper.nissa.signals",
         TensorBoardSink="esper.nissa.sinks.tensorboard",
         WandbSink="esper.nissa.sinks.wandb",
@@ -45,14 +49,17 @@ else:
 __all__ = [
     "DeliveryPolicy",
     "Durable",
+    "EventsLostError",
     "FunctionSink",
     "JsonlSink",
     "Live",
+    "LogBrokenError",
     "LogInUseError",
     "Rejected",
     "Run",
     "Sink",
     "SinkStats",
+    "SinkUnavailableError",
     "Stopped",
     "TelemetryHub",
     "TensorBoardSink",

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import logging
 import numbers
 import os
 import platform
@@ -19,13 +18,14 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from esper.leyline._payload.wording import brief
 from esper.leyline.run_directory import RunDirectory, RunDirectoryError
 from esper.leyline.run_info import Evaluation, RunInfo, RunInfoError, RunStatus
-from esper.leyline.shapes import brief
 from esper.leyline.strict_json import JsonValue, to_json
 from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent, TrainingStartedPayload
 from esper.nissa.output import TelemetryHub
 from esper.nissa.protocol import Sink
+from esper.nissa.reporting import Reporter
 from esper.nissa.signals import Stopped, stoppable
 from esper.nissa.sinks.jsonl import JsonlSink
 
@@ -38,7 +38,6 @@ LOST = 3
 
 _LIBRARIES = ("esper-telemetry", "torch", "numpy", "gymnasium", "scikit-learn", "stable-baselines3", "sb3-contrib")
 _DEEPEST = 16
-_log = logging.getLogger("esper")
 _open: dict[Path, Run] = {}
 
 
@@ -50,7 +49,7 @@ class Run:
         self._hub = hub
         self._info = info
         self._writes_info = writes_info
-        self._write_failed = False
+        self._reporter = Reporter()
         self._stopped: Stopped | None = None
 
     @property
@@ -85,11 +84,11 @@ class Run:
         if isinstance(event.data, TrainingStartedPayload | BatchEpochCompletedPayload):
             self._write()
 
-    def flush(self, timeout: float = 30.0) -> bool:
+    def flush(self, timeout: float | None = 30.0) -> bool:
         """Wait until every sink has what was emitted so far, as `TelemetryHub.flush` does.
 
         Args:
-            timeout: longest wait. Unit: seconds.
+            timeout: longest wait; None for one without end. Unit: seconds.
         """
         return self._hub.flush(timeout)
 
@@ -119,7 +118,7 @@ class Run:
             else:
                 break
         if self._info.lost:
-            _log.error("%s: telemetry was lost: %s", self._directory.info, _losses(self._info))
+            self._reporter.report(f"{self._directory.info}: telemetry was lost: {_losses(self._info)}")
 
     def _interrupt(self) -> None:
         self._info = replace(self._info, status="interrupted", ended=datetime.now(UTC), error=None)
@@ -133,9 +132,7 @@ class Run:
         try:
             self._directory.write_info(self._info)
         except OSError as error:
-            if not self._write_failed:
-                _log.warning("%s cannot be written: %s", self._directory.info, error.strerror)
-            self._write_failed = True
+            self._reporter.report(f"{self._directory.info} cannot be written: {error.strerror}", "run.json")
 
 
 @contextmanager
@@ -224,7 +221,7 @@ def _info_before(directory: RunDirectory) -> RunInfo | None:
     try:
         return directory.read_info()
     except (RunInfoError, OSError) as error:
-        _log.warning("the run's configuration is not known: %s", error)
+        Reporter().report(f"the run's configuration is not known: {error}")
         return None
 
 

@@ -132,7 +132,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         self._invalid_action = invalid_action
         self._group_id = group_id
         self._control = control
-        self._reward_mode = reward_mode
+        self._reward_mode: RewardMode = reward_mode
         self.learning_rate = task.learning_rate
         self._train, self._validation, self._test = (
             (split.inputs.to(self._device), split.labels.to(self._device))

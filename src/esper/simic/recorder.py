@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UpdateFields", "UpdateRecorder"]
 
-Numbers: TypeAlias = "Tensor | ArrayLike"
+_Numbers: TypeAlias = "Tensor | ArrayLike"
 
 
 class UpdateFields(TypedDict):
@@ -65,7 +65,7 @@ class UpdateRecorder:
             recorder.end_epoch()
         emit(TelemetryEvent(data=PPOUpdatePayload(**recorder.fields(), batch=batch)))
 
-    Numbers may be tensors, NumPy's or Python's. Nothing is changed, and on an accelerator nothing waits for the device
+    _Numbers may be tensors, NumPy's or Python's. Nothing is changed, and on an accelerator nothing waits for the device
     before `fields` is asked.
     """
 
@@ -90,10 +90,10 @@ class UpdateRecorder:
     def step(
         self,
         *,
-        policy_loss: Numbers,
-        value_loss: Numbers,
-        entropy: Numbers,
-        log_ratio: Numbers,
+        policy_loss: _Numbers,
+        value_loss: _Numbers,
+        entropy: _Numbers,
+        log_ratio: _Numbers,
         parameters: nn.Module | Iterable[Tensor] | None = None,
     ) -> None:
         """Record one minibatch: after ``backward``, before the gradients are clipped.
@@ -130,9 +130,9 @@ class UpdateRecorder:
     def fields(
         self,
         *,
-        values: Numbers | None = None,
-        returns: Numbers | None = None,
-        advantages: Numbers | None = None,
+        values: _Numbers | None = None,
+        returns: _Numbers | None = None,
+        advantages: _Numbers | None = None,
         largest_entropy: float | None = None,
     ) -> UpdateFields:
         """Return what was recorded, as the payload names it. What was not is not there.
@@ -200,7 +200,7 @@ class UpdateRecorder:
         self._not_finite.append(torch.stack([flat.isnan().sum(), flat.isinf().sum()]))
 
 
-def _tensor(numbers: Numbers) -> Tensor:
+def _tensor(numbers: _Numbers) -> Tensor:
     """Return numbers of any kind as float32, apart from the graph."""
     return torch.as_tensor(numbers).detach().float()
 

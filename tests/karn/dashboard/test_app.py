@@ -19,6 +19,7 @@ from esper.karn.dashboard.feed import LogTail, NewRecords
 from esper.karn.dashboard.following import Filter, FollowedRun
 from esper.karn.dashboard.rows import Rows
 from esper.karn.dashboard.screens import Detail, EnvDetail, FilterDialog, Inspector, Reading
+from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     EpochCompletedPayload,
@@ -33,14 +34,22 @@ if TYPE_CHECKING:
 Look: TypeAlias = Callable[..., FollowedRun]
 Retell: TypeAlias = Callable[..., tuple[tuple[TelemetryEvent, ...], datetime]]
 SMALL, LARGE = (80, 24), (200, 60)
+COMPLETED = RunInfo(status="completed", started=datetime(2026, 3, 1, 12, tzinfo=UTC), configuration={}, versions={})
 
 
 def dashboard(
-    look: Look, emitted: tuple[tuple[TelemetryEvent, ...], datetime], *, after: float = 0.3, light: bool = False
+    look: Look,
+    emitted: tuple[tuple[TelemetryEvent, ...], datetime],
+    *,
+    after: float = 0.3,
+    light: bool = False,
+    completed: bool = False,
 ) -> Dashboard:
     """Return the dashboard of a story, so many seconds after its newest event."""
     records, newest = emitted
-    app = Dashboard(look(records, newest + timedelta(seconds=after)))
+    following = look(records, newest + timedelta(seconds=after))
+    following.info = COMPLETED if completed else None
+    app = Dashboard(following)
     app.theme = "textual-light" if light else "textual-dark"
     return app
 
@@ -63,7 +72,7 @@ PICTURES: dict[str, tuple[tuple[int, int], dict[str, Any], dict[str, Any]]] = {
     "unhealthy": (SMALL, {"unhealthy": True}, {}),
     "unhealthy_large_light": (LARGE, {"unhealthy": True}, {"light": True}),
     "stale": (SMALL, {}, {"after": 3600}),
-    "finished": (SMALL, {"n_episodes": 40, "episodes": 40, "extra_epochs": 0}, {"after": 3600}),
+    "finished": (SMALL, {"n_episodes": 40, "episodes": 40, "extra_epochs": 0}, {"after": 3600, "completed": True}),
     "one_env": (SMALL, {"n_envs": 1, "n_episodes": 20, "episodes": 8}, {}),
     "64_envs": (SMALL, {"n_envs": 64, "n_episodes": 640, "episodes": 192}, {}),
     "64_envs_large": (LARGE, {"n_envs": 64, "n_episodes": 640, "episodes": 192}, {}),
@@ -300,7 +309,9 @@ def test_a_run_that_was_resumed_took_what_it_took_since(make_story: type[Story],
     resumed = replace(first, data=again, timestamp=rest[end].timestamp)
     day = timedelta(days=1)
     before = [replace(event, timestamp=event.timestamp - day) for event in (first, *rest[:end])]
-    app = Dashboard(look([*before, resumed, *rest[end:]], story.now))
+    following = look([*before, resumed, *rest[end:]], story.now)
+    following.info = COMPLETED
+    app = Dashboard(following)
 
     async def steps(_pilot: Pilot[None]) -> None:
         assert re.search(r"took \d\.\d s since the resume", shown(app))

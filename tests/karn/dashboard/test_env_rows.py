@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from rich.cells import cell_len
+from tests.builders import payload
 
 from esper.karn.dashboard.env_rows import LARGE, MEDIUM, TINY, EnvRows, chip, env_heading
 from esper.karn.dashboard.following import FollowedRun, View
@@ -23,6 +24,7 @@ from esper.leyline.telemetry import (
     SeedStageChangedPayload,
     TelemetryEvent,
     TelemetryPayload,
+    TrainingStartedPayload,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -98,7 +100,8 @@ def test_where_epochs_name_no_seeds_the_seed_events_do(look: Callable[..., Follo
 def test_the_seeds_of_an_episode_that_is_over_say_nothing_of_the_next(look: Callable[..., FollowedRun]) -> None:
     germinated = SeedGerminatedPayload("r0", 0, "norm", 24)
     batch = BatchEpochCompletedPayload(1, 0, 0.5, 1.0, 8, 1)
-    assert slot(seen(look, germinated, batch, EpochCompletedPayload(0, 0.5, 1.0, 1)), "r0") == "—"
+    started = payload(TrainingStartedPayload, n_envs=1, max_epochs=2, slot_ids=("r0",))
+    assert slot(seen(look, started, germinated, batch, EpochCompletedPayload(0, 0.5, 1.0, 1)), "r0") == "—"
 
 
 def test_every_stage_a_chip_can_show_is_in_the_help() -> None:

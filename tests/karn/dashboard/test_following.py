@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esper.karn.dashboard.feed import LogTail, NewRecords, Playback, Record
-from esper.karn.dashboard.following import EventLog, Filter, FollowedRun, Phase, env_of
+from esper.karn.dashboard.following import EventLog, Filter, FollowedRun, Phase
+from esper.leyline.position import env_of
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunStatus
 from esper.leyline.telemetry import (
@@ -108,9 +109,15 @@ def test_a_view_joins_the_moment_to_what_was_emitted(make_story: type[Story], lo
     assert following.view().phase is Phase.STALE
 
 
-def test_a_run_is_waited_for_and_finished(make_story: type[Story], look: Callable[..., FollowedRun]) -> None:
+def test_a_run_is_waited_for_and_finished_only_when_run_json_says_so(
+    make_story: type[Story], look: Callable[..., FollowedRun]
+) -> None:
     assert look([], NOON).view().phase is Phase.WAITING
-    assert look(make_story(n_episodes=8, episodes=8).events(), NOON).view().phase is Phase.FINISHED
+    story = make_story(n_episodes=8, episodes=8)
+    following = look(story.events(), story.now)
+    assert following.view().phase is Phase.LIVE  # all that was planned is done, which is no end
+    following.info = info("completed")
+    assert following.view().phase is Phase.FINISHED
 
 
 @pytest.mark.parametrize(
@@ -234,3 +241,15 @@ def test_a_log_of_any_name_may_stand_alone(tmp_path: Path, make_story: type[Stor
     following.advance()
     assert following.problem is None
     assert following.view().snapshot.n_events
+
+
+def test_events_that_could_not_be_written_are_counted_beside_the_log(tmp_path: Path, make_story: type[Story]) -> None:
+    make_story(episodes=8).write(tmp_path / "events.jsonl")
+    rejected = '{"event_id": "e1", "event_type": "EPOCH_COMPLETED", "field": "val_loss", "reason": "a tensor"}\n'
+    (tmp_path / "rejected.jsonl").write_text(rejected)
+    followed = FollowedRun(str(tmp_path), LogTail(tmp_path), lambda: NOON, RunDirectory(tmp_path))
+    followed.advance()
+    assert followed.view().rejected == 1
+    (tmp_path / "rejected.jsonl").write_text(rejected * 2)
+    followed.advance()
+    assert followed.view().rejected == 2

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from rich.cells import cell_len
+from tests.builders import examples
 
 from esper.karn.dashboard.inspector import inspect_record
 from esper.leyline.field_docs import meanings
 from esper.leyline.payload import is_optional
-from esper.leyline.shapes import Shape, shapes_of
 from esper.leyline.telemetry import (
     EVENT_TYPES,
     BatchEpochCompletedPayload,
@@ -30,15 +30,6 @@ FIELDS = [
 ]
 
 
-def sample(shape: Shape, variant: int) -> Any:
-    """Return one of two values that a field of this shape may hold."""
-    if shape.item is not None:
-        item = sample(shape.item, variant)
-        return {"key": item} if shape.kind == "dict" else (item,) if shape.kind == "tuple" else [item]
-    made = {"int": variant, "float": variant + 1e-9, "str": f"text {variant}", "bool": bool(variant), "any": variant}
-    return made[shape.kind]
-
-
 def shown(payload: Any, width: int = 100) -> str:
     return text(TelemetryEvent(event_id="1", timestamp=NOON, data=payload), width)
 
@@ -53,9 +44,9 @@ def test_there_are_all_the_fields_of_the_contract() -> None:
 
 @pytest.mark.parametrize(("cls", "name"), FIELDS)
 def test_every_field_is_shown_and_a_change_to_it_is_seen(cls: Any, name: str) -> None:
-    full = {field: sample(shape, 0) for field, shape in shapes_of(cls).items()}
+    full = examples(cls)
     before = shown(cls(**full))
-    assert shown(cls(**full | {name: sample(shapes_of(cls)[name], 1)})) != before
+    assert shown(cls(**full | {name: examples(cls, 1)[name]})) != before
     assert f" {name} " in before
     words = " ".join(before.split())
     assert meanings(cls)[name].text.replace("``", "") in words

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from textual.binding import Binding
 
-from esper.karn.dashboard.env_detail import COMPONENTS, env_detail
+from esper.karn.dashboard.env_detail import env_detail
 from esper.karn.dashboard.env_rows import LARGE, MEDIUM, TINY, EnvRows, chip, env_heading
 from esper.karn.dashboard.following import FollowedRun, View
 from esper.karn.dashboard.help_text import help_rows
@@ -24,6 +24,7 @@ from esper.karn.dashboard.overview import EventRows, brief, event_heading, learn
 from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
+from esper.karn.derived import COMPONENTS
 from esper.karn.formatting import number
 from esper.karn.summary import summary
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats
@@ -94,7 +95,7 @@ def test_learning_is_shown_with_best_trend_progress_and_eta(
     shown = text(learning_rows(view, 120, 4))
     assert f" {number(batches[-1].avg_reward)} " in shown
     assert f"best {number(best.avg_reward)} (batch {best.batch_idx})" in shown
-    assert "80/160 episodes" in shown
+    assert "80 of 160 episodes" in shown
     assert "batch 19 complete · next one in epoch 13/24" in shown
     assert "ETA" in shown
 
@@ -277,7 +278,7 @@ def test_what_run_json_knows_is_shown(look: Callable[..., FollowedRun]) -> None:
     view = dataclasses.replace(look([], NOON).view(), info=info)
     shown = text(run_detail(view, 100)[1])
     for part in (
-        "11.200 ± 0.370",
+        "11.20 ± 0.37",
         "✗ LOST",
         "disk full \\x1b[2J",
         "failed after 1 min 1 s",

@@ -13,10 +13,14 @@ import subprocess
 import sys
 import termios
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+
+from esper.leyline.run_directory import RunDirectory
+from esper.leyline.run_info import RunInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,9 +92,11 @@ class Opened(NamedTuple):
 def test_it_shows_a_run_and_leaves_when_asked(how: str, tmp_path: Path, make_story: type[Story]) -> None:
     log = tmp_path / "events.jsonl"
     make_story(n_episodes=8, episodes=8, extra_epochs=0).write(log)
+    now = datetime.now(UTC)
+    RunDirectory(tmp_path).write_info(RunInfo(status="completed", started=now, configuration={}, versions={}))
     arguments = {"directory": [str(tmp_path)], "pipe": ["-"], "playback": [str(tmp_path), "100000"]}[how]
     with opened(arguments, pipe=log if how == "pipe" else None) as dashboard:
-        read_until(dashboard.terminal, b"FINISHED")
+        read_until(dashboard.terminal, b"INPUT ENDED" if how == "pipe" else b"FINISHED")
         os.write(dashboard.terminal, b"q")
         assert dashboard.ended()[0] == 0
 

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
+import stat
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.builders import event, numbered, numbers_in
+from tests.builders import event, numbered, numbers_in, reported
 
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -23,7 +27,7 @@ from esper.leyline.telemetry import (
 )
 from esper.leyline.testing import events, same
 from esper.leyline.wire import InvalidRecord, read_events
-from esper.nissa import append_only
+from esper.nissa import append_only, rejected_events
 from esper.nissa.output import Durable, Rejected, TelemetryHub
 from esper.nissa.sinks.jsonl import JsonlSink, LogBrokenError, LogInUseError
 
@@ -44,6 +48,20 @@ def rejected(log: Path) -> list[dict[str, str]]:
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "events.jsonl"
+
+
+OPEN = os.open
+
+
+def raise_(error: OSError) -> NoReturn:
+    raise error
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.002)
 
 
 class Disk:
@@ -192,13 +210,6 @@ signal.pause()
             JsonlSink(log)
         sink.close()
 
-    def test_a_deleted_log_is_noticed(self, log: Path) -> None:
-        sink = JsonlSink(log)
-        log.unlink()
-        with pytest.raises(FileNotFoundError, match="deleted while it was written"):
-            sink.flush()
-        sink.close()
-
 
 class TestCommit:
     def test_a_barrier_brings_everything_before_it_to_the_disk(self, log: Path, disk: Disk) -> None:
@@ -256,7 +267,7 @@ class TestCommit:
         disk.fsync_error = OSError(errno.EIO, "Input/output error")
         hub = TelemetryHub([JsonlSink(log)])
         hub.emit(long_numbered(1))
-        with pytest.warns(RuntimeWarning, match="'jsonl' is set aside.*Input/output error"):
+        with reported("'jsonl' is set aside.*Input/output error"):
             assert not hub.flush()
         hub.close()
 
@@ -303,6 +314,18 @@ class TestQuarantine:
         assert log.read_bytes() == b""
         assert [record["field"] for record in rejected(log)] == ["configs[0]['accuracy']", "val_accuracy"]
 
+    def test_what_can_be_written_of_a_rejected_event_is_kept(self, log: Path) -> None:
+        bad = numbered(7, val_loss=b"half", message="almost", seeds={"r0": {"alpha": 0.5}})
+        with TelemetryHub([JsonlSink(log)]) as hub:
+            hub.emit(bad)
+        (record,) = [json.loads(line) for line in log.with_name("rejected.jsonl").read_text().splitlines()]
+        assert record["event"]["message"] == "almost"
+        assert record["event"]["data"]["inner_epoch"] == 7
+        assert record["event"]["data"]["seeds"] == {"r0": {"alpha": 0.5}}
+        assert "val_loss" not in record["event"]["data"]
+        (described,) = record["unwritable"]
+        assert (described["field"], described["type"]) == ("data.val_loss", "bytes")
+
     def test_what_is_nested_without_end_is_set_aside(self, log: Path) -> None:
         deep: list[object] = []
         for _ in range(100_000):
@@ -348,6 +371,230 @@ class TestQuarantine:
         assert len(rejected(tmp_path / "a.jsonl")) == 100
 
 
+class TestSomebodyElse:
+    """The log is a file like any other: others may write it, cut it, move it."""
+
+    def test_what_somebody_else_writes_stays_and_ours_goes_behind_it(self, log: Path) -> None:
+        with reported("somebody else wrote into .*: 4 bytes stay") as reports, TelemetryHub([JsonlSink(log)]) as hub:
+            for number in range(4):
+                hub.emit(numbered(number))
+                assert hub.flush()
+                with log.open("a") as other:
+                    other.write("note")  # without a line end
+        assert len(reports) == 1
+        records = list(read_events(log))
+        assert [isinstance(record, TelemetryEvent) for record in records] == [True, False] * 4
+        assert hub.stats()[0].delivered == 4
+
+    @pytest.mark.parametrize("left", [0, 1, 700])
+    def test_lines_that_somebody_cut_off_are_not_delivered(self, log: Path, left: int) -> None:
+        hub = TelemetryHub([JsonlSink(log)])
+        for number in range(10):
+            hub.emit(numbered(number))
+        assert hub.flush()
+        os.truncate(log, left)
+        with reported("lost .* events that it had delivered: somebody cut"):
+            for number in range(10, 15):
+                hub.emit(numbered(number))
+            assert not hub.close()
+        stats = hub.stats()[0]
+        whole = [record for record in read_events(log) if isinstance(record, TelemetryEvent)]
+        assert stats.delivered == len(whole) >= 5
+        assert (stats.dropped, stats.set_aside) == (15 - len(whole), False)
+
+    def test_lines_of_an_earlier_run_are_not_counted_as_this_run_s(self, log: Path) -> None:
+        for number in range(2):
+            with TelemetryHub([JsonlSink(log)]) as hub:
+                hub.emit(numbered(number))
+        hub = TelemetryHub([JsonlSink(log)])
+        hub.emit(numbered(2))
+        assert hub.flush()
+        os.truncate(log, log.read_bytes().index(b"\n") + 1)
+        with reported("somebody cut"):
+            assert not hub.close()
+        assert (hub.stats()[0].delivered, numbers_in(log)) == (0, [0])
+
+    @pytest.mark.parametrize("how", ["deleted", "renamed", "replaced"])
+    def test_nothing_counts_as_delivered_to_a_log_that_is_gone(self, log: Path, how: str) -> None:
+        hub = TelemetryHub([JsonlSink(log)])
+        hub.emit(numbered(1))
+        assert hub.flush()
+        if how == "deleted":
+            log.unlink()
+        else:
+            log.rename(log.with_name("elsewhere"))
+        if how == "replaced":
+            log.mkdir()
+        hub.emit(numbered(2))
+        with reported(f"set aside.*{how}") as reports:
+            assert not hub.close()
+        assert "lost 1 events that it had delivered" in reports[0]
+        stats = hub.stats()[0]
+        assert (stats.delivered, stats.dropped) == (0, 2)
+
+    def test_changing_the_directory_is_not_losing_the_log(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(log.parent)
+        hub = TelemetryHub([JsonlSink(log.name)])
+        hub.emit(holding(b""))
+        monkeypatch.chdir("/")
+        hub.emit(numbered(1))
+        with reported("rejects"):
+            assert hub.close()
+        assert numbers_in(log) == [1]
+        assert len(rejected(log)) == 1
+
+    def test_what_has_no_size_is_written_too(self) -> None:
+        with TelemetryHub([JsonlSink("/dev/null")]) as hub:
+            hub.emit(numbered(1))
+            assert hub.flush()
+            hub.emit(numbered(2))
+        assert hub.stats()[0].delivered == 2
+
+    def test_a_closed_sink_touches_no_descriptor(self, log: Path) -> None:
+        sink = JsonlSink(log)
+        sink.close()
+        other = os.open(log.with_name("other"), os.O_RDWR | os.O_CREAT)  # gets the number of the descriptor
+        with pytest.raises(ValueError, match="is closed"):
+            sink.write(numbered(1))
+        with pytest.raises(ValueError, match="is closed"):
+            sink.flush()
+        sink.close()
+        assert os.fstat(other).st_size == 0
+        os.close(other)
+
+
+class TestWhatTheSystemMayRefuse:
+    @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+    def test_without_locks_the_log_is_written_and_the_lack_reported_once(
+        self, log: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        monkeypatch.setattr(fcntl, "flock", lambda *_: raise_(OSError(number, os.strerror(number))))
+        with reported("gets no lock") as reports, TelemetryHub([JsonlSink(log)]) as hub:
+            hub.emit(numbered(1))
+            hub.emit(holding(b""))
+            with pytest.raises(LogInUseError):  # within a process it is known all the same
+                JsonlSink(log)
+        assert numbers_in(log) == [1]
+        assert sum("gets no lock" in report for report in reports) == 1
+
+    def test_a_system_without_the_module_has_none(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(append_only, "_fcntl", None)
+        with reported("gets no lock"), TelemetryHub([JsonlSink(log)]) as hub:
+            hub.emit(numbered(1))
+        assert numbers_in(log) == [1]
+
+    @pytest.mark.parametrize("which", ["directory", "file"])
+    @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+    def test_without_fsync_everything_is_delivered_and_the_lack_reported_once(
+        self, log: Path, monkeypatch: pytest.MonkeyPatch, which: str, code: int
+    ) -> None:
+        real = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode) == (which == "directory"):
+                raise OSError(code, os.strerror(code))
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        with reported("gets no commit") as reports, TelemetryHub([JsonlSink(log)]) as hub:
+            for number in range(5):
+                hub.emit(numbered(number))
+                assert hub.flush()
+        assert len(reports) == 1
+        assert hub.stats()[0].delivered == 5
+
+    def test_a_directory_that_cannot_be_opened_now_is_tried_again(
+        self, log: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub = TelemetryHub([JsonlSink(log)])
+        with monkeypatch.context() as full, reported("gets no commit of its directory .Too many open files"):
+            full.setattr(os, "open", lambda *_: raise_(OSError(errno.EMFILE, "Too many open files")))
+            hub.emit(numbered(1))
+            assert hub.flush()
+        assert disk.directories_on_disk == 0
+        hub.emit(numbered(2))
+        assert hub.close()
+        assert disk.directories_on_disk == 1
+
+    def test_what_the_closing_commit_did_not_keep_is_not_delivered(self, log: Path, disk: Disk) -> None:
+        hub = TelemetryHub([JsonlSink(log)])
+        hub.emit(numbered(1))
+        assert hub.flush()
+        hub.emit(numbered(2))
+        eventually(lambda: hub.stats()[0].delivered == 2)
+        disk.fsync_error = OSError(errno.EIO, "Input/output error")
+        hub.emit(numbered(3))
+        with reported("lost 1 events that it had delivered"):
+            assert not hub.close()
+        stats = hub.stats()[0]
+        assert (stats.delivered, stats.dropped) == (1, 2)
+        assert disk.survivors() == [1]
+
+    def test_a_disk_that_cannot_cut_gets_every_line_once_all_the_same(
+        self, log: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(disk, "ftruncate", lambda *_: raise_(OSError(errno.EPERM, "append only")))
+        hub = TelemetryHub([JsonlSink(log)])
+        disk.room = 700  # some lines, and a part of one
+        for number in range(20):
+            hub.emit(numbered(number))
+        assert not hub.flush(timeout=0.1)
+        disk.room = sys.maxsize
+        assert hub.close()
+        assert numbers_in(log) == [*range(20)]
+
+
+class TestRejectedFile:
+    """The side file is never in the log's way."""
+
+    @pytest.mark.parametrize("obstacle", ["a directory", "read only", "no room"])
+    def test_what_keeps_it_from_being_written_is_reported_and_the_log_is_whole(
+        self, log: Path, obstacle: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        side = log.with_name("rejected.jsonl")
+        if obstacle == "a directory":
+            side.mkdir()
+        elif obstacle == "read only":
+            monkeypatch.setattr(
+                os, "open", lambda path, *args: raise_(PermissionError(13, "no")) if path == side else OPEN(path, *args)
+            )
+        else:
+            side.symlink_to("/dev/full")
+        hub = TelemetryHub([JsonlSink(log)])
+        with reported("rejected events cannot be written") as reports:
+            for number in range(10):
+                hub.emit(numbered(number))
+                hub.emit(holding(b""))
+                assert hub.flush()
+            assert hub.close()
+        assert numbers_in(log) == [*range(10)]
+        assert sum("rejects an event" in report for report in reports) == 1
+        assert any("10 rejected events could not be kept" in report for report in reports)
+        assert (hub.stats()[0].delivered, hub.stats()[0].rejected) == (10, 10)
+
+    def test_what_waits_for_it_is_bounded(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rejected_events, "_KEPT_BYTES", 1_000)
+        log.with_name("rejected.jsonl").mkdir()
+        hub = TelemetryHub([JsonlSink(log)])
+        with reported("could not be kept") as reports:
+            for _ in range(1_000):
+                hub.emit(holding(b""))
+            hub.close()
+        assert int(reports[-1].split()[0]) < 10
+
+    def test_a_torn_line_that_cannot_be_moved_stays_where_it_is(self, log: Path) -> None:
+        with TelemetryHub([JsonlSink(log)]) as hub:
+            hub.emit(numbered(1))
+        log.write_bytes(log.read_bytes() + b'{"schema')
+        log.with_name("rejected.jsonl").mkdir()
+        with reported("stays in it"), TelemetryHub([JsonlSink(log)]) as hub:
+            hub.emit(numbered(2))
+        first, torn, last = read_events(log)
+        assert isinstance(torn, InvalidRecord)
+        assert isinstance(first, TelemetryEvent)
+        assert isinstance(last, TelemetryEvent)
+
+
 class TestTornLine:
     def written(self, log: Path) -> bytes:
         with TelemetryHub([JsonlSink(log)]) as hub:
@@ -359,7 +606,7 @@ class TestTornLine:
     def test_a_torn_line_is_moved_away_and_the_log_goes_on(self, log: Path, remains: int) -> None:
         first, second = self.written(log).splitlines(keepends=True)
         log.write_bytes(first + second[:remains])
-        with pytest.warns(RuntimeWarning, match="torn by a crash"):
+        with reported("torn by a crash"):
             sink = JsonlSink(log)
         assert log.read_bytes() == first
         assert rejected(log)[0]["text"] == second[:remains].decode()
@@ -378,7 +625,7 @@ class TestTornLine:
     def test_a_torn_line_of_any_length_and_content_is_kept(self, log: Path) -> None:
         torn = b"\0\xff" * 100_000
         log.write_bytes(self.written(log) + torn)
-        with pytest.warns(RuntimeWarning, match="torn by a crash"):
+        with reported("torn by a crash"):
             JsonlSink(log).close()
         assert numbers_in(log) == [1, 2]
         assert rejected(log)[0]["text"] == "\0\\xff" * 100_000
@@ -418,7 +665,7 @@ class TestFullDisk:
         disk.room = 20
         with monkeypatch.context() as broken:
             broken.setattr(disk, "ftruncate", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
-            with pytest.raises(OSError, match="broken"):
+            with pytest.raises(OSError, match="No space left"):
                 sink.flush()
         disk.room = sys.maxsize
         sink.flush()
@@ -453,7 +700,7 @@ class TestFullDisk:
         self, log: Path, limit: int
     ) -> None:
         hub = TelemetryHub([JsonlSink(log, policy=Durable(max_wait=0.01, high_water=500))])
-        with pytest.warns(RuntimeWarning, match="losing events"):
+        with reported("losing events"):
             deque(map(hub.emit, map(long_numbered, range(5_000))), maxlen=0)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert not hub.close()

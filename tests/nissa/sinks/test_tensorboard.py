@@ -3,9 +3,11 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from tests.builders import payload
 
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -14,6 +16,7 @@ from esper.leyline.telemetry import (
     SeedGerminatedPayload,
     TelemetryEvent,
     TelemetryPayload,
+    TrainingStartedPayload,
 )
 from esper.nissa.output import TelemetryHub
 from esper.nissa.sinks.tensorboard import TensorBoardSink
@@ -94,6 +97,28 @@ def test_the_life_of_a_seed_is_text(tmp_path: Path) -> None:
     assert "alpha" not in words  # it was not supplied
 
 
+def test_what_a_resume_runs_again_is_drawn_anew_and_not_back(tmp_path: Path) -> None:
+    def started(start_episode: int) -> TrainingStartedPayload:
+        return payload(TrainingStartedPayload, n_envs=1, max_epochs=2, n_episodes=6, start_episode=start_episode)
+
+    def batch(index: int) -> list[TelemetryPayload]:
+        epochs = [payload(EpochCompletedPayload, inner_epoch=epoch, val_loss=float(index)) for epoch in (1, 2)]
+        return [*epochs, payload(BatchEpochCompletedPayload, batch_idx=index, episodes_completed=index + 1)]
+
+    first, resumed = (started(at) for at in (0, 2))
+    emit_all(tmp_path, first, *chain(*map(batch, range(4))), resumed, *chain(*map(batch, range(2, 6))))
+    assert [step for step, _ in curve(tmp_path, "BatchEpochCompleted/batch_idx")] == [0, 1, 2, 3, 4, 5]
+    losses = curve(tmp_path / "env0", "EpochCompleted/val_loss")
+    assert losses == [(step, float((step - 1) // 2)) for step in range(1, 13)]
+
+
+def test_a_process_that_resumes_retracts_what_the_one_before_it_wrote(tmp_path: Path) -> None:
+    started = payload(TrainingStartedPayload, n_envs=1, max_epochs=2, start_episode=1)
+    emit_all(tmp_path, *(payload(BatchEpochCompletedPayload, batch_idx=index) for index in range(3)))
+    emit_all(tmp_path, started, payload(BatchEpochCompletedPayload, batch_idx=1, avg_reward=7.0))
+    assert curve(tmp_path, "BatchEpochCompleted/avg_reward") == [(0, 0.0), (1, 7.0)]
+
+
 def test_a_warning_is_shown_as_text(tmp_path: Path) -> None:
     with TelemetryHub([TensorBoardSink(tmp_path)]) as hub:
         hub.emit(TelemetryEvent(data=update(0), message="entropy collapsed", severity="warning"))
@@ -103,8 +128,33 @@ def test_a_warning_is_shown_as_text(tmp_path: Path) -> None:
 
 def test_an_ab_group_is_a_run_that_cannot_leave_the_directory(tmp_path: Path) -> None:
     emit_all(tmp_path / "logs", update(0), group_id="../B")
-    assert curve(tmp_path / "logs" / "___B", "PPOUpdate/entropy") == [(0, 1.5)]
+    assert curve(tmp_path / "logs" / "%2E%2E%2FB", "PPOUpdate/entropy") == [(0, 1.5)]
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
+def test_groups_of_similar_names_stay_apart(tmp_path: Path) -> None:
+    groups = ["a/b", "a_b", "a b", "a%2Fb", "", ".", "..", "env0", "env00", "x" * 300, "x" * 301, "ä"]
+    with TelemetryHub([TensorBoardSink(tmp_path / "logs")]) as hub:
+        for number, group_id in enumerate(groups):
+            hub.emit(TelemetryEvent(data=update(number), group_id=group_id))
+        hub.emit(TelemetryEvent(data=EpochCompletedPayload(0, 0.5, 1.0, 1)))  # in env0 of the default group
+    assert hub.stats()[0].delivered == len(groups) + 1
+    directories = [path for path in (tmp_path / "logs").iterdir() if path.is_dir()]
+    assert len(directories) == len(groups) + 1
+    assert "PPOUpdate/entropy" not in read(tmp_path / "logs" / "env0").Tags()["scalars"]
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
+def test_no_file_stays_open_however_many_environments_there_are(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    hub = TelemetryHub([TensorBoardSink(tmp_path)])
+    for env_id in range(300):
+        hub.emit(TelemetryEvent(data=EpochCompletedPayload(env_id, 0.5, 1.0, 1)))
+    assert hub.flush()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    hub.emit(TelemetryEvent(data=EpochCompletedPayload(7, 0.25, 1.0, 2)))
+    assert hub.close()
+    assert curve(tmp_path / "env7", "EpochCompleted/val_accuracy") == [(1, 0.5), (2, 0.25)]
 
 
 def test_what_was_flushed_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:

@@ -11,28 +11,17 @@ from typing import TYPE_CHECKING
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.env_rows import LARGE, chip
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
+from esper.karn.derived import accuracy_of, age_text, known, matrix_rows, reward_components
 from esper.karn.formatting import ABSENT, bar, cells, fraction, is_finite, number, plot, scale, signed, tidy, value_text
 from esper.leyline.telemetry import SeedFossilizedPayload
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.following import View
-    from esper.karn.snapshot import EnvSnapshot, SeedRecord
-    from esper.leyline.telemetry import RewardComputedPayload
+    from esper.karn.snapshot import Entry, EnvSnapshot, SeedRecord
+    from esper.leyline.telemetry import CounterfactualMatrixPayload, RewardComputedPayload
 
-__all__ = ["COMPONENTS", "env_detail"]
+__all__ = ["env_detail"]
 
-COMPONENTS = (
-    "base_acc_delta",
-    "bounded_attribution",
-    "compute_rent",
-    "alpha_shock",
-    "ratio_penalty",
-    "stage_bonus",
-    "fossilize_terminal_bonus",
-    "blending_warning",
-    "holding_warning",
-)
-"""What a reward is the sum of, by the contract."""
 _EVIDENCE = ("val_acc", "host_accuracy", "seed_contribution", "value_estimate", "action_confidence", "decision_entropy")
 _LABEL = 26
 _TOLERANCE = 1e-6
@@ -55,14 +44,15 @@ def _summary(view: View, env: EnvSnapshot, width: int) -> list[Row]:
     if env.epoch is None:
         return [heading(f"ENVIRONMENT {env.env_id}", "no epoch yet")]
     epoch = env.epoch.data
-    of = "" if view.group is None or view.group.started is None else f"/{view.group.started.data.max_epochs}"
-    history = [entry.data.val_accuracy for entry in env.epochs]
+    epochs = None if view.group is None or view.group.started is None else known(view.group.started.data.max_epochs)
+    of = "" if epochs is None else f"/{epochs}"
+    history = [accuracy_of(entry.data) for entry in env.epochs]
     loss_tone: Tone = "plain" if is_finite(epoch.val_loss) else "bad"
     rows = [
         heading(f"ENVIRONMENT {env.env_id}", f"epoch {epoch.inner_epoch}{of}", env.epoch.event),
         line(
             (f" {'accuracy':<10}", "dim"),
-            f"{fraction(epoch.val_accuracy):<8}",
+            f"{fraction(accuracy_of(epoch)):<8}",
             (plot(history, max(min(width - 48, 72), 8))[0], "plot"),
             (f" range {scale(history)}", "dim"),
         ),
@@ -78,6 +68,7 @@ def _reward(env: EnvSnapshot, width: int) -> list[Row]:
         return [heading("REWARD", "none yet"), line()]
     reward = env.reward.data
     when = "" if env.reward.event.epoch is None else f"of the step in epoch {env.reward.event.epoch}"
+    when += _age(env.reward, env)
     rows = [heading("REWARD", when, env.reward.event), *_waterfall(reward, width)]
     rows += [line((f" {name:<{_LABEL}}", "dim"), f"{number(supplied_number(reward, name)):>9}") for name in _EVIDENCE]
     return [*rows, line()]
@@ -85,7 +76,7 @@ def _reward(env: EnvSnapshot, width: int) -> list[Row]:
 
 def _waterfall(reward: RewardComputedPayload, width: int) -> list[Row]:
     """Return each component as a step from where the one before it ended, down to the total."""
-    parts = [(name, supplied_number(reward, name)) for name in COMPONENTS]
+    parts = list(reward_components(reward).items())
     steps = [float(value) if value is not None and is_finite(value) else 0.0 for _, value in parts]
     levels = list(accumulate(steps, initial=0.0))
     total = float(reward.total_reward) if is_finite(reward.total_reward) else math.nan
@@ -129,7 +120,7 @@ def _alternatives(env: EnvSnapshot, width: int) -> list[Row]:
         rows.append(line((f"   {ABSENT} alternatives not supplied", "unknown")))
         return rows
     if not alternatives:
-        rows.append(line(("   no other was recorded", "dim")))
+        rows.append(line(("   none: no other choice was possible or likely", "dim")))
     for other in alternatives:
         if isinstance(other, Mapping):
             action, slot, probability = (
@@ -157,10 +148,12 @@ def _counterfactual(env: EnvSnapshot, width: int) -> list[Row]:
     entry = env.counterfactual
     data = entry.data
     cost = supplied_number(data, "compute_time_ms")
-    note = f"{tidy(value_text(supplied(data, 'strategy') or ABSENT))}, {number(cost)} ms"
+    strategy = supplied(data, "strategy")
+    note = f"{ABSENT if strategy is None else value_text(strategy)}, {number(cost)} ms"
     if entry.event.epoch is not None:
         note += f", epoch {entry.event.epoch}"
-    configs = [(_mask(config), _accuracy(config)) for config in data.configs]
+    note += _age(entry, env)
+    configs = matrix_rows(data)
     n = len(data.slot_ids)
     full = next((accuracy for mask, accuracy in configs if mask == (True,) * n), None)
     rows = [
@@ -178,17 +171,16 @@ def _counterfactual(env: EnvSnapshot, width: int) -> list[Row]:
                 (bar(accuracy or 0.0, room).rstrip(), "plot"),
             )
         )
+    if not configs:
+        rows.append(line(("   none: the ablation has no configurations", "dim")))
     return [*rows, line()]
 
 
-def _mask(config: Mapping[str, object]) -> tuple[bool, ...] | None:
-    mask = config["seed_mask"] if "seed_mask" in config else None
-    return tuple(map(bool, mask)) if isinstance(mask, list | tuple) else None
-
-
-def _accuracy(config: Mapping[str, object]) -> float | None:
-    accuracy = config["accuracy"] if "accuracy" in config else None
-    return accuracy if isinstance(accuracy, int | float) else None
+def _age(entry: Entry[CounterfactualMatrixPayload] | Entry[RewardComputedPayload], env: EnvSnapshot) -> str:
+    """Return how long before the newest event of an environment another was, where it is of an earlier episode."""
+    newest = env.epoch or env.reward
+    ago = "" if newest is None else age_text(entry.position, newest.position)
+    return f", {ago}" if ago else ""
 
 
 def _seeds(env: EnvSnapshot, width: int) -> list[Row]:

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.overview import WIDE
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, line
-from esper.karn.formatting import ABSENT, cells, columns, fraction, is_finite, number, plot, plural, signed, tidy
+from esper.karn.derived import accuracy_of
+from esper.karn.formatting import (
+    ABSENT,
+    cells,
+    columns,
+    fraction,
+    is_finite,
+    number,
+    plot,
+    plural,
+    signed,
+    tidy,
+    value_text,
+)
 from esper.leyline.telemetry import SeedFossilizedPayload
 
 if TYPE_CHECKING:
@@ -120,9 +133,9 @@ def _learning(env: EnvSnapshot, *, wide: bool) -> dict[str, Span]:
     sound = is_finite(epoch.val_loss)
     return {
         "epoch": (number(epoch.inner_epoch, 5), "plain"),
-        "acc": (fraction(epoch.val_accuracy, 5), "plain"),
+        "acc": (fraction(accuracy_of(epoch), 5), "plain"),
         "accuracy by epoch": (
-            plot([past.data.val_accuracy for past in env.epochs[-24:]], 24)[0] if wide else "",
+            plot([accuracy_of(past.data) for past in env.epochs[-24:]], 24)[0] if wide else "",
             "plot",
         ),
         "loss": (("" if sound else "✗ ") + number(epoch.val_loss, 6), "plain" if sound else "bad"),
@@ -140,7 +153,8 @@ def _decision(env: EnvSnapshot) -> dict[str, Span]:
         entropy = supplied_number(reward, "decision_entropy")
     elif env.last_action is not None:
         last = env.last_action.data
-        action, slot, entropy = str(supplied(last, "action_name") or ABSENT), None, None
+        name = supplied(last, "action_name")
+        action, slot, entropy = ABSENT if name is None else value_text(name), None, None
         total, value = supplied_number(last, "total_reward"), supplied_number(last, "value_estimate")
         confidence = supplied_number(last, "action_confidence")
     else:
@@ -204,7 +218,7 @@ def _occupant(env: EnvSnapshot, slot_id: str) -> Mapping[str, object] | None:
         return None
     seed = env.slots[slot_id].seed
     newest = seed.outcome or seed.stage or seed.germinated
-    if newest is None or (env.epoch is not None and newest.episodes < env.epoch.episodes):
+    if newest is None or (env.epoch is not None and newest.position.is_before(env.epoch.position)):
         return None
     alpha = supplied_number(newest.data, "alpha") if "alpha" in newest.data.supplied else None
     return {"stage": _stage(seed), "blueprint_id": seed.blueprint_id, "alpha": alpha}

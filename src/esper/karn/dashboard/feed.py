@@ -8,14 +8,16 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from pathlib import Path
 from typing import IO, Protocol, TypeAlias
 
+from esper.leyline.position import Shard
 from esper.leyline.telemetry import TelemetryEvent
-from esper.leyline.wire import InvalidRecord, log_files, read_events
+from esper.leyline.wire import InvalidRecord, log_files, read_events, shard_of
 
 __all__ = ["Clock", "Feed", "LogTail", "NewRecords", "Playback", "Record", "Tap"]
 
@@ -34,6 +36,8 @@ class NewRecords:
     """What one look at a feed brought."""
 
     records: tuple[Record, ...] = ()
+    shards: tuple[Shard, ...] = ()
+    """The shard that each came from; empty where there is but one."""
     restarted: bool = False
     """Whether the log was replaced: what came before is of another run."""
     more: bool = False
@@ -44,6 +48,10 @@ class NewRecords:
     """Why the log cannot be read just now."""
     ended: bool = False
     """Whether this was the last: the stream was closed."""
+
+    def with_shards(self) -> Iterator[tuple[Record, Shard]]:
+        """Return every record with the shard it came from."""
+        return zip(self.records, self.shards or repeat(None), strict=False)
 
 
 class Feed(Protocol):
@@ -59,6 +67,7 @@ class _Shard:
     """One file, and how far it has been read."""
 
     path: Path
+    shard: Shard
     inode: int = -1
     seen: tuple[int, int] = (-1, -1)
     """Size and modification time at the last look."""
@@ -115,7 +124,7 @@ class LogTail:
     def __init__(self, source: str | os.PathLike[str]) -> None:
         self._source = Path(source)
         self._shards: dict[Path, _Shard] = {}
-        self._pending: list[tuple[datetime, int, Record]] = []
+        self._pending: list[tuple[datetime, int, Record, Shard]] = []
         self._serial = 0
 
     def take(self) -> NewRecords:
@@ -133,12 +142,15 @@ class LogTail:
         except OSError as error:
             return NewRecords(problem=f"{error.strerror or error}: {self._source}")
         shards = self._shards.values()
-        return NewRecords(self._release(), replaced, any(s.more for s in shards), any(s.torn for s in shards))
+        records, origins = self._release()
+        return NewRecords(records, origins, replaced, any(s.more for s in shards), any(s.torn for s in shards))
 
     def _look(self, paths: list[Path]) -> bool:
         """Read on in every shard; False when one is no longer the file that it was."""
         for path in paths:
-            shard = self._shards.setdefault(path, _Shard(path))
+            if path not in self._shards:
+                self._shards[path] = _Shard(path, shard_of(path, paths))
+            shard = self._shards[path]
             records = shard.read()
             if records is None:
                 return False
@@ -146,16 +158,18 @@ class LogTail:
                 if isinstance(record, TelemetryEvent):
                     shard.newest = max(shard.newest, record.timestamp)
                 self._serial += 1
-                heapq.heappush(self._pending, (shard.newest, self._serial, record))
+                heapq.heappush(self._pending, (shard.newest, self._serial, record, shard.shard))
         return True
 
-    def _release(self) -> tuple[Record, ...]:
+    def _release(self) -> tuple[tuple[Record, ...], tuple[Shard, ...]]:
         # What is newer than a shard that has been read in part must wait for the rest of it.
         limit = min((shard.newest for shard in self._shards.values() if shard.more), default=_LATEST)
-        records = []
+        records, shards = [], []
         while self._pending and self._pending[0][0] <= limit:
-            records.append(heapq.heappop(self._pending)[2])
-        return tuple(records)
+            _, _, record, shard = heapq.heappop(self._pending)
+            records.append(record)
+            shards.append(shard)
+        return tuple(records), tuple(shards)
 
 
 class Tap:
@@ -198,7 +212,7 @@ class Playback:
         self._feed = feed
         self.speed = speed
         self._wall = wall
-        self._buffer: deque[Record] = deque()
+        self._buffer: deque[tuple[Record, Shard]] = deque()
         self._begun: tuple[datetime, datetime] | None = None
         """A moment of the wall clock and the moment of the run that is played at it."""
         self._played: datetime | None = None
@@ -214,6 +228,11 @@ class Playback:
             run += (self._wall() - wall) * self.speed
         return run if self._buffer or self._played is None else min(run, self._played)
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything there was to play has been played."""
+        return self._played is not None and not self._buffer
+
     def pause(self, paused: bool) -> None:
         """Stop or start the run's clock."""
         if self._begun is not None:
@@ -228,15 +247,18 @@ class Playback:
             self._begun = self._played = None
         if self._begun is not None and not self._buffer:
             self._begun = self._wall(), self.now()
-        self._buffer.extend(taken.records)
-        records = []
-        while self._buffer and self._comes_due(self._buffer[0]):
-            records.append(record := self._buffer.popleft())
+        self._buffer.extend(taken.with_shards())
+        records, shards = [], []
+        while self._buffer and self._comes_due(self._buffer[0][0]):
+            record, shard = self._buffer.popleft()
+            records.append(record)
+            shards.append(shard)
             if isinstance(record, TelemetryEvent):
                 self._played = record.timestamp if self._played is None else max(self._played, record.timestamp)
         return replace(
             taken,
             records=tuple(records),
+            shards=tuple(shards),
             more=taken.more and len(self._buffer) < self._AHEAD,
             ended=taken.ended and not self._buffer,
         )

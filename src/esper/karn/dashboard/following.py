@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -17,16 +18,15 @@ from esper.karn.formatting import age
 from esper.karn.progress import stale_after
 from esper.karn.snapshot import GroupSnapshot, RunSnapshot
 from esper.leyline.event_types import Severity, TelemetryEventType
+from esper.leyline.position import env_of
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunInfoError, RunStatus
 from esper.leyline.telemetry import (
-    BatchEpochCompletedPayload,
-    PPOUpdatePayload,
     TelemetryEvent,
-    TrainingStartedPayload,
 )
+from esper.leyline.validate import rejected_events
 
-__all__ = ["ROUTINE", "EventLog", "Filter", "FollowedRun", "Phase", "View", "env_of"]
+__all__ = ["ROUTINE", "EventLog", "Filter", "FollowedRun", "Phase", "View"]
 
 ROUTINE = frozenset(
     {
@@ -42,13 +42,6 @@ _URGENT: frozenset[Severity] = frozenset({"warning", "error", "critical"})
 _SKEW = timedelta(seconds=2)
 """Of two clocks, that is not worth a word."""
 _SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-
-
-def env_of(event: TelemetryEvent) -> int | None:
-    """Return the environment that an event is about; None for what is global."""
-    if isinstance(event.data, TrainingStartedPayload | BatchEpochCompletedPayload | PPOUpdatePayload):
-        return None
-    return event.data.env_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +148,8 @@ class View:
     filter: Filter
     invalid: int
     """Lines that were no events."""
+    rejected: int
+    """Events that could not be written, by the file beside the log."""
     torn: bool
     """Whether the log ends within a line."""
     problem: str | None
@@ -166,6 +161,8 @@ class View:
     paused: bool
     speed: float | None
     """How fast it is played back; None when it is not."""
+    caught_up: bool = True
+    """Whether everything there is has been shown: false while a run is played back."""
 
     @property
     def quiet_for(self) -> float | None:
@@ -175,13 +172,10 @@ class View:
     @property
     def phase(self) -> Phase:
         """How the run stands."""
-        if self.info is not None and self.info.status in _ENDINGS and self.speed is None:
+        if self.info is not None and self.info.status in _ENDINGS and self.caught_up:
             return _ENDINGS[self.info.status]
         if self.quiet_for is None:
             return Phase.ENDED if self.ended else Phase.WAITING
-        batch = self.group.batch if self.group is not None else None
-        if batch is not None and batch.data.episodes_completed >= batch.data.total_episodes:
-            return Phase.FINISHED
         if self.ended:
             return Phase.ENDED
         return Phase.STALE if self.quiet_for > stale_after(self.group) else Phase.LIVE
@@ -201,6 +195,7 @@ class FollowedRun:
     group_id: str | None = None
     """The arm looked at; None for the first there is."""
     invalid: int = 0
+    rejected: int = 0
     torn: bool = False
     problem: str | None = None
     ended: bool = False
@@ -211,6 +206,8 @@ class FollowedRun:
     """The moment at which everything was paused."""
     _info_seen: tuple[int, int] | None = None
     _info_problem: str | None = None
+    _rejected_seen: tuple[tuple[str, int], ...] = ()
+    """The files of rejected events and their sizes."""
 
     def advance(self) -> bool:
         """Fold in what is new; whether there is more to be had at once."""
@@ -225,11 +222,12 @@ class FollowedRun:
             self._newest = {}
         self.torn, self.ended = taken.torn, taken.ended
         self.problem = taken.problem or self._read_info()
+        self._read_rejected()
         now = self.now
-        for record in taken.records:
+        for record, shard in taken.with_shards():
             self.log.add(record)
             if isinstance(record, TelemetryEvent):
-                self.aggregator.process(record)
+                self.aggregator.process(record, shard)
                 self._newest[record.group_id] = record.timestamp, now
             else:
                 self.invalid += 1
@@ -249,6 +247,17 @@ class FollowedRun:
         except (RunInfoError, OSError) as error:
             self._info_problem = str(error)
         return self._info_problem
+
+    def _read_rejected(self) -> None:
+        """Count the events that could not be written, when there are more of them."""
+        if self.directory is None:
+            return
+        with suppress(OSError):
+            files = self.directory.path.glob("rejected*.jsonl")
+            seen = tuple(sorted((file.name, file.stat().st_size) for file in files))
+            if seen != self._rejected_seen:
+                self._rejected_seen = seen
+                self.rejected = sum(1 for _ in rejected_events(self.directory.path))
 
     def next_group(self) -> None:
         """Look at the next arm of an A/B comparison."""
@@ -286,10 +295,12 @@ class FollowedRun:
             log=tuple(self.log.newest_first()),
             filter=self.log.chosen,
             invalid=self.invalid,
+            rejected=self.rejected,
             torn=self.torn,
             problem=self.problem or (None if ahead is None else f"the run's clock is ahead by {age(round(ahead))}"),
             info=self.info,
             ended=self.ended,
             paused=self._held is not None,
             speed=self.feed.speed if isinstance(self.feed, Playback) else None,
+            caught_up=not isinstance(self.feed, Playback) or self.feed.caught_up,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied_number
 from esper.karn.dashboard.following import Phase
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, heading, line
+from esper.karn.derived import accuracy_of, known, planned_episodes
 from esper.karn.formatting import (
     ABSENT,
     age,
@@ -25,7 +27,7 @@ from esper.karn.formatting import (
     value_text,
 )
 from esper.karn.health import Status, Verdict, assess_updates, gravest_first, tally, value_of, worst
-from esper.karn.progress import best_of, eta_seconds, trend_of
+from esper.karn.progress import best_of, eta_seconds, played_text, trend_of
 from esper.karn.quantities import QUANTITIES, Quantity
 from esper.leyline.telemetry import TelemetryEvent
 
@@ -69,7 +71,7 @@ def status_line(view: View, width: int, _height: int) -> list[Row]:
     parts = [tidy(view.source)]
     if group is not None and group.started is not None:
         started = group.started.data
-        parts += [tidy(started.task), f"seed {started.seed}", f"{started.host_params:,} parameters"]
+        parts += [tidy(started.task), f"seed {started.seed}", f"{number(known(started.host_params))} parameters"]
     state: list[Span] = []
     if len(view.snapshot.groups) > 1 and group is not None:
         state.append((f" group {tidy(group.group_id, 16)} ", "accent"))
@@ -77,6 +79,8 @@ def status_line(view: View, width: int, _height: int) -> list[Row]:
         state.append((f" ✗ {tidy(view.problem, 60)} ", "bad"))
     if view.invalid:
         state.append((f" ✗ {plural(view.invalid, 'invalid line')} ", "bad"))
+    if view.rejected:
+        state.append((f" ✗ {plural(view.rejected, 'rejected event')} ", "bad"))
     if view.torn and view.phase is not Phase.LIVE:
         state.append((" ! last line incomplete ", "watch"))
     if view.paused:
@@ -104,7 +108,7 @@ def learning_rows(view: View, width: int, height: int) -> list[Row]:
         *_series(QUANTITIES["avg_reward"], [batch.avg_reward for batch in batches], indices, width, high, ""),
         *_series(
             QUANTITIES["avg_accuracy"],
-            [batch.avg_accuracy for batch in batches],
+            [accuracy_of(batch) for batch in batches],
             indices,
             width,
             high,
@@ -134,11 +138,12 @@ def _run_note(group: GroupSnapshot | None) -> str:
     epochs = [
         env.epoch.data.inner_epoch
         for env in group.envs.values()
-        if env.epoch is not None and env.epoch.episodes >= done
+        if env.epoch is not None and (env.epoch.episodes is None or env.epoch.episodes >= done)
     ]
     if epochs:
         low, high = min(epochs), max(epochs)
-        of = "" if group.started is None else f"/{group.started.data.max_epochs}"
+        max_epochs = None if group.started is None else known(group.started.data.max_epochs)
+        of = "" if max_epochs is None else f"/{max_epochs}"
         which = "" if group.batch is None else "next one in "
         parts.append(f"{which}epoch {low if low == high else f'{low}–{high}'}{of}")
     if group.resumes:
@@ -150,13 +155,14 @@ def _run_note(group: GroupSnapshot | None) -> str:
 
 def _series(
     quantity: Quantity,
-    values: list[float],
+    values: Sequence[float | None],
     batches: list[int],
     width: int,
     height: int,
     note: str,
 ) -> list[Row]:
-    best, trend = best_of(values), trend_of(tuple(values))
+    measured = [math.nan if value is None else value for value in values]
+    best, trend = best_of(measured), trend_of(tuple(value for value in values if value is not None))
     of = "best" if batches[0] == 0 else f"best since batch {batches[0]}"
     texts = [
         f"{of} {quantity.text(best.value)} (batch {batches[best.index]})" if best else "best —",
@@ -167,7 +173,7 @@ def _series(
     newest = values[-1]
     head: tuple[Span, ...] = (
         (f" {quantity.short:<9}", "dim"),
-        (f"{quantity.text(newest):>7} ", "accent" if is_finite(newest) else "bad"),
+        (f"{quantity.text(newest):>7} ", "accent" if newest is None or is_finite(newest) else "bad"),
     )
     # Where there is height, the texts stand under each other beside the plot; else as many as fit after one another.
     beside = [text for text in texts if text]
@@ -191,15 +197,15 @@ def _series(
 def _progress(view: View, group: GroupSnapshot, width: int) -> Row:
     assert group.batch is not None
     batch = group.batch.data
-    done, of = batch.episodes_completed, batch.total_episodes
-    share = done / of if of and is_finite(done) and is_finite(of) else 0.0
-    texts = f"{share:4.0%}  {number(done)}/{number(of)} episodes"
+    done, planned = batch.episodes_completed, planned_episodes(batch)
+    share = done / planned if planned is not None and is_finite(planned) else None
+    texts = f"{ABSENT if share is None else f'{share:.0%}':>4}  {played_text(batch)}"
     if view.phase is Phase.FINISHED:
         texts += _took(group)
     else:
         seconds = eta_seconds(group, view.now)
         texts += f"  ETA {ABSENT if seconds is None or view.phase is not Phase.LIVE else age(seconds)}"
-    return line((" progress  ", "dim"), (bar(share, max(width - 14 - len(texts), 4)), "plot"), f"  {texts}")
+    return line((" progress  ", "dim"), (bar(share or 0.0, max(width - 14 - len(texts), 4)), "plot"), f"  {texts}")
 
 
 def _took(group: GroupSnapshot) -> str:

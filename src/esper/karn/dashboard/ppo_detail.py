@@ -102,7 +102,8 @@ def _mappings(title: str, names: tuple[str, ...], update: PPOUpdatePayload, widt
             )
             label = ""
         if not dicts[name]:
-            rows.append(line(f" {label:<15}", ("empty: the head mattered in no step", "dim")))
+            why = ": the head mattered in no step" if name in _ENTROPIES else ""
+            rows.append(line(f" {label:<15}", (f"none{why}", "dim")))
     return [*rows, line()]
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied
 from esper.karn.dashboard.rows import Row, heading, line
+from esper.karn.derived import age_text
 from esper.karn.formatting import ABSENT, age, bar, cells, number, plural, tidy, value_text
+from esper.karn.quantities import LIFECYCLE, by_name, lifecycle_counts, score_texts
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.following import View
     from esper.karn.snapshot import GroupSnapshot
-    from esper.leyline.run_info import Estimate, RunInfo
+    from esper.leyline.run_info import RunInfo
 
 __all__ = ["run_detail"]
+
+_MOST_NAMES = 40
+"""Rows of a table whose rows are named by the log."""
 
 
 def run_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
@@ -36,7 +42,7 @@ def _starts(group: GroupSnapshot) -> list[Row]:
         rows.append(line((" newest    ", "dim"), tidy(batch.event.message) or "batch", opens=batch.event))
     counts = {
         "resumes": group.resumes,
-        "events taken back": group.superseded,
+        "events superseded": group.superseded,
         "earlier runs in this log": group.earlier_runs,
     }
     rows += [line((f" {name}: ", "dim"), f"{count:,}") for name, count in counts.items() if count]
@@ -50,28 +56,39 @@ def _since(group: GroupSnapshot) -> str:
 def _lifecycle(group: GroupSnapshot) -> list[Row]:
     rows = [
         heading("SEEDS", _since(group)),
-        line((f" {'blueprint':<14}{'germinated':>11}{'fossilized':>11}{'pruned: policy':>15}{'rule':>6}", "dim")),
+        line((f" {'blueprint':<14}" + "".join(f"{name:>{len(name) + 2}}" for name in LIFECYCLE.values()), "dim")),
     ]
-    for blueprint, totals in group.lifecycle.items():
+    for blueprint, totals in islice(by_name(group.lifecycle), _MOST_NAMES):
+        counts = zip(LIFECYCLE.values(), lifecycle_counts(totals), strict=True)
         rows.append(
             line(
                 f" {cells(ABSENT if blueprint is None else blueprint, 14)}"
-                f"{totals.germinated:>11,}{totals.fossilized:>11,}{totals.pruned_by_policy:>15,}{totals.pruned_by_rule:>6,}"
+                + "".join(f"{count:>{len(name) + 2},}" for name, count in counts)
             )
         )
-    return [*rows, line()]
+    return [*rows, *_more(len(group.lifecycle), "blueprint"), line()]
+
+
+def _more(count: int, thing: str) -> list[Row]:
+    """Return a row about what a hostile log names and is not shown."""
+    more = count - _MOST_NAMES
+    return [line((f" … {plural(more, thing)} more", "dim"))] if more > 0 else []
 
 
 def _actions(group: GroupSnapshot, width: int) -> list[Row]:
     rows = [heading("ACTIONS", f"carried out {_since(group)}; newest batch at the right")]
     newest = None if group.action_distribution is None else supplied(group.action_distribution.data, "action_counts")
     total = sum(group.actions.values())
-    for name, count in sorted(group.actions.items(), key=lambda pair: -pair[1]):
-        batch = newest[name] if isinstance(newest, Mapping) and name in newest else None
+    for name, count in sorted(group.actions.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_NAMES]:
+        batch = None if not isinstance(newest, Mapping) else newest[name] if name in newest else 0
         room = max(min(width - 40, 40), 8)
         rows.append(line(f" {cells(name, 12)}{count:>9,} ", (bar(count / total, room), "plot"), f" {number(batch):>6}"))
+    rows += _more(len(group.actions), "action")
     if group.action_distribution is not None:
-        rows.append(line((" newest distribution in full", "dim"), opens=group.action_distribution.event))
+        newest_of_run = group.action_distribution if group.batch is None else group.batch
+        ago = age_text(group.action_distribution.position, newest_of_run.position)
+        note = f", {ago}" if ago else ""
+        rows.append(line((f" newest distribution in full{note}", "dim"), opens=group.action_distribution.event))
     rows += [
         line((f" analytics: {tidy(entry.data.kind, 40)}", "dim"), opens=entry.event) for entry in group.analytics[-5:]
     ]
@@ -91,13 +108,8 @@ def _evaluation(info: RunInfo | None) -> list[Row]:
         ("random", evaluation.random),
         ("do nothing", evaluation.do_nothing),
     ):
-        shown = (_estimate(one) for one in (score.reward, score.val_accuracy, score.test_accuracy))
-        rows.append(line(f" {name:<12}", "".join(f"{text:<18}" for text in shown)))
+        rows.append(line(f" {name:<12}", "".join(f"{text:<18}" for text in score_texts(score))))
     return [*rows, line()]
-
-
-def _estimate(estimate: Estimate) -> str:
-    return f"{estimate.mean:.3f} ± {estimate.standard_error:.3f}"
 
 
 def _delivery(view: View) -> list[Row]:

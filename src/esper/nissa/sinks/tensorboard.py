@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import io
 import os
@@ -13,13 +14,17 @@ from typing import Any
 
 from esper.leyline.telemetry import TelemetryEvent
 from esper.nissa.append_only import AppendOnly
+from esper.nissa.optional import isolated
 from esper.nissa.plotting import Plotter, Point
 from esper.nissa.protocol import DeliveryPolicy, Live, Rejected
+from esper.nissa.reporting import Reporter
 
 __all__ = ["TensorBoardSink"]
 
 _CAPACITY = 65_536
 """Events that may wait for TensorBoard's files by default."""
+_LONGEST_NAME = 200
+"""Bytes that a directory's name may have; file systems take 255."""
 
 
 class TensorBoardSink:
@@ -38,26 +43,26 @@ class TensorBoardSink:
 
     Raises:
         ImportError: TensorBoard is not installed.
+        SinkUnavailableError: it is installed, and does not work.
     """
 
     name = "tensorboard"
 
     def __init__(self, directory: str | os.PathLike[str], *, policy: DeliveryPolicy | None = None) -> None:
         self.policy: DeliveryPolicy = Live(capacity=_CAPACITY) if policy is None else policy
-        try:
-            self._events = importlib.import_module("tensorboard.compat.proto.event_pb2")
-            self._summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")
-            self._text = importlib.import_module("tensorboard.plugins.text.summary_v2")
-            self._writer = importlib.import_module("tensorboard.summary.writer.record_writer").RecordWriter
-        except ImportError as error:
-            raise ImportError(
-                "TensorBoardSink needs TensorBoard: pip install 'esper-telemetry[tensorboard]'"
-            ) from error
+        self._events, self._summaries, self._text, self._writer = isolated(
+            "TensorBoardSink", "TensorBoard", "tensorboard", _modules
+        )
         self._directory = Path(directory)
-        self._file_name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{id(self)}"
+        self._file_name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}.{id(self)}"
         self._plotter = Plotter()
-        self._files: dict[Path, AppendOnly] = {}
+        self._begun: set[Path] = set()
+        self._reporter = Reporter()
         self._unwritten: dict[Path, io.BytesIO] = {}
+        self._retracted: dict[str, dict[str, int]] = {}
+        """By group, from which step on its newest start draws its curves anew, by axis."""
+        self._drawn_anew: set[Path] = set()
+        """Runs of TensorBoard that have been given that step."""
 
     def write(self, event: TelemetryEvent) -> None:
         """Add the event's numbers, or its text, to what the next flush writes.
@@ -67,6 +72,10 @@ class TensorBoardSink:
         """
         try:
             point = self._plotter.point(event)
+            if point.retracts_from:
+                self._retracted[event.group_id] = point.retracts_from
+                group = self._group(event.group_id)
+                self._drawn_anew -= {run for run in self._drawn_anew if group in (run, run.parent)}
             self._add(event, point, self._summary(event, point))
             if event.severity not in {"debug", "info"}:
                 self._add(event, point, self._text.text_pb(f"messages/{event.severity}", event.message))
@@ -76,16 +85,18 @@ class TensorBoardSink:
     def flush(self, *, barrier: bool = True) -> None:  # noqa: ARG002 - it is the log that survives a crash
         """Hand everything to the operating system."""
         for run in list(self._unwritten):
-            if run not in self._files:
-                run.mkdir(parents=True, exist_ok=True)
-                self._files[run] = AppendOnly(run / self._file_name)
-            self._files[run].append(self._unwritten[run].getvalue())
+            run.mkdir(parents=True, exist_ok=True)
+            # Opened anew for each batch: a thousand environments must not use up the files that training may open.
+            with AppendOnly(run / self._file_name, self._reporter) as file:
+                file.append(self._unwritten[run].getvalue())
+            self._begun.add(run)
             del self._unwritten[run]
 
     def close(self) -> None:
-        """Close every file."""
-        for file in self._files.values():
-            file.close()
+        """Do nothing: no file stays open."""
+
+    def _group(self, group_id: str) -> Path:
+        return self._directory if group_id == "default" else self._directory / _directory_name(group_id)
 
     def _summary(self, event: TelemetryEvent, point: Point) -> Any:
         if point.is_text:
@@ -94,16 +105,41 @@ class TensorBoardSink:
         return self._summaries.Summary(value=values)
 
     def _add(self, event: TelemetryEvent, point: Point, summary: Any) -> None:
-        group = self._directory if event.group_id == "default" else self._directory / re.sub(r"\W", "_", event.group_id)
+        group = self._group(event.group_id)
         run = group if point.env_id is None else group / f"env{point.env_id}"
         wall_time = event.timestamp.timestamp()
         messages = [self._events.Event(wall_time=wall_time, step=point.step, summary=summary)]
-        if run not in self._files and run not in self._unwritten:
+        if run not in self._begun and run not in self._unwritten:
             messages.insert(0, self._events.Event(wall_time=wall_time, file_version="brain.Event:2"))
+        if event.group_id in self._retracted and run not in self._drawn_anew:
+            # TensorBoard's own way: a start at a step makes its readers forget what stands there and behind.
+            start = self._events.SessionLog(status=self._events.SessionLog.START)
+            step = self._retracted[event.group_id][point.axis]
+            messages.insert(len(messages) - 1, self._events.Event(wall_time=wall_time, step=step, session_log=start))
+            self._drawn_anew.add(run)
         # Not tensorboard's own EventFileWriter: it wakes a thread of its own for every event.
         writer = self._writer(self._unwritten.setdefault(run, io.BytesIO()))
         for message in messages:
             writer.write(message.SerializeToString())
+
+
+def _modules() -> tuple[Any, Any, Any, Any]:
+    return (
+        importlib.import_module("tensorboard.compat.proto.event_pb2"),
+        importlib.import_module("tensorboard.compat.proto.summary_pb2"),
+        importlib.import_module("tensorboard.plugins.text.summary_v2"),
+        importlib.import_module("tensorboard.summary.writer.record_writer").RecordWriter,
+    )
+
+
+def _directory_name(group_id: str) -> str:
+    """Return a name for a group's directory: no two groups share one, and none leaves the directory above."""
+    name = re.sub(r"[^\w-]", lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), group_id) or "%"
+    if re.fullmatch(r"env\d+", name):  # an environment's
+        name = f"%65{name[1:]}"
+    if len(name.encode()) > _LONGEST_NAME:
+        name = f"{name[:40]}%{hashlib.sha256(group_id.encode()).hexdigest()}"
+    return name
 
 
 def _as_table(event: TelemetryEvent) -> str:

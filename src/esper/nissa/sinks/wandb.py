@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections import Counter
 from typing import Any
 
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
+from esper.nissa.optional import isolated
 from esper.nissa.plotting import Plotter, Point
 from esper.nissa.protocol import DeliveryPolicy, Live, Rejected
 
@@ -34,6 +36,7 @@ class WandbSink:
 
     Raises:
         ImportError: wandb is not installed.
+        SinkUnavailableError: it is installed, and does not work, or cannot begin a run.
     """
 
     name = "wandb"
@@ -42,13 +45,17 @@ class WandbSink:
         self, directory: str | os.PathLike[str] = ".", *, run: Any = None, policy: DeliveryPolicy | None = None
     ) -> None:
         self.policy: DeliveryPolicy = Live(capacity=_CAPACITY) if policy is None else policy
-        try:
-            wandb = importlib.import_module("wandb")
-        except ImportError as error:
-            raise ImportError("WandbSink needs Weights & Biases: pip install 'esper-telemetry[wandb]'") from error
-        self._run = wandb.init(dir=os.fspath(directory)) if run is None else run
+        wandb: Any = isolated("WandbSink", "Weights & Biases", "wandb", lambda: importlib.import_module("wandb"))
+
+        def init() -> Any:
+            return wandb.init(dir=os.fspath(directory))
+
+        hint = "WANDB_MODE=offline needs neither account nor network"
+        self._run = isolated("WandbSink", "Weights & Biases", "wandb", init, hint=hint) if run is None else run
         self._plotter = Plotter()
         self._axes: dict[str, str] = {}
+        self._retracted: Counter[str] = Counter()
+        """How often each group's curves were begun anew, by a resume or another run."""
         self._rows: dict[tuple[str, int], dict[str, object]] = {}
 
     def write(self, event: TelemetryEvent) -> None:
@@ -59,6 +66,8 @@ class WandbSink:
         """
         try:
             point = self._plotter.point(event)
+            if point.retracts_from:
+                self._retracted[event.group_id] += 1
             if isinstance(event.data, TrainingStartedPayload):
                 self._run.config.update(event.data.to_dict(), allow_val_change=True)
                 return
@@ -74,6 +83,8 @@ class WandbSink:
         if section not in self._axes:
             self._axes[section] = point.axis
             self._run.define_metric(f"{section}/*", step_metric=point.axis)
+        if self._retracted[event.group_id]:
+            values[f"{prefix}drawn_anew"] = self._retracted[event.group_id]
         self._rows.setdefault((point.axis, point.step), {}).update(values)
 
     def flush(self, *, barrier: bool = True) -> None:  # noqa: ARG002 - it is the log that survives a crash

@@ -10,7 +10,20 @@ from collections.abc import Callable, Iterable
 from types import NoneType
 from typing import Any, NoReturn
 
-__all__ = ["ATOMS", "FrozenDict", "FrozenList", "freeze", "frozen_dict", "frozen_list", "thaw"]
+from esper.leyline._payload.base_values import base_value
+
+__all__ = [
+    "ATOMS",
+    "FrozenDict",
+    "FrozenList",
+    "fill_dict",
+    "freeze",
+    "frozen_dict",
+    "frozen_list",
+    "new_dict",
+    "put",
+    "thaw",
+]
 
 ATOMS = frozenset({str, int, float, bool, NoneType})
 _SEQUENCES = (list, tuple)
@@ -21,11 +34,11 @@ _DEEP = 8
 _TUPLES = 100
 """Tuples in tuples that are followed beyond that."""
 
-_new_dict: Callable[[type[dict[Any, Any]]], dict[Any, Any]] = dict.__new__
+new_dict: Callable[[type[dict[Any, Any]]], dict[Any, Any]] = dict.__new__
 _new_list: Callable[[type[list[Any]]], list[Any]] = list.__new__
-_fill_dict: Callable[[Any, Any], None] = dict.update
+fill_dict: Callable[[Any, Any], None] = dict.update
 _fill_list: Callable[[Any, Any], None] = list.extend
-_put: Callable[[Any, Any, Any], None] = dict.__setitem__
+put: Callable[[Any, Any, Any], None] = dict.__setitem__
 
 
 def _refuse(self: object, *_args: object, **_kwargs: object) -> NoReturn:
@@ -70,10 +83,10 @@ class _TooDeep(Exception):  # noqa: N818 - not an error: it leads from the fast 
 
 
 def freeze(value: Any) -> Any:
-    """Copy every dict and list in a value, at any depth, into one that cannot change.
+    """Copy every dict and list in a value, at any depth, into one that cannot change; of numbers keep the base value.
 
-    Never raises for content: cycles keep their shape; what is neither dict, list nor tuple is kept as it is, as is what
-    refuses to be copied or lies in a hundred tuples.
+    Never raises for content: cycles keep their shape; what is neither number, text nor container is kept as it is, as
+    is what refuses to be copied or lies in a hundred tuples.
     """
     try:
         return _copy(value, _DEEP)
@@ -89,11 +102,13 @@ def _copy(value: Any, depth: int) -> Any:
         raise _TooDeep
     try:
         if isinstance(value, dict):
-            copy: Any = _new_dict(FrozenDict)
-            _fill_dict(copy, value)
+            copy: Any = new_dict(FrozenDict)
+            fill_dict(copy, value)
             for key, item in copy.items():
+                if key.__class__ is not str:
+                    return _copy_with_keys(value, depth)
                 if item.__class__ not in ATOMS:
-                    _put(copy, key, _copy(item, depth - 1))
+                    put(copy, key, _copy(item, depth - 1))
             return copy
         if isinstance(value, _SEQUENCES):
             return _copy_sequence(value, depth)
@@ -101,7 +116,13 @@ def _copy(value: Any, depth: int) -> Any:
         raise
     except Exception:  # noqa: BLE001 - a foreign container may do anything; whoever writes it will report it
         return value
-    return value
+    return base_value(value)
+
+
+def _copy_with_keys(value: dict[Any, Any], depth: int) -> Any:
+    """Copy a dict that has keys of another class than str; those that are text become plain text."""
+    items = {base_value(key) if isinstance(key, str) else key: _copy(item, depth - 1) for key, item in value.items()}
+    return frozen_dict(items) if len(items) == len(value) else value
 
 
 def _copy_sequence(value: Any, depth: int) -> Any:
@@ -120,19 +141,21 @@ def _copy_deep(value: Any) -> Any:
 
     def copy_of(item: Any, depth: int) -> Any:
         kind = item.__class__
-        if kind is FrozenDict or kind is FrozenList or not isinstance(item, _CONTAINERS):
+        if kind is FrozenDict or kind is FrozenList:
             return item
+        if not isinstance(item, _CONTAINERS):
+            return base_value(item)
         if isinstance(item, tuple):
             return tuple([copy_of(part, depth - 1) for part in item]) if depth else item
         if id(item) not in copies:
-            copy = copies[id(item)] = _new_dict(FrozenDict) if isinstance(item, dict) else _new_list(FrozenList)
+            copy = copies[id(item)] = new_dict(FrozenDict) if isinstance(item, dict) else _new_list(FrozenList)
             unfilled.append((copy, item))
         return copies[id(item)]
 
     frozen = copy_of(value, _TUPLES)
     for copy, original in unfilled:  # which grows meanwhile
         if isinstance(original, dict):
-            _fill_dict(copy, {key: copy_of(item, _TUPLES) for key, item in original.items()})
+            fill_dict(copy, {key: copy_of(item, _TUPLES) for key, item in original.items()})
         else:
             _fill_list(copy, [copy_of(item, _TUPLES) for item in original])
     return frozen
@@ -140,8 +163,8 @@ def _copy_deep(value: Any) -> Any:
 
 def frozen_dict(items: dict[Any, Any]) -> FrozenDict:
     """Copy a dict whose values cannot change into one that cannot change either."""
-    copy: Any = _new_dict(FrozenDict)
-    _fill_dict(copy, items)
+    copy: Any = new_dict(FrozenDict)
+    fill_dict(copy, items)
     frozen: FrozenDict = copy
     return frozen
 

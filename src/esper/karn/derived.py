@@ -1,0 +1,112 @@
+"""What follows from payloads and is measured by none: each is derived here once, and every view asks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from esper.karn.absence import supplied_number
+from esper.karn.formatting import is_finite, plural, real
+from esper.leyline.telemetry import BatchEpochCompletedPayload, EpochCompletedPayload, RewardComputedPayload
+
+if TYPE_CHECKING:
+    from esper.leyline.position import Position
+    from esper.leyline.telemetry import CounterfactualMatrixPayload
+
+__all__ = [
+    "COMPONENTS",
+    "MatrixRow",
+    "accuracy_of",
+    "age_text",
+    "contributions",
+    "known",
+    "matrix_rows",
+    "planned_episodes",
+    "reward_components",
+]
+
+COMPONENTS: Final = (
+    "base_acc_delta",
+    "bounded_attribution",
+    "compute_rent",
+    "alpha_shock",
+    "ratio_penalty",
+    "stage_bonus",
+    "fossilize_terminal_bonus",
+    "blending_warning",
+    "holding_warning",
+)
+"""The contributions that add up to ``total_reward``, in the order of the contract and of every view."""
+
+
+def reward_components(reward: RewardComputedPayload) -> dict[str, float | None]:
+    """Return each component of a step's reward; None for one that was not supplied."""
+    return {name: supplied_number(reward, name) for name in COMPONENTS}
+
+
+def known(count: int) -> int | None:
+    """Return a count of a run's configuration; None for 0, which by convention is "unknown"."""
+    return count or None
+
+
+def accuracy_of(data: EpochCompletedPayload | BatchEpochCompletedPayload) -> float | None:
+    """Return a validation accuracy; None when it is NaN, which by convention is "not measured".
+
+    Unless the loss of the same event is not finite either: then a host diverged, and NaN is what was measured.
+    """
+    accuracy = data.val_accuracy if isinstance(data, EpochCompletedPayload) else data.avg_accuracy
+    if not math.isnan(real(accuracy)):
+        return accuracy
+    return accuracy if isinstance(data, EpochCompletedPayload) and not is_finite(data.val_loss) else None
+
+
+def planned_episodes(batch: BatchEpochCompletedPayload) -> int | None:
+    """Return the episodes planned for a run; None when unknown, as for a trainer that plans time steps instead.
+
+    A plan that more episodes were played than is none.
+    """
+    return batch.total_episodes if batch.total_episodes >= max(batch.episodes_completed, 1) else None
+
+
+class MatrixRow(NamedTuple):
+    """One configuration of an ablation."""
+
+    mask: tuple[bool, ...] | None
+    """Which slots were left on, in the order of ``slot_ids``; None when that is not of the documented form."""
+    accuracy: float | None
+    """None when it is no number."""
+
+
+def matrix_rows(data: CounterfactualMatrixPayload) -> list[MatrixRow]:
+    """Return the configurations of an ablation, in the order in which they were emitted."""
+    return [MatrixRow(_mask(config, len(data.slot_ids)), _accuracy(config)) for config in data.configs]
+
+
+def _mask(config: Mapping[str, object], n_slots: int) -> tuple[bool, ...] | None:
+    mask = config["seed_mask"] if "seed_mask" in config else None
+    return tuple(map(bool, mask)) if isinstance(mask, list | tuple) and len(mask) == n_slots else None
+
+
+def _accuracy(config: Mapping[str, object]) -> float | None:
+    accuracy = config["accuracy"] if "accuracy" in config else None
+    return accuracy if isinstance(accuracy, int | float) and not isinstance(accuracy, bool) else None
+
+
+def contributions(data: CounterfactualMatrixPayload) -> Iterator[tuple[str, float]]:
+    """Yield for each slot the accuracy lost when its seed alone is ablated, where both were measured."""
+    by_mask = {row.mask: row.accuracy for row in matrix_rows(data)}
+    everything = (True,) * len(data.slot_ids)
+    for at, slot_id in enumerate(data.slot_ids):
+        without = (*everything[:at], False, *everything[at + 1 :])
+        if everything in by_mask and without in by_mask:
+            full, less = by_mask[everything], by_mask[without]
+            if full is not None and less is not None:
+                yield slot_id, real(full) - real(less)
+
+
+def age_text(then: Position, now: Position) -> str:
+    """Return how long ago something was, seen from a later event: nothing within one batch, else ``5 batches ago``."""
+    if then.batch is None or now.batch is None or then.batch >= now.batch:
+        return ""
+    return f"{plural(now.batch - then.batch, 'batch')} ago"

@@ -1,0 +1,93 @@
+"""The growing side of a history: what the aggregator appends to, and snapshots look at."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Generic, TypeVar
+
+from esper.karn.snapshot import EntryHistory
+from esper.leyline.position import Position
+from esper.leyline.telemetry import TelemetryEvent, TelemetryPayload
+
+__all__ = ["HistoryWriter"]
+
+P = TypeVar("P", bound=TelemetryPayload)
+_NEVER = -1
+
+
+class HistoryWriter(Generic[P]):
+    """The newest events that carry one kind of payload.
+
+    The oldest goes when the newest comes, so that as many objects die as are made: the garbage collector counts the
+    difference, and at a thousand environments its walks through all that is kept would cost more than all else. Once
+    a view shares the lists, they are only appended to, and left to it when they are twice as long as they need be.
+
+    Args:
+        bound: events kept; None for all.
+    """
+
+    __slots__ = ("bound", "events", "newest", "ordered", "positions", "shared")
+
+    def __init__(self, bound: int | None) -> None:
+        self.bound = bound
+        self.events: list[TelemetryEvent] = []
+        self.positions: list[Position] = []
+        self.newest = _NEVER
+        """The latest episode that any of them is about."""
+        self.ordered = True
+        """Whether they came in the order of the episodes they are about."""
+        self.shared = False
+
+    def append(self, event: TelemetryEvent, position: Position) -> None:
+        """Add an event."""
+        bound = self.bound
+        if bound is not None and len(self.events) >= bound:
+            if not self.shared:
+                del self.events[0], self.positions[0]
+            elif len(self.events) == 2 * bound:
+                self._keep(slice(1 - bound, None))
+        if not self.positions or position is not self.positions[-1]:
+            about = position.about
+            if about is None or about < self.newest:
+                self.ordered = False
+            else:
+                self.newest = about
+        self.events.append(event)
+        self.positions.append(position)
+
+    def _keep(self, part: slice) -> None:
+        self.events, self.positions, self.shared = self.events[part], self.positions[part], False
+
+    @property
+    def last(self) -> TelemetryEvent | None:
+        """The newest event; None before there is one."""
+        return self.events[-1] if self.events else None
+
+    def view(self) -> EntryHistory[P]:
+        """Return what there is now; it costs the same however long that is."""
+        self.shared = True
+        stop = len(self.events)
+        start = stop - self.bound if self.bound is not None and stop > self.bound else 0
+        return EntryHistory(self.events, self.positions, start, stop)
+
+    def take_back(self, episode: int) -> None:
+        """Forget what is about an episode from this one on. What has had to make room does not come back."""
+        if self.newest < episode:
+            return
+        start = 0 if self.bound is None else max(len(self.events) - self.bound, 0)
+        if self.ordered:
+            self._keep(slice(start, bisect_left(self.positions, episode, lo=start, key=_about)))
+        else:
+            stays = [at for at in range(start, len(self.events)) if not self.positions[at].is_from(episode)]
+            self.events = [self.events[at] for at in stays]
+            self.positions = [self.positions[at] for at in stays]
+            self.shared = False
+        abouts = [position.about for position in self.positions]
+        known = [about for about in abouts if about is not None]
+        self.newest = max(known, default=_NEVER)
+        self.ordered = len(known) == len(abouts) and known == sorted(known)
+
+
+def _about(position: Position) -> int:
+    assert position.about is not None
+    return position.about

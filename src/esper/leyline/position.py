@@ -1,0 +1,429 @@
+"""Where an event stands in its run, and what a resume took back: one answer for every reader of a log.
+
+No clock is compared, and nothing follows from how the events of different environments interleave. What counts is
+
+- *the order of one shard*: the log of one process, in which TRAINING_STARTED begins an attempt at the run and, on the
+  rank that emits it, BATCH_EPOCH_COMPLETED ends a batch;
+- *the order of one environment within its shard*: an epoch that starts over begins another episode.
+
+Environments in lock-step (``n_envs`` and ``max_epochs`` are known, and batches have as many episodes as there are
+environments) play one episode a batch. What comes after the end of its batch but goes on with its epochs came late and
+belongs to that batch. An environment that skipped a batch is *unknown* until the next batch ends: what it did
+meanwhile may be late or may have been lost. Others end episodes when they like, and go by the intervals between
+batches; where their shard has no batches, their position is unknown.
+
+A resume (``start_episode`` above 0) supersedes what earlier attempts emitted about later episodes, in every shard, and
+also where that is read after the resume. What is not known to be superseded stays.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    CounterfactualMatrixPayload,
+    EpochCompletedPayload,
+    PPOUpdatePayload,
+    RewardComputedPayload,
+    SeedFossilizedPayload,
+    SeedGerminatedPayload,
+    SeedPrunedPayload,
+    SeedStageChangedPayload,
+    TelemetryEvent,
+    TrainingStartedPayload,
+)
+
+__all__ = ["Position", "Positions", "Shard", "env_of", "epoch_of"]
+
+Shard: TypeAlias = int | None
+"""Which log of a run an event comes from, the first being 0; None where all come in the order of one process, or where
+nobody knows which came from where."""
+
+_MOST_ENVS: Final = 1 << 14
+"""Environments of a shard that are followed; beyond, a log names environments at random, and positions are unknown."""
+_REACH: Final = 64
+"""Attempts looked through for the one that a rank joins."""
+_BEYOND: Final = 1 << 62
+_SEED_EVENTS = (SeedGerminatedPayload, SeedStageChangedPayload, SeedFossilizedPayload, SeedPrunedPayload)
+_OF_ONE_ENV = frozenset({EpochCompletedPayload, RewardComputedPayload, CounterfactualMatrixPayload, *_SEED_EVENTS})
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where events stand; all events of one environment and episode share one. The epoch is for `epoch_of` to say."""
+
+    run: int
+    """Runs of the group that the log holds before this one. Unit: runs; 0 or more."""
+    resume: int
+    """Resumes of the run before this. Unit: resumes; 0 or more."""
+    rank: int | None
+    """Process that emitted it; None when unknown. Unit: index; 0 or more."""
+    batch: int | None
+    """Batch, the first being 0; None when unknown. Unit: index; 0 or more."""
+    episodes: int | None
+    """Episodes that had been completed before the batch began, over all ranks; None when unknown.
+    Unit: episodes; 0 or more."""
+    episode: int | None = None
+    """The episode it is about, over all ranks, the first being 0; of the end of a batch the last one of it. None when
+    it is about no single episode, or that is unknown. Unit: index; 0 or more."""
+
+    @property
+    def about(self) -> int | None:
+        """The latest episode that it is known to be about: the first of its batch, where it is about all of them."""
+        return self.episodes if self.episode is None else self.episode
+
+    def is_before(self, other: Position) -> bool:
+        """Whether it is known to be about an earlier episode than another one."""
+        return self.episode is not None and other.episode is not None and self.episode < other.episode
+
+    def is_from(self, episode: int) -> bool:
+        """Whether it is known to be about this episode or a later one."""
+        about = self.episodes if self.episode is None else self.episode
+        return about is not None and about >= episode
+
+
+def epoch_of(event: TelemetryEvent) -> int | None:
+    """Return the host epoch within the episode, the first being 1; None when the event has none."""
+    data = event.data
+    return data.inner_epoch if isinstance(data, EpochCompletedPayload) else event.epoch
+
+
+def env_of(event: TelemetryEvent) -> int | None:
+    """Return the environment that an event is about; None for what is global."""
+    if isinstance(event.data, TrainingStartedPayload | BatchEpochCompletedPayload | PPOUpdatePayload):
+        return None
+    return event.data.env_id
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A run from one start, or resume, to the next: one TRAINING_STARTED of every rank."""
+
+    index: int
+    run: int
+    resume: int
+    start: TrainingStartedPayload | None
+    """None where the start was lost."""
+    ranks: set[int] = field(default_factory=set)
+
+    @property
+    def start_episode(self) -> int:
+        """Episodes completed before it."""
+        return 0 if self.start is None else self.start.start_episode
+
+    def joins(self, start: TrainingStartedPayload) -> bool:
+        """Whether a start is another rank's of this attempt."""
+        mine = self.start
+        return (
+            mine is not None
+            and start.rank not in self.ranks
+            and mine.episode_id == start.episode_id
+            and mine.world_size == start.world_size
+            and mine.start_episode == start.start_episode
+        )
+
+
+@dataclass(slots=True)
+class _Env:
+    """How far one environment is within an attempt."""
+
+    position: Position
+    batches: int
+    """Ends of batches that the shard had seen when this episode was last in step with them."""
+    done: int
+    """Episodes that were completed, as far as the shard said, when this one began: those before its batch at most."""
+    earliest: int
+    """Episodes completed before the first batch that this episode can be of."""
+    epoch: int = 0
+    """The newest epoch of the episode; 0 before one."""
+    validated: int = 0
+    """The newest that an EPOCH_COMPLETED was about."""
+    rewards: int = 0
+    """Rewards of the episode that had no epoch."""
+    timed: bool = False
+    """Whether any event of the attempt has had an epoch."""
+    assumed: bool = False
+    """Whether the position is that of the present batch because nothing was seen of the environment before."""
+
+
+class _ShardState:
+    """How far one shard is."""
+
+    def __init__(self) -> None:
+        self.begin(_Attempt(-1, 0, 0, None), rank=None, anchored=True)
+
+    def begin(self, attempt: _Attempt, *, rank: int | None, anchored: bool) -> None:
+        """Begin an attempt. Anchored are the environments whose order among the ends of batches is known."""
+        self.attempt = attempt
+        self.rank = rank
+        self.anchored = anchored
+        self.envs: dict[int, _Env] = {}
+        self.batches = 0
+        start = attempt.start
+        self.width = 0 if start is None else start.n_envs
+        self.max_epochs = 0 if start is None else start.max_epochs
+        self.in_step = self.width > 0 and self.max_epochs > 0
+        """Whether environments play one episode a batch."""
+        self.done = None if start is None else start.start_episode
+        """Episodes completed, as far as this shard says."""
+        self.furthest = self.done
+        """Episodes completed before the latest batch that an environment has begun."""
+        self.present = self.at(self.done, 0 if self.done == 0 else self.batch_after(self.done))
+        """Where what is global stands; and what goes by intervals."""
+        self.before = self.present
+        """The same for the batch before."""
+        self.unknown = self.at(None, None)
+
+    def at(self, episodes: int | None, batch: int | None, episode: int | None = None) -> Position:
+        return Position(self.attempt.run, self.attempt.resume, self.rank, batch, episodes, episode)
+
+    def batch_after(self, episodes: int | None) -> int | None:
+        """Return the batch that begins after so many episodes; None when that is unknown."""
+        return -(-episodes // self.width) if self.in_step and episodes is not None else None
+
+    # ── what is global ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def end_batch(self, data: BatchEpochCompletedPayload) -> Position:
+        completed, before = data.episodes_completed, self.done
+        first = completed - max(data.n_envs, 1)
+        if before is not None and first < before < completed:
+            first = before
+        position = self.at(first, data.batch_idx, completed - 1)
+        if before is None or completed > before:
+            if before is not None and self.in_step and not self._is_in_step(data, before):
+                self.in_step = False
+            self.done = completed
+            self.before = self.at(first, data.batch_idx)
+            self.present = self.at(completed, data.batch_idx + 1)
+            self.batches += self.anchored
+            if self.furthest is None or self.furthest < completed:
+                self.furthest = completed
+            elif self.anchored and self.furthest > completed:
+                self.in_step = False  # an environment was in the batch after next
+        return position
+
+    def _is_in_step(self, data: BatchEpochCompletedPayload, before: int) -> bool:
+        """Whether a batch can be one of an episode of each environment, others before it having been lost."""
+        lost = data.episodes_completed - data.n_envs - before
+        return 0 < data.n_envs <= self.width and lost >= 0 and lost % self.width == 0
+
+    def of_update(self, data: PPOUpdatePayload) -> Position:
+        """Return the batch an update learnt from, whose end may have come before it."""
+        if "batch" not in data.supplied or data.batch == self.present.batch:
+            return self.present
+        if data.batch == self.before.batch:
+            return self.before
+        if self.in_step and self.done is not None and self.present.batch is not None:
+            episodes = self.done + (data.batch - self.present.batch) * self.width
+            return self.at(max(episodes, 0), data.batch)
+        return self.at(None, data.batch)
+
+    # ── what is about one environment ───────────────────────────────────────────────────────────────────────────
+
+    def locate(self, env_id: int, event: TelemetryEvent) -> Position:
+        data = event.data
+        if not self.in_step:
+            return self.present if self.anchored else self.unknown
+        if env_id in self.envs:
+            env = self.envs[env_id]
+        elif len(self.envs) < _MOST_ENVS:
+            env = self.envs[env_id] = self._first_episode(env_id)
+        else:
+            return self.unknown
+        validates = data.__class__ is EpochCompletedPayload
+        epoch = data.inner_epoch if validates else event.epoch  # type: ignore[union-attr]
+        if epoch is None:
+            return self._untimed(env_id, env, data)
+        if epoch > self.max_epochs:
+            self.in_step = False  # episodes are longer than the start said
+            return self.locate(env_id, event)
+        if epoch < env.epoch or (epoch <= env.validated and (validates or self._begins(data))):
+            return self._start_over(env_id, env, epoch, validates=validates)
+        if env.batches != self.batches and not env.timed:
+            env = self.envs[env_id] = self._first_episode(env_id)
+        if env.batches != self.batches:
+            return self._go_on(env, epoch, validates=validates)
+        env.epoch, env.timed = epoch, True
+        if validates:
+            env.validated = epoch
+        return env.position
+
+    def _begins(self, data: object) -> bool:
+        """Whether an event of an epoch that was validated is of the next episode: where an episode is one epoch."""
+        return self.max_epochs == 1 and isinstance(data, _SEED_EVENTS)
+
+    def _first_episode(self, env_id: int) -> _Env:
+        start = self.attempt.start_episode
+        if not self.anchored or self.done == start:
+            return self._episode(env_id, start, timed=False)
+        assert self.done is not None
+        env = self._episode(env_id, self.done, timed=False)
+        env.assumed = True
+        return env
+
+    def _episode(self, env_id: int, earliest: int, *, timed: bool) -> _Env:
+        """Begin an episode that is of no batch before ``earliest`` episodes were completed."""
+        done = self.done
+        assert done is not None
+        position = self.unknown
+        if not self.anchored or earliest >= done:
+            episode = earliest + env_id if 0 <= env_id < self.width else None
+            position = self.at(earliest, self.batch_after(earliest), episode)
+            if self.furthest is None or earliest > self.furthest:
+                self.furthest = earliest
+        return _Env(position, self.batches, done, earliest, timed=timed)
+
+    def _start_over(self, env_id: int, env: _Env, epoch: int, *, validates: bool) -> Position:
+        episodes = env.position.episodes
+        done = self.done
+        assert done is not None
+        if env.assumed and episodes == done:
+            episodes = done - self.width  # it was late, since this one can be of no later batch
+        elif episodes is None:  # late if no batch ended since it began; else it was of the batch that did
+            episodes = env.earliest if env.done == done else env.done
+        elif self.anchored and episodes == done and epoch <= 1 and env.timed and env.epoch < self.max_epochs:
+            self.in_step = False  # an episode shorter than the start said, and no batch ended with it
+            return self.present
+        env = self.envs[env_id] = self._episode(env_id, episodes + self.width, timed=True)
+        env.epoch = epoch
+        if validates:
+            env.validated = epoch
+        return env.position
+
+    def _go_on(self, env: _Env, epoch: int, *, validates: bool) -> Position:
+        """Return the position of an event that goes on with the epochs of an episode, after the end of a batch."""
+        episodes = env.position.episodes
+        assert self.done is not None
+        if episodes is not None:
+            if episodes >= self.done:
+                env.batches = self.batches
+            elif episodes + self.width < self.done or epoch > env.epoch + 1:  # late, or the rest of it was lost
+                env.position, env.earliest, env.done = self.unknown, episodes, self.done
+        env.epoch, env.timed = epoch, True
+        if validates:
+            env.validated = epoch
+        return env.position
+
+    def _untimed(self, env_id: int, env: _Env, data: object) -> Position:
+        """Return the position of an event without an epoch: of the present batch, unless it is missing before."""
+        if env.batches == self.batches:
+            env.rewards += data.__class__ is RewardComputedPayload
+            return env.position
+        if not env.timed:
+            return self.present
+        episodes, done = env.position.episodes, self.done
+        assert done is not None
+        if episodes is None or episodes + self.width < done:
+            return self.unknown
+        if episodes >= done:
+            return env.position
+        if data.__class__ is RewardComputedPayload and 0 < env.rewards < env.validated:
+            env.rewards += 1  # every epoch has its reward: this one came late
+            return env.position
+        return self.at(done, self.batch_after(done), done + env_id if 0 <= env_id < self.width else None)
+
+
+class Positions:
+    """Finds where the events of one group stand, one after the other."""
+
+    def __init__(self) -> None:
+        self._attempts: list[_Attempt] = []
+        self._newest_shard: Shard = None
+        self._newest = _ShardState()
+        """The state of the shard that the newest event came from."""
+        self._shards: dict[Shard, _ShardState] = {None: self._newest}
+        self._cuts: list[list[tuple[int, int]]] = []
+        """Of each run: (resume, start_episode) of each resume that no later one reaches behind, ascending."""
+
+    @property
+    def run(self) -> int:
+        """The newest run, the first being 0."""
+        return self._attempts[-1].run if self._attempts else 0
+
+    @property
+    def resume(self) -> int:
+        """How often the newest run has been resumed."""
+        return self._attempts[-1].resume if self._attempts else 0
+
+    def locate(self, event: TelemetryEvent, shard: Shard = None) -> Position:
+        """Return where the next event of a shard stands."""
+        state = self._newest if shard == self._newest_shard else self._shard(shard)
+        data = event.data
+        if data.__class__ in _OF_ONE_ENV:
+            return state.locate(data.env_id, event)  # type: ignore[union-attr, arg-type]
+        if isinstance(data, PPOUpdatePayload):
+            return state.of_update(data)
+        if isinstance(data, BatchEpochCompletedPayload):
+            if state.attempt.index < 0:
+                self._begin_without_start(state)
+            return state.end_batch(data)
+        if isinstance(data, TrainingStartedPayload):
+            return self._start(data, state, shard)
+        if data.env_id is None or getattr(data, "kind", "") == "action_distribution":
+            return state.present
+        return state.locate(data.env_id, event)
+
+    def _shard(self, shard: Shard) -> _ShardState:
+        if shard not in self._shards:
+            self._shards[shard] = _ShardState()
+        self._newest_shard, self._newest = shard, self._shards[shard]
+        return self._newest
+
+    def superseded_from(self, resume: int, run: int | None = None) -> int | None:
+        """Return from which episode on the resumes after one take back; None when none does.
+
+        Args:
+            resume: the one, 0 being the start.
+            run: the run that is meant; None for the newest.
+        """
+        run = self.run if run is None else run
+        cuts = self._cuts[run] if run < len(self._cuts) else []
+        at = bisect_right(cuts, (resume, _BEYOND))
+        return cuts[at][1] if at < len(cuts) else None
+
+    def is_superseded(self, position: Position) -> bool:
+        """Whether a resume of its run has taken back what stands there; False where that is unknown."""
+        episode = self.superseded_from(position.resume, position.run)
+        return episode is not None and position.is_from(episode)
+
+    def _begin_without_start(self, state: _ShardState) -> None:
+        """Begin the run whose start was lost; a start that comes next begins another run, or resumes this one."""
+        if self._attempts:
+            state.attempt = self._attempts[0]
+        else:
+            state.attempt = _Attempt(0, 0, 0, None)
+            self._attempts.append(state.attempt)
+            self._cuts.append([])
+
+    def _start(self, data: TrainingStartedPayload, state: _ShardState, shard: Shard) -> Position:
+        attempt = self._joined(data, state, shard)
+        if attempt is None:
+            attempt = self._next_attempt(data)
+            self._attempts.append(attempt)
+        attempt.ranks.add(data.rank)
+        if attempt.index > state.attempt.index:
+            alone = data.world_size <= 1
+            rank = data.rank if alone or shard is not None else None
+            state.begin(attempt, rank=rank, anchored=alone or (shard is not None and data.rank == 0))
+        return Position(attempt.run, attempt.resume, data.rank, state.present.batch, data.start_episode)
+
+    def _joined(self, data: TrainingStartedPayload, state: _ShardState, shard: Shard) -> _Attempt | None:
+        """Return the attempt of which this is another rank's start."""
+        if shard is None:  # the shards of all ranks in one: the newest
+            return next((attempt for attempt in reversed(self._attempts[-_REACH:]) if attempt.joins(data)), None)
+        first = state.attempt.index + 1
+        return next((attempt for attempt in self._attempts[first : first + _REACH] if attempt.joins(data)), None)
+
+    def _next_attempt(self, data: TrainingStartedPayload) -> _Attempt:
+        newest = self._attempts[-1] if self._attempts else None
+        if newest is None or data.start_episode <= 0:
+            self._cuts.append([])
+            return _Attempt(len(self._attempts), len(self._cuts) - 1, 0, data)
+        resume, cuts = newest.resume + 1, self._cuts[newest.run]
+        while cuts and cuts[-1][1] >= data.start_episode:
+            cuts.pop()
+        cuts.append((resume, data.start_episode))
+        return _Attempt(newest.index + 1, newest.run, resume, data)

@@ -1,0 +1,398 @@
+"""Where events stand: what a known run says, whatever was late, lost, resumed or told beside each other."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.builders import event
+
+from esper.leyline.position import Position, Positions, Shard, env_of, epoch_of
+from esper.leyline.telemetry import (
+    AnalyticsSnapshotPayload,
+    BatchEpochCompletedPayload,
+    CounterfactualMatrixPayload,
+    EpochCompletedPayload,
+    PPOUpdatePayload,
+    RewardComputedPayload,
+    SeedGerminatedPayload,
+    SeedPrunedPayload,
+    TelemetryEvent,
+    TrainingStartedPayload,
+)
+
+
+@dataclass
+class Run:
+    """A run of which the truth is known: for each event of each shard the batch it is about."""
+
+    n_envs: int = 2
+    max_epochs: int = 3
+    world_size: int = 1
+    shards: dict[int, list[tuple[TelemetryEvent, int | None]]] = field(default_factory=dict)
+
+    def emit(self, rank: int, made: TelemetryEvent, batch: int | None) -> None:
+        self.shards.setdefault(rank, []).append((made, batch))
+
+    def start(self, batch: int = 0) -> None:
+        for rank in range(self.world_size):
+            started = event(
+                TrainingStartedPayload, n_envs=self.n_envs, max_epochs=self.max_epochs, rank=rank, episode_id="run",
+                world_size=self.world_size, start_episode=batch * self.n_envs,
+            )  # fmt: skip
+            self.emit(rank, started, batch)
+
+    def step(self, env_id: int, batch: int, epoch: int) -> None:
+        rank = env_id % self.world_size
+        self.emit(rank, event(SeedGerminatedPayload, env_id=env_id, slot_id="a", epoch=epoch), batch)
+        self.emit(rank, event(EpochCompletedPayload, env_id=env_id, inner_epoch=epoch), batch)
+        self.emit(rank, event(RewardComputedPayload, env_id=env_id, epoch=epoch), batch)
+
+    def end(self, batch: int) -> None:
+        self.emit(0, event(PPOUpdatePayload, batch=batch), batch)
+        completed = (batch + 1) * self.n_envs
+        ended = event(BatchEpochCompletedPayload, episodes_completed=completed, batch_idx=batch, n_envs=self.n_envs)
+        self.emit(0, ended, batch)
+
+    def play(self, batch: int, epochs: int | None = None) -> None:
+        for epoch in range(1, (self.max_epochs if epochs is None else epochs) + 1):
+            for env_id in range(self.n_envs):
+                self.step(env_id, batch, epoch)
+        if epochs is None:
+            self.end(batch)
+
+
+def located(events: Iterable[tuple[Shard, TelemetryEvent]]) -> dict[str, Position]:
+    positions = Positions()
+    return {made.event_id: positions.locate(made, shard) for shard, made in events}
+
+
+def in_order(run: Run) -> list[tuple[Shard, TelemetryEvent]]:
+    """The shards one after the other, as if their clocks were days apart."""
+    only = run.world_size == 1
+    return [(None if only else rank, made) for rank, shard in run.shards.items() for made, _ in shard]
+
+
+def shuffled(run: Run, seed: int) -> list[tuple[Shard, TelemetryEvent]]:
+    """The shards merged at random, each in its own order."""
+    rng, rest = random.Random(seed), {rank: [made for made, _ in shard] for rank, shard in run.shards.items()}
+    merged: list[tuple[Shard, TelemetryEvent]] = []
+    while rest:
+        rank = rng.choice(sorted(rest))
+        merged.append((rank, rest[rank].pop(0)))
+        if not rest[rank]:
+            del rest[rank]
+    return merged
+
+
+def truth(run: Run) -> dict[str, int | None]:
+    return {made.event_id: batch for shard in run.shards.values() for made, batch in shard}
+
+
+def batches(found: dict[str, Position]) -> dict[str, int | None]:
+    return {event_id: position.batch for event_id, position in found.items()}
+
+
+runs = st.builds(Run, n_envs=st.integers(1, 4), max_epochs=st.integers(1, 4), world_size=st.integers(1, 3))
+
+
+def played(run: Run, n_batches: int, broken: int | None) -> Run:
+    """Play batches; where ``broken`` is one of them, break off in the one after and resume from it."""
+    run.start()
+    for batch in range(n_batches):
+        if batch == broken:
+            run.play(batch, epochs=run.max_epochs - 1)
+            run.start(batch)
+        run.play(batch)
+    return run
+
+
+@given(runs, st.integers(1, 5), st.one_of(st.none(), st.integers(1, 4)), st.integers(0, 2**32))
+def test_every_event_stands_where_it_was_emitted_however_shards_are_merged(
+    run: Run, n_batches: int, broken: int | None, seed: int
+) -> None:
+    played(run, n_batches, broken)
+    for events in (in_order(run), shuffled(run, seed)) if run.world_size > 1 else (in_order(run),):
+        found = located(events)
+        assert batches(found) == truth(run)
+        for made_id, position in found.items():
+            assert position.episodes is not None, made_id
+            assert position.batch == position.episodes // run.n_envs
+
+
+@given(runs, st.integers(1, 4), st.integers(0, 2**32))
+def test_how_environments_interleave_changes_nothing(run: Run, n_batches: int, seed: int) -> None:
+    played(run, n_batches, None)
+    rng = random.Random(seed)
+    mixed = []
+    for shard, made in between_ends(in_order(run), rng):
+        mixed.append((shard, made))
+    assert located(mixed) == located(in_order(run))
+
+
+def between_ends(
+    events: Sequence[tuple[Shard, TelemetryEvent]], rng: random.Random
+) -> Iterable[tuple[Shard, TelemetryEvent]]:
+    """Mix what stands between two events that are global, each environment in its own order."""
+    waiting: dict[int, list[tuple[Shard, TelemetryEvent]]] = {}
+    for shard, made in events:
+        env_id = env_of(made)
+        if env_id is not None:
+            waiting.setdefault(env_id, []).append((shard, made))
+            continue
+        yield from mixed(waiting, rng)
+        yield shard, made
+    yield from mixed(waiting, rng)
+
+
+def mixed(
+    waiting: dict[int, list[tuple[Shard, TelemetryEvent]]], rng: random.Random
+) -> Iterable[tuple[Shard, TelemetryEvent]]:
+    while waiting:
+        env_id = rng.choice(sorted(waiting))
+        yield waiting[env_id].pop(0)
+        if not waiting[env_id]:
+            del waiting[env_id]
+
+
+@given(st.integers(2, 4), st.integers(2, 5), st.data())
+def test_what_comes_after_the_end_of_its_batch_keeps_its_batch(
+    max_epochs: int, n_batches: int, data: st.DataObject
+) -> None:
+    """Some of an environment's last events of an episode come late: after the end, among the others' next events."""
+    run = played(Run(n_envs=3, max_epochs=max_epochs), n_batches, None)
+    events = in_order(run)
+    true = truth(run)
+    for batch in data.draw(st.sets(st.integers(0, n_batches - 2))):
+        last = [
+            at
+            for at, (_, made) in enumerate(events)
+            if env_of(made) == 1 and true[made.event_id] == batch and epoch_of(made) != 1
+        ]
+        end = next(
+            at
+            for at, (_, m) in enumerate(events)
+            if true[m.event_id] == batch and isinstance(m.data, BatchEpochCompletedPayload)
+        )
+        first = next(at for at, (_, m) in enumerate(events) if env_of(m) == 1 and true[m.event_id] == batch + 1)
+        late = last[-data.draw(st.integers(1, len(last))) :]
+        to = data.draw(st.integers(end + 1, first))
+        moved = [events[at] for at in late]
+        events = [*(e for at, e in enumerate(events[:to]) if at not in late), *moved, *events[to:]]
+    assert batches(located(events)) == true
+
+
+@given(runs.filter(lambda run: run.world_size == 1), st.integers(2, 5), st.data())
+def test_losses_leave_positions_right_or_unknown_and_never_wrong(run: Run, n_batches: int, data: st.DataObject) -> None:
+    """Whole episodes of an environment are lost; a whole batch's end too, where no episode is."""
+    played(run, n_batches, None)
+    true = truth(run)
+    env_id = data.draw(st.integers(0, run.n_envs - 1))
+    lost = data.draw(st.sets(st.integers(0, n_batches - 1)))
+    kept = [(s, made) for s, made in in_order(run) if env_of(made) != env_id or true[made.event_id] not in lost]
+    found = batches(located(kept))
+    assert all(batch in (None, true[event_id]) for event_id, batch in found.items())
+    whole = [event_id for event_id in found if true[event_id] not in {batch + 1 for batch in lost}]
+    assert all(found[event_id] == true[event_id] for event_id in whole)
+
+
+@given(st.integers(2, 5), st.integers(0, 3))
+def test_the_lost_end_of_a_batch_shifts_nothing(n_batches: int, lost: int) -> None:
+    run = played(Run(), n_batches, None)
+    true = truth(run)
+    kept = [
+        (s, made)
+        for s, made in in_order(run)
+        if not (isinstance(made.data, BatchEpochCompletedPayload | PPOUpdatePayload) and true[made.event_id] == lost)
+    ]
+    found = batches(located(kept))
+    assert all(found[event_id] == true[event_id] for event_id in found)
+
+
+def test_a_whole_episode_that_comes_late_is_unknown_and_the_next_is_not() -> None:
+    run = Run(n_envs=2, max_epochs=2)
+    run.start()
+    run.play(0)
+    for epoch in (1, 2):
+        run.step(0, 1, epoch)
+    run.end(1)
+    for batch in (1, 2):
+        for epoch in (1, 2):
+            run.step(1, batch, epoch)
+            if batch == 2:
+                run.step(0, 2, epoch)
+    run.end(2)
+    run.play(3)
+    true, found = truth(run), batches(located(in_order(run)))
+    unknown = {event_id for event_id, batch in found.items() if batch is None}
+    assert {true[event_id] for event_id in unknown} == {1}
+    assert all(found[event_id] == true[event_id] for event_id in found.keys() - unknown)
+
+
+def test_rewards_without_an_epoch_are_late_only_while_one_is_missing() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=2))
+    events = (
+        event(EpochCompletedPayload, inner_epoch=1), event(RewardComputedPayload),
+        event(EpochCompletedPayload, inner_epoch=2),
+        event(BatchEpochCompletedPayload, episodes_completed=1, n_envs=1),
+        event(RewardComputedPayload), event(RewardComputedPayload),
+    )  # fmt: skip
+    assert [positions.locate(made).batch for made in events] == [0, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("unknown", [{"max_epochs": 0}, {"n_envs": 0}])
+def test_environments_that_end_episodes_when_they_like_go_by_the_intervals_between_batches(
+    unknown: dict[str, int],
+) -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, **{"n_envs": 2, "max_epochs": 5, **unknown}))
+    found = []
+    for completed in (43, 86):
+        found += [positions.locate(event(EpochCompletedPayload, inner_epoch=n)) for n in (1, 2, 1, 1)]
+        positions.locate(
+            event(BatchEpochCompletedPayload, episodes_completed=completed, batch_idx=completed // 43 - 1, n_envs=43)
+        )
+    assert [(p.batch, p.episodes, p.episode) for p in found] == [(0, 0, None)] * 4 + [(1, 43, None)] * 4
+
+
+def test_a_batch_of_more_episodes_than_environments_ends_the_lock_step() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=100))
+    positions.locate(event(EpochCompletedPayload, inner_epoch=30))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=43, n_envs=43))
+    goes_on = positions.locate(event(EpochCompletedPayload, inner_epoch=31))
+    assert (goes_on.batch, goes_on.episodes) == (1, 43)
+
+
+def test_without_its_start_a_log_is_unknown_until_a_batch_has_ended() -> None:
+    positions = Positions()
+    assert positions.locate(event(RewardComputedPayload)).episodes is None
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=8, batch_idx=3, n_envs=2))
+    after = positions.locate(event(RewardComputedPayload))
+    assert (after.batch, after.episodes) == (4, 8)
+
+
+def test_an_update_belongs_to_the_batch_it_names_also_after_the_end_of_that() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=1))
+    before = positions.locate(event(PPOUpdatePayload))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=2, n_envs=2))
+    late, named, far = (positions.locate(event(PPOUpdatePayload, batch=batch)) for batch in (0, 1, 5))
+    assert [(p.batch, p.episodes) for p in (before, late, named, far)] == [(0, 0), (0, 0), (1, 2), (5, 10)]
+
+
+def test_the_last_batch_may_be_a_part_and_the_run_goes_on_after_it() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=4, max_epochs=1))
+    for completed, width, batch in ((4, 4, 0), (6, 2, 1)):
+        end = event(BatchEpochCompletedPayload, episodes_completed=completed, n_envs=width, batch_idx=batch)
+        assert positions.locate(end).episode == completed - 1
+    kept = positions.locate(event(PPOUpdatePayload, batch=1))
+    positions.locate(event(TrainingStartedPayload, n_envs=4, max_epochs=1, start_episode=6))
+    assert not positions.is_superseded(kept)
+    assert positions.locate(event(EpochCompletedPayload, inner_epoch=1, env_id=3)).episode == 9
+
+
+def test_a_resume_supersedes_later_episodes_of_every_shard_and_nothing_else() -> None:
+    run = Run(n_envs=2, max_epochs=2, world_size=2)
+    run.start()
+    for batch in range(3):
+        run.play(batch)
+    run.start(1)
+    run.play(1)
+    interrupted = {
+        made.event_id
+        for shard in run.shards.values()
+        for made, batch in shard[: len(shard) // 2 + 2]
+        if not isinstance(made.data, TrainingStartedPayload)
+    }
+    for seed in range(8):
+        positions, found = Positions(), {}
+        for shard, made in shuffled(run, seed):
+            found[made.event_id] = positions.locate(made, shard)
+        taken_back = {event_id for event_id, position in found.items() if positions.is_superseded(position)}
+        true = truth(run)
+        assert taken_back == {e for e in found if true[e] in {1, 2} and found[e].resume == 0}
+        assert taken_back <= interrupted | taken_back
+        assert (positions.run, positions.resume) == (0, 1)
+
+
+def test_a_later_resume_that_reaches_further_back_supersedes_the_earlier_one() -> None:
+    positions = Positions()
+    starts = [
+        positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=1, start_episode=n)) for n in (0, 4, 6, 2)
+    ]
+    assert [positions.superseded_from(start.resume) for start in starts] == [2, 2, 2, None]
+    assert [positions.is_superseded(start) for start in starts] == [False, True, True, False]
+
+
+def test_a_second_run_is_told_from_a_resume_and_from_another_rank() -> None:
+    def start(**fields: object) -> TelemetryEvent:
+        return event(TrainingStartedPayload, n_envs=2, max_epochs=1, episode_id="x", world_size=2, **fields)
+
+    positions = Positions()
+    found = [
+        positions.locate(start(rank=rank, start_episode=episode), rank)
+        for rank, episode in [(0, 0), (1, 0), (0, 2), (0, 0), (1, 2), (1, 0)]
+    ]
+    assert [(p.run, p.resume) for p in found] == [(0, 0), (0, 0), (0, 1), (1, 0), (0, 1), (1, 0)]
+
+
+def test_more_environments_than_anybody_runs_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esper.leyline.position._MOST_ENVS", 3)
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=1))
+    found = [positions.locate(event(EpochCompletedPayload, env_id=n, inner_epoch=1)).batch for n in range(5)]
+    assert found == [0, 0, 0, None, None]
+
+
+def test_what_is_about_no_environment_goes_by_the_batches() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=1))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=2, n_envs=2))
+    made = event(AnalyticsSnapshotPayload, kind="action_distribution", env_id=1)
+    assert (env_of(made), positions.locate(made).episodes) == (1, 2)
+    assert positions.locate(event(AnalyticsSnapshotPayload, kind="new")).episodes == 2
+    assert positions.locate(event(CounterfactualMatrixPayload, env_id=0)).episodes == 2
+    assert positions.locate(event(SeedPrunedPayload, env_id=0, epoch=1)).episodes == 2
+
+
+def test_what_a_resume_of_a_free_trainer_begins_with_is_no_known_batch() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=0, start_episode=6))
+    found = positions.locate(event(RewardComputedPayload))
+    assert (found.batch, found.episodes) == (None, 6)
+
+
+@pytest.mark.parametrize(("before", "width", "first"), [(4, 2, 6), (4, 9, 4), (4, 4, 4)])
+def test_a_batch_begins_where_the_one_before_ended_unless_that_was_lost(before: int, width: int, first: int) -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=4, max_epochs=0))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=before, n_envs=4))
+    ended = positions.locate(event(BatchEpochCompletedPayload, episodes_completed=8, n_envs=width, batch_idx=1))
+    assert (ended.episodes, ended.episode) == (first, 7)
+
+
+def test_the_end_of_a_batch_may_come_after_the_next_one_has_begun() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=3))
+    events = [*(event(EpochCompletedPayload, inner_epoch=n) for n in (1, 2, 3, 1)),
+              event(BatchEpochCompletedPayload, episodes_completed=1, n_envs=1),
+              *(event(EpochCompletedPayload, inner_epoch=n) for n in (2, 3)),
+              event(BatchEpochCompletedPayload, episodes_completed=2, n_envs=1, batch_idx=1),
+              event(RewardComputedPayload, epoch=3), event(EpochCompletedPayload, inner_epoch=1)]  # fmt: skip
+    assert [positions.locate(made).batch for made in events] == [0, 0, 0, 1, 0, 1, 1, 1, 1, 2]
+
+
+def test_the_last_action_of_an_environment_stands_where_that_is() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=2))
+    positions.locate(event(EpochCompletedPayload, env_id=1, inner_epoch=2))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=2, n_envs=2))
+    late = positions.locate(event(AnalyticsSnapshotPayload, kind="last_action", env_id=1, epoch=2))
+    assert (late.batch, late.episode) == (0, 1)
