@@ -75,6 +75,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         learning_rate: of the host and the seeds from the next reset on; at first the task's.
     """
 
+    @one_thread()
     def __init__(
         self,
         task: Task | str = DIGITS,
