@@ -24,7 +24,7 @@ PROGRAM = """
 import fcntl, pathlib, sys, termios, warnings
 fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 import esper.simic.training.vectorized as vectorized
-train, broken = vectorized.train, pathlib.Path(sys.argv.pop(1))
+train, broken = vectorized.train_arms, pathlib.Path(sys.argv.pop(1))
 def watched(config, emit):
     def output(event):
         emit(event)
@@ -32,7 +32,7 @@ def watched(config, emit):
             raise ArithmeticError("the disk is on fire")
     warnings.warn("the weather is bad")
     return train(config, output)
-vectorized.train = watched
+vectorized.train_arms = watched
 from esper.cli import main
 sys.exit(main(sys.argv[1:]))
 """

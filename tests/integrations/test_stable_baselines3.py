@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 import pytest
 import torch
-from sb3_contrib import MaskablePPO, RecurrentPPO
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -70,8 +70,6 @@ def model(kind: str = "discrete", n_envs: int = 1, **changes: Any) -> Any:
     if kind == "maskable":
         envs = DummyVecEnv([lambda: gymnasium.make("esper/GrowthFlat-v0", max_epochs=4)] * n_envs)
         return MaskablePPO("MlpPolicy", envs, **options | {"n_steps": 8, "batch_size": 4})
-    if kind == "recurrent":
-        return RecurrentPPO("MlpLstmPolicy", make_vec_env("CartPole-v1", n_envs, seed=1), **options)
     name = "CartPole-v1" if kind == "discrete" else "Pendulum-v1"
     return PPO("MlpPolicy", make_vec_env(name, n_envs, seed=1), use_sde=kind == "sde", **options)
 
@@ -79,7 +77,7 @@ def model(kind: str = "discrete", n_envs: int = 1, **changes: Any) -> Any:
 @pytest.mark.parametrize("target_kl", [None, 1e-3, 1e-12])
 @pytest.mark.parametrize(
     ("kind", "n_envs"),
-    [("discrete", 1), ("discrete", 4), ("continuous", 1), ("sde", 1), ("maskable", 1), ("recurrent", 1)],
+    [("discrete", 1), ("discrete", 4), ("continuous", 1), ("sde", 1), ("maskable", 1)],
 )
 def test_every_number_that_the_trainer_logs_too_is_the_same(
     kind: str, n_envs: int, target_kl: float | None, monkeypatch: pytest.MonkeyPatch
@@ -127,7 +125,8 @@ class _Interrupting(BaseCallback):
         def interrupt(_grad: torch.Tensor) -> None:
             raise KeyboardInterrupt
 
-        next(iter(self.model.policy.parameters())).register_hook(interrupt)
+        hook: Any = next(iter(self.model.policy.parameters())).register_hook
+        hook(interrupt)
 
 
 def test_an_update_that_is_interrupted_is_not_emitted_and_leaves_no_hook() -> None:

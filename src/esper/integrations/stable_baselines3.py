@@ -1,4 +1,4 @@
-"""Telemetry of Stable-Baselines3: PPO, and MaskablePPO and RecurrentPPO of sb3-contrib.
+"""Telemetry of Stable-Baselines3: PPO, and MaskablePPO of sb3-contrib.
 
 ::
 
