@@ -44,7 +44,6 @@ SWAPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }  # fmt: skip
 EQUIVALENT = {
     "self.shared": "whether lists are shared decides what an append costs, and nothing that is read",
-    "self.ordered": "an ordered history is cut by bisection, any other by looking at all of it: the same result",
     "self.newest": "a shortcut past histories that hold nothing to take back",
     "frozen": "what is frozen already is only kept to save time",
     "_newest_shard": "a shortcut past looking the shard up",

@@ -155,6 +155,18 @@ def test_a_task_of_ones_own_is_trained_on_by_name(tmp_path: Path, monkeypatch: p
     assert re.fullmatch(r"\d{8}-\d{6}-my_wine-wine", run.name)
 
 
+def test_two_arms_are_trained_in_one_run_and_compared_with_an_interval(tmp_path: Path) -> None:
+    ran = command("train", *TINY, "--quiet", "--ab", "shaped", "sparse", run_dir=tmp_path / "ab")
+    assert ran.status == 0
+    assert "Comparison of the arms on 2 fresh episodes" in ran.out
+    assert re.search(r"validation accuracy, \w+ less \w+: [+-]\d.*95 % interval", ran.out)
+    assert {path.name for path in ran.run.path.glob("policy*.pt")} == {
+        "policy.pt", "policy-shaped.pt", "policy-sparse.pt",
+    }  # fmt: skip
+    groups = {event.group_id for event in read_events(ran.run.path) if isinstance(event, TelemetryEvent)}
+    assert groups == {"shaped", "sparse"}
+
+
 def test_quiet_shows_no_progress_but_the_summary(tmp_path: Path) -> None:
     quiet = command("train", *TINY[:-1], "0", "--quiet", run_dir=tmp_path / "quiet")
     assert (quiet.status, quiet.err) == (0, "")
@@ -478,3 +490,23 @@ def test_validate_lists_what_a_terminal_cannot_show_and_goes_on(tmp_path: Path) 
     assert (output.returncode, output.stderr, summary) == (1, "", "1 events, 2 invalid lines: 2 missing")
     assert r"unknown '\ud800\x1b[31m', \xe9" in first
     assert second == first.replace(":1:", ":2:", 1)
+
+
+def test_a_run_that_learns_nothing_is_a_sentence_and_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--episodes", "1", "--envs", "1", "--max-epochs", "2", "--inject", "nan-grad", "--inject-at", "0"]
+    assert main(["train", "--run-dir", str(tmp_path / "run"), "--quiet", *options]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("esper train: error: nothing was learnt in 1 update; it began with update 0")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [["--lr", "1e38"], ["--device", "cuda:99"], ["--inject", "nan-grad", "--inject-at", "40"]]
+)
+def test_a_mode_that_cannot_be_is_one_sentence(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--run-dir", str(tmp_path / "run"), *options]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -17,6 +17,7 @@ from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.console import Console
 from esper.karn.summary import summary
 from esper.leyline.run_directory import RunDirectory
+from esper.nissa.optional import SinkUnavailableError
 from esper.nissa.output import Durable, FunctionSink
 from esper.nissa.run import FAILED, LOST, Run, open_run
 from esper.nissa.signals import Stopped, stoppable
@@ -78,13 +79,13 @@ def _train(config: TrainingConfig, options: TrainOptions) -> int:
         with suppress(OSError):
             directory.path.rmdir()  # only if nothing is in it
         raise
-    run = None
+    run, compared = None, list[str]()
     try:
         with (
             _dashboard(directory.path, console, shown=options.dashboard),
             open_run(directory.path, config=asdict(config), sinks=sinks) as run,
         ):
-            _train_and_evaluate(run, config, options, console)
+            compared = _train_and_evaluate(run, config, options, console)
     except (Stopped, Exception) as error:
         if run is None:
             raise
@@ -94,6 +95,10 @@ def _train(config: TrainingConfig, options: TrainOptions) -> int:
             console.close()
     try:
         show(summary(aggregator.snapshot(), run.info, run.path))
+        if compared:
+            show(
+                "\n".join(["", f"Comparison of the arms on {options.evaluate_episodes} fresh episodes", *compared, ""])
+            )
     except OSError as error:
         say(f"esper train: the summary cannot be shown: {error.strerror}; esper replay {run.path} repeats it\n")
     return run.exit_status
@@ -131,22 +136,31 @@ def _optional_sinks(path: Path, options: TrainOptions) -> Iterator[Sink]:
             from esper.nissa.sinks.wandb import WandbSink  # noqa: PLC0415 - an extra
 
             yield WandbSink(path)
+    except (ImportError, SinkUnavailableError) as error:
+        raise ValueError(f"{error}; nothing was trained") from error
     except (Exception, SystemExit) as error:
         raise ValueError(f"a sink cannot begin, so nothing was trained: {type(error).__name__}: {error}") from error
 
 
-def _train_and_evaluate(run: Run, config: TrainingConfig, options: TrainOptions, console: Console | None) -> None:
-    from esper.simic.evaluation import evaluate  # noqa: PLC0415 - as above
-    from esper.simic.training.vectorized import train  # noqa: PLC0415 - as above
+def _train_and_evaluate(run: Run, config: TrainingConfig, options: TrainOptions, console: Console | None) -> list[str]:
+    """Train, save and evaluate; return what a comparison of arms came to, a line a quantity."""
+    from esper.simic.evaluation import compare_arms, evaluate  # noqa: PLC0415 - as above
+    from esper.simic.training.vectorized import train_arms  # noqa: PLC0415 - as above
 
-    trained = train(config, run.emit)
+    arms = train_arms(config, run.emit)
     run.flush()
-    trained.save(RunDirectory(run.path).policy)
+    directory = RunDirectory(run.path)
+    first, *others = arms
+    first.save(directory.policy)
+    for arm in arms if others else ():
+        arm.save(directory.policy_of(arm.config.group))
     episodes = options.evaluate_episodes
-    if episodes:
-        if console is not None and not console.hidden:
-            say(f"evaluating on {episodes} fresh episodes …\n")
-        run.record(evaluation=evaluate(trained, episodes=episodes))
+    if not episodes:
+        return []
+    if console is not None and not console.hidden:
+        say(f"evaluating on {episodes} fresh episodes …\n")
+    run.record(evaluation=evaluate(first, episodes=episodes))
+    return [f"  {each.text()}" for each in compare_arms(arms, episodes=episodes)] if others else []
 
 
 @contextmanager

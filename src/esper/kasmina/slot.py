@@ -173,7 +173,7 @@ class SeedSlot:
         self.stage = SeedStage.DORMANT
         self.epochs_in_stage = 0
         self.seed: Seed | None = None
-        self._env_id = env_id
+        self.env_id = env_id
         self._shape = (tokens, width)
         self._generator = generator
         self._device = device
@@ -231,7 +231,7 @@ class SeedSlot:
         self._refuse_unless_legal(SeedStage.GERMINATED)
         blueprint = BLUEPRINTS[blueprint_id]
         module = initialise(lambda: blueprint(*self._shape), self._generator, self._device)
-        seed_id = f"env{self._env_id}-{self.slot_id}-s{next(self._serials)}"
+        seed_id = f"env{self.env_id}-{self.slot_id}-s{next(self._serials)}"
         self.seed = seed = Seed(
             seed_id,
             blueprint_id,
@@ -245,7 +245,7 @@ class SeedSlot:
         )
         payload = SeedGerminatedPayload(
             slot_id=self.slot_id,
-            env_id=self._env_id,
+            env_id=self.env_id,
             blueprint_id=blueprint_id,
             params=seed.params,
             alpha=seed.alpha,
@@ -277,7 +277,7 @@ class SeedSlot:
         improvement = seed.accuracy - seed.accuracy_at_birth
         payload = SeedFossilizedPayload(
             slot_id=self.slot_id,
-            env_id=self._env_id,
+            env_id=self.env_id,
             blueprint_id=seed.blueprint_id,
             improvement=improvement,
             params_added=seed.params,
@@ -302,7 +302,7 @@ class SeedSlot:
         seed = self.seed
         payload = SeedPrunedPayload(
             slot_id=self.slot_id,
-            env_id=self._env_id,
+            env_id=self.env_id,
             reason=reason,
             blueprint_id=seed.blueprint_id,
             auto_pruned=reason != POLICY,
@@ -367,7 +367,7 @@ class SeedSlot:
         left, seed = self.stage, self.seed
         changed = SeedStageChangedPayload(
             slot_id=self.slot_id,
-            env_id=self._env_id,
+            env_id=self.env_id,
             from_stage=left.name,
             to_stage=stage.name,
             epochs_in_stage=self.epochs_in_stage,
@@ -394,7 +394,7 @@ class SeedSlot:
                 slot_id=self.slot_id,
                 epoch=self._epoch,
                 group_id=self._group_id,
-                message=f"env {self._env_id} slot {self.slot_id}: {message}",
+                message=f"env {self.env_id} slot {self.slot_id}: {message}",
                 severity=severity,
             )
         )

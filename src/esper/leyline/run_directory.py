@@ -22,7 +22,7 @@ from esper.leyline.strict_json import strict_json
 
 __all__ = ["RunDirectory", "RunDirectoryError", "info_beside"]
 
-_OURS = ("events.jsonl", "events-rank*.jsonl", "rejected*.jsonl", "run.json", "policy.pt")
+_OURS = ("events.jsonl", "events-rank*.jsonl", "rejected*.jsonl", "run.json", "policy*.pt")
 
 
 class RunDirectoryError(ValueError):
@@ -126,6 +126,10 @@ class RunDirectory:
     def policy(self) -> Path:
         """The learnt policy."""
         return self.path / "policy.pt"
+
+    def policy_of(self, group_id: str) -> Path:
+        """Return the policy of one arm of a comparison; ``policy.pt`` is that of the first."""
+        return self.path / f"policy-{group_id}.pt"
 
     def write_info(self, info: RunInfo) -> None:
         """Replace run.json; whoever reads sees the old one or the new one, also after a crash.

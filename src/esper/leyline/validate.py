@@ -88,7 +88,7 @@ class _Findings:
         for count, (where, problem) in doubts.values():
             self._doubtful += count
             more = f" ({count - 1:,} more of this field)" if count > 1 else ""
-            self._say(f"{where}: {'doubtful' if self._strict else 'note'}: {problem}{more}")
+            self._say(f"{where}: {'doubtful' if self._strict else 'note'}: {printable(str(problem))}{more}")
 
     def finish(self) -> int:
         """Print the summary and return the exit status."""

@@ -45,6 +45,9 @@ class Point:
     """The numbers that were supplied, by field name; those of a dict as ``field/key``. Not finite ones are kept."""
     is_text: bool
     """Whether the event is written as text, rather than as its numbers."""
+    retracts_from: dict[str, int]
+    """By axis, the step from which on the curves of the event's group are drawn anew, this event being a resume or the
+    start of another run; empty for all other events."""
 
 
 class Plotter:
@@ -56,6 +59,8 @@ class Plotter:
         self._base: dict[tuple[str, int], int] = {}
         self._newest: Counter[tuple[str, int]] = Counter()
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._started: set[tuple[str, int]] = set()
+        """Groups and ranks that have started."""
 
     def point(self, event: TelemetryEvent) -> Point:
         """Return the event as a point, and count it."""
@@ -63,22 +68,25 @@ class Plotter:
         section = type(data).__name__.removesuffix("Payload")
         fields = data.to_dict()
         env_id = fields.pop("env_id", None)
-        if isinstance(data, TrainingStartedPayload):
-            self._start(data)
+        retracts_from = self._start(data, event.group_id) if isinstance(data, TrainingStartedPayload) else {}
         if isinstance(env_id, int):
             axis, step = "env_epoch", self._env_step(event, env_id)
         else:
             env_id = None
             axis, step = "batch", self._global_step(event, section)
-        return Point(section, env_id, axis, step, _numbers(fields), isinstance(data, _AS_TEXT))
+        return Point(section, env_id, axis, step, _numbers(fields), isinstance(data, _AS_TEXT), retracts_from)
 
-    def _start(self, data: TrainingStartedPayload) -> None:
-        # A resumed run continues the curves of the one it resumes.
+    def _start(self, data: TrainingStartedPayload, group_id: str) -> dict[str, int]:
+        """Begin the curves, or go on with those of a run that is resumed; return from where on they are drawn anew."""
+        rank = (group_id, data.rank)
+        draws_anew = data.start_episode > 0 or rank in self._started
+        self._started.add(rank)
         self._batches_before = data.start_episode // max(1, data.n_envs)
         self._epochs_before = self._batches_before * data.max_epochs
         self._base.clear()
         self._newest.clear()
         self._counts.clear()
+        return {"batch": self._batches_before, "env_epoch": self._epochs_before + 1} if draws_anew else {}
 
     def _env_step(self, event: TelemetryEvent, env_id: int) -> int:
         env = (event.group_id, env_id)

@@ -1,7 +1,8 @@
 """What every PPO author measures, as functions of tensors.
 
 Nothing here knows this project's policy or its payloads: pass gradients, ratios, values and entropies of any PPO loop
-and put the results into a `PPOUpdatePayload`. Nothing is hidden by a default: what is not finite comes back as NaN or
+and put the results into a `PPOUpdatePayload`; `UpdateRecorder` does that
+for a whole update. Nothing is hidden by a default: what is not finite comes back as NaN or
 inf, and what was not measured (no samples under a mask) is left out.
 """
 
@@ -13,8 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from esper.leyline._lazy import lazy
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from esper.simic.recorder import UpdateFields, UpdateRecorder
+else:
+    __getattr__, __dir__ = lazy(__name__, UpdateFields="esper.simic.recorder", UpdateRecorder="esper.simic.recorder")
 
 __all__ = [
     "COLLAPSE_SHARE",
@@ -25,6 +32,8 @@ __all__ = [
     "GradientTotals",
     "LayerHealth",
     "RatioStatistics",
+    "UpdateFields",
+    "UpdateRecorder",
     "amp_overflowed",
     "approximate_kl",
     "clip_fraction",

@@ -8,14 +8,15 @@ pruned. Everything that a reset leads to derives from its seed through generator
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from esper.kasmina.blueprints import BLUEPRINTS, parameter_count
@@ -23,20 +24,22 @@ from esper.kasmina.host import GrowingNetwork, Host
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.actions import HEADS, Action, ActionMasks, Op
 from esper.leyline.stages import SeedStage
-from esper.leyline.telemetry import Emit
+from esper.leyline.telemetry import Emit, TelemetryEvent
 from esper.nissa.output import emit_epoch_completed
 from esper.simic.action_space import ActionVector, ValidActions, decode
 from esper.simic.counterfactual import Ablation, ablate, emit_counterfactual_matrix
+from esper.simic.determinism import one_thread
 from esper.simic.observation import BOUND, Observation, encode, observation_size
-from esper.simic.reward import RewardBreakdown, StepMeasurements, compute_reward
+from esper.simic.outcome import EmittedEvents, StepOutcome
+from esper.simic.reward import StepMeasurements, compute_reward
+from esper.simic.tasks import DIGITS, Task, load_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from esper.simic.tasks import Task
     from esper.simic.training.config import RewardMode
 
-__all__ = ["EPISODE_END", "GrowthEnv", "StepOutcome", "do_nothing_control"]
+__all__ = ["EPISODE_END", "GrowthEnv", "GrowthFields", "StepOutcome", "do_nothing_control"]
 
 EPISODE_END = "episode_end"
 """Reason of the prunes that close an episode."""
@@ -47,36 +50,22 @@ _OPS = tuple(Op)
 _BLUEPRINT_IDS = tuple(BLUEPRINTS)
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class StepOutcome:
-    """Everything that the last step brought."""
+class GrowthFields(TypedDict):
+    """The fields of a `TrainingStartedPayload` that the environment knows; the rest is the trainer's."""
 
-    op: Op
-    """The op carried out."""
-    action_slot: str | None
-    """Slot it was applied to; None for an op without one."""
-    slot_states: dict[str, dict[str, Any]]
-    """Every slot as the decision saw it, as REWARD_COMPUTED describes it."""
-    seeds: dict[str, dict[str, Any]]
-    """The occupied slots after the step, as EPOCH_COMPLETED describes them."""
-    reward: RewardBreakdown
-    """What the step was worth."""
-    epoch: int
-    """Host epoch that was trained, the first being 1."""
-    val_accuracy: float
-    """Validation accuracy after the step, a fraction; NaN once the host diverged."""
-    val_loss: float
-    """Mean validation cross-entropy in nats; not finite once the host diverged."""
-    host_accuracy: float
-    """Validation accuracy after the step with every seed ablated, a fraction."""
-    seed_contribution: float | None
-    """Accuracy lost when the seed of the slot acted on is ablated; None where no ablation was run."""
-    final: bool
-    """Whether the episode is over."""
+    task: str
+    max_epochs: int
+    host_params: int
+    slot_ids: tuple[str, ...]
+    param_budget: int
 
 
 class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
-    """A growing network as a Gymnasium environment.
+    """A growing network as a Gymnasium environment, ``esper/Growth-v0``.
+
+    ``info`` has ``action_mask`` after `reset` and `step`, ``outcome`` (a `StepOutcome`) after `step`, and, where nobody
+    takes the events, ``events`` (an `EmittedEvents`): so they come out of a worker process, and what the last step
+    brought can still be read when a vector environment has reset itself.
 
     Attributes:
         env_id: global index of the environment.
@@ -86,39 +75,47 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         learning_rate: of the host and the seeds from the next reset on; at first the task's.
     """
 
+    @one_thread()
     def __init__(
         self,
-        task: Task,
+        task: Task | str = DIGITS,
         *,
-        env_id: int,
+        env_id: int = 0,
         n_slots: int = 3,
         max_epochs: int = 24,
-        param_budget: int,
+        param_budget: int = 1000,
         device: str | torch.device = "cpu",
-        emit: Emit,
+        emit: Emit | None = None,
         group_id: str = "default",
-        control: tuple[float, ...],
+        control: tuple[float, ...] | None = None,
         reward_mode: RewardMode = "shaped",
+        invalid_action: Literal["error", "wait"] = "error",
     ) -> None:
         """Make the environment and its first network.
 
         Args:
-            task: what the host learns.
+            task: what the host learns, or its name.
             env_id: global index of the environment, named in every event.
             n_slots: slots of the host, 1 or more.
             max_epochs: host epochs, hence steps, of an episode; 1 or more.
             param_budget: parameters that the seeds may hold together.
             device: where the network lives.
-            emit: takes the events.
+            emit: takes the events; None leaves them in ``info["events"]``.
             group_id: arm of an A/B comparison.
-            control: what `do_nothing_control` returned for this task, or any curve of ``max_epochs`` accuracies.
+            control: what `do_nothing_control` returned for this task, or any curve of ``max_epochs`` accuracies. None
+                has it made, once a task and process.
             reward_mode: how a step is paid.
+            invalid_action: what becomes of an action that is masked: a ValueError, or the op WAIT.
 
         Raises:
             ValueError: ``control`` has another length, or a number is out of its range.
         """
         if min(n_slots, max_epochs) < 1 or param_budget < 0:
             raise ValueError("n_slots and max_epochs must be at least 1, param_budget at least 0")
+        if isinstance(task, str):
+            task = load_task(task)
+        if control is None:
+            control = _default_control(task, n_slots, max_epochs, torch.device(device))
         if len(control) != max_epochs:
             raise ValueError(f"control must have one accuracy an epoch: {max_epochs}, not {len(control)}")
         self.env_id = env_id
@@ -127,10 +124,15 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         self._max_epochs = max_epochs
         self._param_budget = param_budget
         self._device = torch.device(device)
+        self._untaken: list[TelemetryEvent] | None = None
+        if emit is None:
+            self._untaken = []
+            emit = self._untaken.append
         self._emit = emit
+        self._invalid_action = invalid_action
         self._group_id = group_id
         self._control = control
-        self._reward_mode = reward_mode
+        self._reward_mode: RewardMode = reward_mode
         self.learning_rate = task.learning_rate
         self._train, self._validation, self._test = (
             (split.inputs.to(self._device), split.labels.to(self._device))
@@ -146,6 +148,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
     # ── Gymnasium ──────────────────────────────────────────────────────────────────────────────────────────────
 
     @override
+    @one_thread()  # the pool of a process that was forked is not there
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -156,7 +159,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             options: none are known.
 
         Returns:
-            The observation, and an empty dict.
+            The observation, and an ``info`` with the ``action_mask``.
         """
         super().reset(seed=seed)
         initialisation, self._shuffling = (
@@ -190,9 +193,10 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         self._accuracy_change = 0.0
         self._outcome = None
         self._derive_masks()
-        return self._observe(), {}
+        return self._observe(), {"action_mask": self.action_masks()}
 
     @override
+    @one_thread()
     def step(self, action: ActionVector) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Carry out one decision and one host epoch.
 
@@ -200,11 +204,12 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             action: one integer a head, in the order of `esper.leyline.actions.HEADS`.
 
         Returns:
-            Observation, reward, whether the episode is over, False (nothing is truncated), and an empty dict;
-            `outcome` has the rest.
+            Observation, reward, whether the episode is over, False (nothing is truncated), and an ``info`` with
+            ``outcome``, ``action_mask`` and perhaps ``events``.
 
         Raises:
-            ValueError: the action is not an element of the action space, or is masked; nothing was changed.
+            ValueError: the action is not an element of the action space, or is masked where that is an error; nothing
+                was changed.
             ResetNeeded: the episode is over.
         """
         if self._epoch == self._max_epochs:
@@ -263,7 +268,11 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             final=self._epoch == self._max_epochs,
         )
         self._derive_masks()
-        return self._observe(), reward.total_reward, self._outcome.final, False, {}
+        info: dict[str, Any] = {"outcome": self._outcome, "action_mask": self.action_masks()}
+        if self._untaken is not None:
+            info["events"] = EmittedEvents(self._untaken)
+            self._untaken.clear()
+        return self._observe(), reward.total_reward, self._outcome.final, False, info
 
     # ── for the typed caller ───────────────────────────────────────────────────────────────────────────────────
 
@@ -274,6 +283,36 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             raise ResetNeeded("there was no step yet in this episode")
         return self._outcome
 
+    def action_masks(self) -> NDArray[np.int8]:
+        """Return what may be chosen now, head after head, 1 for what is allowed.
+
+        That an op is allowed and a slot is allowed does not make the two allowed together: these masks are marginal,
+        since heads are chosen one by one. `FlatGrowthEnv`'s are exact.
+        """
+        slots = np.any(self.masks.slot, axis=0)
+        free = [True] * int(self._valid_actions.nvec[3:].sum())
+        if not slots.any():
+            slots = np.ones_like(slots)  # only WAIT is left, which has no slot
+        blueprints = self.masks.blueprint if any(self.masks.blueprint) else [True] * len(self.masks.blueprint)
+        return np.concatenate([self.masks.op, slots, blueprints, free]).astype(np.int8)
+
+    def renumber(self, env_id: int) -> None:
+        """Give the environment its global index, where whoever made it could not: events carry it from now on."""
+        self.env_id = env_id
+        for slot in self._slots:
+            slot.env_id = env_id
+
+    def growth_fields(self) -> GrowthFields:
+        """Return what TRAINING_STARTED says about the environment."""
+        return {
+            "task": self._task.name,
+            "max_epochs": self._max_epochs,
+            "host_params": self.host_params,
+            "slot_ids": self.slot_ids,
+            "param_budget": self._param_budget,
+        }
+
+    @one_thread()
     def test_accuracy(self) -> float:
         """Return the accuracy on held-out data with the seeds as they are, a fraction; NaN once the host diverged."""
         return self._network.evaluate(*self._test)[0]
@@ -292,6 +331,8 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         fits = self.masks.blueprint[action.blueprint] or action.op is not Op.GERMINATE
         if action.op is Op.WAIT or (self.masks.slot[_OPS.index(action.op)][action.slot] and fits):
             return action
+        if self._invalid_action == "wait":
+            return Action(Op.WAIT)
         slot = self._slots[action.slot]
         blueprint = f" with {_BLUEPRINT_IDS[action.blueprint]}" if action.op is Op.GERMINATE else ""
         raise ValueError(
@@ -435,6 +476,11 @@ def do_nothing_control(
     return tuple(curves.mean(axis=0).tolist())
 
 
+@lru_cache(maxsize=8)
+def _default_control(task: Task, n_slots: int, max_epochs: int, device: torch.device) -> tuple[float, ...]:
+    return do_nothing_control(task, n_slots=n_slots, max_epochs=max_epochs, device=device, seed=0)
+
+
 def _slot_state(slot: SeedSlot) -> dict[str, Any]:
     """Return a slot as the telemetry describes it."""
     if not slot.seed:
@@ -452,3 +498,7 @@ def _seed_state(slot: SeedSlot) -> dict[str, Any]:
     gradient = slot.seed.gradient if slot.seed else None
     ratio = gradient.ratio if gradient else None
     return _slot_state(slot) | {"params": slot.params} | ({} if ratio is None else {"grad_ratio": ratio})
+
+
+gymnasium.register("esper/Growth-v0", entry_point="esper.simic.environment:GrowthEnv")
+gymnasium.register("esper/GrowthFlat-v0", entry_point="esper.simic.flat:FlatGrowthEnv")

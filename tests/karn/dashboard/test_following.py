@@ -241,3 +241,15 @@ def test_a_log_of_any_name_may_stand_alone(tmp_path: Path, make_story: type[Stor
     following.advance()
     assert following.problem is None
     assert following.view().snapshot.n_events
+
+
+def test_events_that_could_not_be_written_are_counted_beside_the_log(tmp_path: Path, make_story: type[Story]) -> None:
+    make_story(episodes=8).write(tmp_path / "events.jsonl")
+    rejected = '{"event_id": "e1", "event_type": "EPOCH_COMPLETED", "field": "val_loss", "reason": "a tensor"}\n'
+    (tmp_path / "rejected.jsonl").write_text(rejected)
+    followed = FollowedRun(str(tmp_path), LogTail(tmp_path), lambda: NOON, RunDirectory(tmp_path))
+    followed.advance()
+    assert followed.view().rejected == 1
+    (tmp_path / "rejected.jsonl").write_text(rejected * 2)
+    followed.advance()
+    assert followed.view().rejected == 2

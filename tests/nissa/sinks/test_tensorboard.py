@@ -3,9 +3,11 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from tests.builders import payload
 
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -14,6 +16,7 @@ from esper.leyline.telemetry import (
     SeedGerminatedPayload,
     TelemetryEvent,
     TelemetryPayload,
+    TrainingStartedPayload,
 )
 from esper.nissa.output import TelemetryHub
 from esper.nissa.sinks.tensorboard import TensorBoardSink
@@ -92,6 +95,28 @@ def test_the_life_of_a_seed_is_text(tmp_path: Path) -> None:
     assert "| blueprint_id | mixer |" in words
     assert "| params | 144 |" in words
     assert "alpha" not in words  # it was not supplied
+
+
+def test_what_a_resume_runs_again_is_drawn_anew_and_not_back(tmp_path: Path) -> None:
+    def started(start_episode: int) -> TrainingStartedPayload:
+        return payload(TrainingStartedPayload, n_envs=1, max_epochs=2, n_episodes=6, start_episode=start_episode)
+
+    def batch(index: int) -> list[TelemetryPayload]:
+        epochs = [payload(EpochCompletedPayload, inner_epoch=epoch, val_loss=float(index)) for epoch in (1, 2)]
+        return [*epochs, payload(BatchEpochCompletedPayload, batch_idx=index, episodes_completed=index + 1)]
+
+    first, resumed = (started(at) for at in (0, 2))
+    emit_all(tmp_path, first, *chain(*map(batch, range(4))), resumed, *chain(*map(batch, range(2, 6))))
+    assert [step for step, _ in curve(tmp_path, "BatchEpochCompleted/batch_idx")] == [0, 1, 2, 3, 4, 5]
+    losses = curve(tmp_path / "env0", "EpochCompleted/val_loss")
+    assert losses == [(step, float((step - 1) // 2)) for step in range(1, 13)]
+
+
+def test_a_process_that_resumes_retracts_what_the_one_before_it_wrote(tmp_path: Path) -> None:
+    started = payload(TrainingStartedPayload, n_envs=1, max_epochs=2, start_episode=1)
+    emit_all(tmp_path, *(payload(BatchEpochCompletedPayload, batch_idx=index) for index in range(3)))
+    emit_all(tmp_path, started, payload(BatchEpochCompletedPayload, batch_idx=1, avg_reward=7.0))
+    assert curve(tmp_path, "BatchEpochCompleted/avg_reward") == [(0, 0.0), (1, 7.0)]
 
 
 def test_a_warning_is_shown_as_text(tmp_path: Path) -> None:

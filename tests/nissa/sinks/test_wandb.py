@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.builders import payload
 
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -169,3 +170,11 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "WandbSink needs Weights & Biases: pip install 'esper-telemetry[wandb]'\n"
+
+
+def test_what_is_drawn_after_a_resume_is_marked_since_wandb_takes_nothing_back(tmp_path: Path) -> None:
+    started = payload(TrainingStartedPayload, n_envs=1, max_epochs=2, start_episode=1)
+    emit_all(tmp_path, update(0), update(1), started, update(1))
+    rows = merged(tmp_path, "batch")
+    assert "drawn_anew" not in rows[0]
+    assert rows[1]["drawn_anew"] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -23,6 +24,7 @@ from esper.leyline.run_info import RunInfo, RunInfoError, RunStatus
 from esper.leyline.telemetry import (
     TelemetryEvent,
 )
+from esper.leyline.validate import rejected_events
 
 __all__ = ["ROUTINE", "EventLog", "Filter", "FollowedRun", "Phase", "View"]
 
@@ -146,6 +148,8 @@ class View:
     filter: Filter
     invalid: int
     """Lines that were no events."""
+    rejected: int
+    """Events that could not be written, by the file beside the log."""
     torn: bool
     """Whether the log ends within a line."""
     problem: str | None
@@ -191,6 +195,7 @@ class FollowedRun:
     group_id: str | None = None
     """The arm looked at; None for the first there is."""
     invalid: int = 0
+    rejected: int = 0
     torn: bool = False
     problem: str | None = None
     ended: bool = False
@@ -201,6 +206,8 @@ class FollowedRun:
     """The moment at which everything was paused."""
     _info_seen: tuple[int, int] | None = None
     _info_problem: str | None = None
+    _rejected_seen: tuple[tuple[str, int], ...] = ()
+    """The files of rejected events and their sizes."""
 
     def advance(self) -> bool:
         """Fold in what is new; whether there is more to be had at once."""
@@ -215,6 +222,7 @@ class FollowedRun:
             self._newest = {}
         self.torn, self.ended = taken.torn, taken.ended
         self.problem = taken.problem or self._read_info()
+        self._read_rejected()
         now = self.now
         for record, shard in taken.with_shards():
             self.log.add(record)
@@ -239,6 +247,17 @@ class FollowedRun:
         except (RunInfoError, OSError) as error:
             self._info_problem = str(error)
         return self._info_problem
+
+    def _read_rejected(self) -> None:
+        """Count the events that could not be written, when there are more of them."""
+        if self.directory is None:
+            return
+        with suppress(OSError):
+            files = self.directory.path.glob("rejected*.jsonl")
+            seen = tuple(sorted((file.name, file.stat().st_size) for file in files))
+            if seen != self._rejected_seen:
+                self._rejected_seen = seen
+                self.rejected = sum(1 for _ in rejected_events(self.directory.path))
 
     def next_group(self) -> None:
         """Look at the next arm of an A/B comparison."""
@@ -276,6 +295,7 @@ class FollowedRun:
             log=tuple(self.log.newest_first()),
             filter=self.log.chosen,
             invalid=self.invalid,
+            rejected=self.rejected,
             torn=self.torn,
             problem=self.problem or (None if ahead is None else f"the run's clock is ahead by {age(round(ahead))}"),
             info=self.info,

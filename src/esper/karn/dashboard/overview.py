@@ -79,6 +79,8 @@ def status_line(view: View, width: int, _height: int) -> list[Row]:
         state.append((f" ✗ {tidy(view.problem, 60)} ", "bad"))
     if view.invalid:
         state.append((f" ✗ {plural(view.invalid, 'invalid line')} ", "bad"))
+    if view.rejected:
+        state.append((f" ✗ {plural(view.rejected, 'rejected event')} ", "bad"))
     if view.torn and view.phase is not Phase.LIVE:
         state.append((" ! last line incomplete ", "watch"))
     if view.paused:

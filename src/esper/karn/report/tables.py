@@ -6,11 +6,10 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 
 from esper.karn.absence import supplied
-from esper.karn.formatting import mean, real
+from esper.karn.formatting import age, mean, real
 from esper.karn.report.decimation import measured_value
 from esper.karn.report.growth import how_it_ended
 from esper.karn.report.log import INVALID_KEPT, NOTABLE_KEPT, RunLog
@@ -61,7 +60,7 @@ def outcome(arms: Sequence[Arm]) -> Section:
     )
     rows = [["log", *(as_text(arm.log.source) for arm in arms)]]
     rows.append(["first event", *(arm.log.first.strftime(_SHORT_TIME) for arm in arms)])
-    rows.append(["first to last event", *(_duration(arm.log.last - arm.log.first) for arm in arms)])
+    rows.append(["first to last event", *(age((arm.log.last - arm.log.first).total_seconds()) for arm in arms)])
     rows.append(["episodes completed, of those planned", *(_progress(arm) for arm in arms)])
     rows.append(["runs before this one in the log, resumes, events taken back", *(_history(arm) for arm in arms)])
     rows.append(["how it ended", *(_ending(arm.log) for arm in arms)])
@@ -113,10 +112,6 @@ def _estimate(estimate: Estimate) -> str:
         return f"{number(mean)} ± {number(error)}"
     decimals = min(12, max(0, 1 - math.floor(math.log10(error))))
     return f"{mean:,.{decimals}f} ± {error:,.{decimals}f}"
-
-
-def _duration(time: timedelta) -> str:
-    return str(timedelta(seconds=round(time.total_seconds())))
 
 
 def _progress(arm: Arm) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 from operator import index
+from typing import Any
 
 __all__ = ["base_number", "base_value"]
 
 
-def base_value(value: object) -> object:
+def base_value(value: Any) -> object:
     """Return the base value of a number or text, and whatever is neither as it is; never raises."""
     kind = type(value)
     try:
@@ -22,9 +23,9 @@ def base_value(value: object) -> object:
         if kind is bool or kind is float or kind is int:
             return value
         if issubclass(kind, Integral):
-            return index(value)  # type: ignore[arg-type]  # as above
+            return index(value)
         if issubclass(kind, Real):
-            return float(value)  # type: ignore[arg-type]  # as above
+            return float(value)
         if kind.__module__ == "numpy" and kind.__name__ in {"bool", "bool_"}:  # registered with no class of numbers
             return bool(value)
     except Exception:  # noqa: BLE001 - a foreign class may do anything; whoever writes the value will refuse it
@@ -35,4 +36,4 @@ def base_value(value: object) -> object:
 def base_number(value: object) -> object:
     """Do as `base_value` where a number is asked for, in an emitter's own call: a bool is 0 or 1 there."""
     base = base_value(value)
-    return int(base) if base.__class__ is bool else base
+    return int(base) if isinstance(base, bool) else base

@@ -271,7 +271,7 @@ def _checked_values(
     exact, text = item.classes - {str}, str if item.is_text else None
     checked = {}
     for key, v in value.items():
-        name = key if key.__class__ is str else base_value(key)
+        name: Any = key if key.__class__ is str else base_value(key)
         if name.__class__ is not str or not (name.isascii() or is_unicode(name)) or name in checked:
             report(FieldProblem(path_text(path), "keys of valid Unicode text", f"key {shorten(key)}"))
         kind = v.__class__

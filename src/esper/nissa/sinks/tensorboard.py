@@ -54,11 +54,15 @@ class TensorBoardSink:
             "TensorBoardSink", "TensorBoard", "tensorboard", _modules
         )
         self._directory = Path(directory)
-        self._file_name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{id(self)}"
+        self._file_name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}.{id(self)}"
         self._plotter = Plotter()
         self._begun: set[Path] = set()
         self._reporter = Reporter()
         self._unwritten: dict[Path, io.BytesIO] = {}
+        self._retracted: dict[str, dict[str, int]] = {}
+        """By group, from which step on its newest start draws its curves anew, by axis."""
+        self._drawn_anew: set[Path] = set()
+        """Runs of TensorBoard that have been given that step."""
 
     def write(self, event: TelemetryEvent) -> None:
         """Add the event's numbers, or its text, to what the next flush writes.
@@ -68,6 +72,10 @@ class TensorBoardSink:
         """
         try:
             point = self._plotter.point(event)
+            if point.retracts_from:
+                self._retracted[event.group_id] = point.retracts_from
+                group = self._group(event.group_id)
+                self._drawn_anew -= {run for run in self._drawn_anew if group in (run, run.parent)}
             self._add(event, point, self._summary(event, point))
             if event.severity not in {"debug", "info"}:
                 self._add(event, point, self._text.text_pb(f"messages/{event.severity}", event.message))
@@ -87,6 +95,9 @@ class TensorBoardSink:
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
+    def _group(self, group_id: str) -> Path:
+        return self._directory if group_id == "default" else self._directory / _directory_name(group_id)
+
     def _summary(self, event: TelemetryEvent, point: Point) -> Any:
         if point.is_text:
             return self._text.text_pb(f"{point.section}/{event.slot_id or 'run'}", _as_table(event))
@@ -94,12 +105,18 @@ class TensorBoardSink:
         return self._summaries.Summary(value=values)
 
     def _add(self, event: TelemetryEvent, point: Point, summary: Any) -> None:
-        group = self._directory if event.group_id == "default" else self._directory / _directory_name(event.group_id)
+        group = self._group(event.group_id)
         run = group if point.env_id is None else group / f"env{point.env_id}"
         wall_time = event.timestamp.timestamp()
         messages = [self._events.Event(wall_time=wall_time, step=point.step, summary=summary)]
         if run not in self._begun and run not in self._unwritten:
             messages.insert(0, self._events.Event(wall_time=wall_time, file_version="brain.Event:2"))
+        if event.group_id in self._retracted and run not in self._drawn_anew:
+            # TensorBoard's own way: a start at a step makes its readers forget what stands there and behind.
+            start = self._events.SessionLog(status=self._events.SessionLog.START)
+            step = self._retracted[event.group_id][point.axis]
+            messages.insert(len(messages) - 1, self._events.Event(wall_time=wall_time, step=step, session_log=start))
+            self._drawn_anew.add(run)
         # Not tensorboard's own EventFileWriter: it wakes a thread of its own for every event.
         writer = self._writer(self._unwritten.setdefault(run, io.BytesIO()))
         for message in messages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections import Counter
 from typing import Any
 
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
@@ -53,6 +54,8 @@ class WandbSink:
         self._run = isolated("WandbSink", "Weights & Biases", "wandb", init, hint=hint) if run is None else run
         self._plotter = Plotter()
         self._axes: dict[str, str] = {}
+        self._retracted: Counter[str] = Counter()
+        """How often each group's curves were begun anew, by a resume or another run."""
         self._rows: dict[tuple[str, int], dict[str, object]] = {}
 
     def write(self, event: TelemetryEvent) -> None:
@@ -63,6 +66,8 @@ class WandbSink:
         """
         try:
             point = self._plotter.point(event)
+            if point.retracts_from:
+                self._retracted[event.group_id] += 1
             if isinstance(event.data, TrainingStartedPayload):
                 self._run.config.update(event.data.to_dict(), allow_val_change=True)
                 return
@@ -78,6 +83,8 @@ class WandbSink:
         if section not in self._axes:
             self._axes[section] = point.axis
             self._run.define_metric(f"{section}/*", step_metric=point.axis)
+        if self._retracted[event.group_id]:
+            values[f"{prefix}drawn_anew"] = self._retracted[event.group_id]
         self._rows.setdefault((point.axis, point.step), {}).update(values)
 
     def flush(self, *, barrier: bool = True) -> None:  # noqa: ARG002 - it is the log that survives a crash

@@ -39,10 +39,8 @@ class _StartedExtras(TypedDict, total=False):
 
 
 class _RewardExtras(TypedDict, total=False):
-    """What not every step has."""
+    """What not every run has."""
 
-    seed_contribution: float
-    action_slot: str
     ab_group: str
 
 
@@ -101,32 +99,11 @@ def reward_computed(
         slot_ids: every slot, from input to output.
         ab_group: arm of an A/B comparison; None outside one.
     """
-    extras: _RewardExtras = {}
-    if outcome.seed_contribution is not None:
-        extras["seed_contribution"] = outcome.seed_contribution
-    if outcome.action_slot is not None:
-        extras["action_slot"] = outcome.action_slot
-    if ab_group is not None:
-        extras["ab_group"] = ab_group
-    reward = outcome.reward
+    arm: _RewardExtras = {} if ab_group is None else {"ab_group": ab_group}
     return RewardComputedPayload(
         env_id=env_id,
-        total_reward=reward.total_reward,
-        action_name=outcome.op.name,
         value_estimate=decision.value,
         action_confidence=decision.confidence,
-        base_acc_delta=reward.base_acc_delta,
-        bounded_attribution=reward.bounded_attribution,
-        compute_rent=reward.compute_rent,
-        alpha_shock=reward.alpha_shock,
-        ratio_penalty=reward.ratio_penalty,
-        stage_bonus=reward.stage_bonus,
-        fossilize_terminal_bonus=reward.fossilize_terminal_bonus,
-        blending_warning=reward.blending_warning,
-        holding_warning=reward.holding_warning,
-        val_acc=outcome.val_accuracy,
-        slot_states=outcome.slot_states,
-        host_accuracy=outcome.host_accuracy,
         alternatives=[
             {
                 "action": other.op.name,
@@ -136,7 +113,8 @@ def reward_computed(
             for other in decision.alternatives
         ],
         decision_entropy=decision.entropy,
-        **extras,
+        **outcome.fields(),
+        **arm,
     )
 
 

@@ -20,10 +20,11 @@ from esper.leyline.telemetry import (
     TelemetryPayload,
 )
 from esper.nissa.output import emit_training_started
+from esper.simic.assessment import assess_update
 from esper.simic.determinism import Stream, derive_seed, one_thread
 from esper.simic.environment import GrowthEnv, do_nothing_control
 from esper.simic.observation import Observation, observation_size
-from esper.simic.ppo import Learner, assess_update
+from esper.simic.ppo import Learner
 from esper.simic.rollout import Rollout, Transition
 from esper.simic.tasks import load_task
 from esper.simic.training.config import TrainingConfig

@@ -1,0 +1,1 @@
+"""Telemetry from other people's trainers."""

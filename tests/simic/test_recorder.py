@@ -1,0 +1,85 @@
+"""What an UpdateRecorder says of an update is what NumPy makes of the same numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from esper.leyline import PPOUpdatePayload
+from esper.simic.diagnostics import UpdateRecorder
+
+LOG_RATIOS = [[np.array([0.1, -0.2, 0.0]), np.array([0.3, 0.05])], [np.array([0.5, -0.4, 0.02]), np.array([0.0, 0.15])]]
+
+
+def recorded(**options: Any) -> Any:
+    recorder = UpdateRecorder(clip_ratio=0.2)
+    for epoch, minibatches in enumerate(LOG_RATIOS):
+        for index, log_ratio in enumerate(minibatches):
+            recorder.step(
+                policy_loss=-0.1 * (epoch + 1), value_loss=np.float32(0.5 + index), entropy=1.25, log_ratio=log_ratio
+            )
+        recorder.end_epoch()
+    return recorder.fields(**options)
+
+
+def test_means_are_over_the_minibatches_and_ratios_over_the_last_epoch() -> None:
+    fields = recorded()
+    last = np.exp(np.concatenate(LOG_RATIOS[1]))
+    every = np.exp(np.concatenate([part for epoch in LOG_RATIOS for part in epoch]))
+    assert fields["policy_loss"] == pytest.approx(-0.15)
+    assert fields["value_loss"] == pytest.approx(1.0)
+    assert (fields["entropy"], fields["entropy_loss"]) == (1.25, -1.25)
+    assert fields["clip_fraction"] == pytest.approx(np.mean(np.abs(every - 1) > 0.2))
+    assert fields["kl_divergence"] == pytest.approx(
+        np.mean([np.mean(np.exp(part) - 1 - part) for part in LOG_RATIOS[1]]), rel=1e-5
+    )
+    for name, value in (("mean", last.mean()), ("min", last.min()), ("max", last.max()), ("std", last.std())):
+        assert fields[f"ratio_{name}"] == pytest.approx(value, rel=1e-5)
+    assert fields["inner_epoch"] == 2
+
+
+def test_what_was_not_given_is_not_there_and_the_rest_makes_a_payload() -> None:
+    payload = PPOUpdatePayload(**recorded(), batch=3)
+    assert "explained_variance" not in payload.supplied
+    assert math.isnan(payload.grad_norm), "no parameters were given"
+    values, returns = np.array([1.0, 2.0, 2.5]), np.array([1.0, 2.0, 3.0])
+    payload = PPOUpdatePayload(**recorded(values=values, returns=returns, advantages=returns - values))
+    assert payload.explained_variance == pytest.approx(1 - np.var(returns - values) / np.var(returns))
+    assert payload.advantage_mean == pytest.approx(0.5 / 3)
+
+
+def test_gradients_are_measured_as_they_are_before_clipping() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))
+    network(torch.ones(4, 3)).sum().backward()
+    recorder = UpdateRecorder(clip_ratio=0.2)
+    recorder.step(policy_loss=0.0, value_loss=0.0, entropy=0.0, log_ratio=[0.0], parameters=network)
+    gradients = np.concatenate([each.grad.numpy().ravel() for each in network.parameters() if each.grad is not None])
+    nn.utils.clip_grad_norm_(network.parameters(), 1e-3)
+    fields = recorder.fields()
+    assert fields["grad_norm"] == pytest.approx(np.linalg.norm(gradients), rel=1e-5)
+    assert set(fields["layer_gradient_health"]) == {"0", "2"}
+    assert (fields["nan_grad_count"], fields["inf_grad_count"]) == (0, 0)
+
+
+def test_gradients_that_are_not_finite_are_counted() -> None:
+    weight = nn.Parameter(torch.zeros(3))
+    weight.grad = torch.tensor([math.nan, math.inf, 1.0])
+    recorder = UpdateRecorder(clip_ratio=0.2)
+    recorder.step(policy_loss=0.0, value_loss=0.0, entropy=0.0, log_ratio=[0.0], parameters=[weight])
+    fields = recorder.fields()
+    assert (fields["nan_grad_count"], fields["inf_grad_count"]) == (1, 1)
+
+
+def test_nothing_recorded_and_half_of_what_a_variance_needs_are_refused() -> None:
+    recorder = UpdateRecorder(clip_ratio=0.2)
+    with pytest.raises(ValueError, match="no minibatch was recorded"):
+        recorder.fields()
+    with pytest.raises(ValueError, match="at least one sample"):
+        recorder.step(policy_loss=0.0, value_loss=0.0, entropy=0.0, log_ratio=[])
+    with pytest.raises(ValueError, match="needs both"):
+        recorded(values=[1.0])
