@@ -16,7 +16,7 @@ const TESTS = [
   "tests/leyline/test_wire.py",
   "tests/leyline/test_event.py",
   "tests/leyline/test_errors.py",
-  "tests/leyline/test_glossary.py",
+  "tests/leyline/test_field_docs.py",
   "tests/leyline/test_validate.py",
   "tests/golden",
   "tests/typing",
