@@ -166,9 +166,12 @@ try:
 except PermissionError as error:
     sys.exit(str(error))
 """
+        # Nor may that user write what coverage would measure.
+        unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
         attempt = subprocess.run(
-            [sys.executable, "-c", script], cwd=log.parent, capture_output=True, text=True, check=False
-        )
+            [sys.executable, "-c", script],
+            cwd=log.parent, env=unmeasured, capture_output=True, text=True, check=False,
+        )  # fmt: skip
         assert attempt.stderr == "[Errno 13] Permission denied: 'events.jsonl'\n"
 
 
