@@ -37,7 +37,7 @@ from esper.simic.tasks import DIGITS, Task, load_task
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from esper.simic.training.config import RewardMode
+    from esper.simic.config import RewardMode
 
 __all__ = ["EPISODE_END", "GrowthEnv", "GrowthFields", "StepOutcome", "do_nothing_control"]
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from esper.leyline.actions import ActionMasks, Head
     from esper.simic.action_space import ActionVector
+    from esper.simic.config import TrainingConfig
     from esper.simic.observation import Observation
-    from esper.simic.training.config import TrainingConfig
     from esper.simic.training.trained import TrainedPolicy
 
 __all__ = ["ArmDifference", "compare_arms", "evaluate"]

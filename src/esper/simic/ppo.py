@@ -23,9 +23,9 @@ from esper.tamiyo.distribution import FactoredDistribution, MaskBatch
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from esper.simic.config import TrainingConfig
     from esper.simic.diagnostics import GradientTotals
     from esper.simic.rollout import Rollout
-    from esper.simic.training.config import TrainingConfig
     from esper.tamiyo.policy import Policy
 
 __all__ = ["ADAM_EPS", "FIRST_LOSS_SCALE", "LOSS_SCALE_STEPS", "LR_END", "Learner"]

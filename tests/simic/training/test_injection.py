@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 from esper.leyline.telemetry import EpochCompletedPayload, PPOUpdatePayload, RewardComputedPayload
-from esper.simic.training.config import Fault, TrainingConfig
+from esper.simic.config import Fault, TrainingConfig
 from esper.simic.training.injection import injected
 from esper.simic.training.vectorized import train
 

@@ -21,13 +21,13 @@ from esper.leyline.telemetry import (
 )
 from esper.nissa.output import emit_training_started
 from esper.simic.assessment import assess_update
+from esper.simic.config import TrainingConfig
 from esper.simic.determinism import Stream, derive_seed, one_thread
 from esper.simic.environment import GrowthEnv, do_nothing_control
 from esper.simic.observation import Observation, observation_size
 from esper.simic.ppo import Learner
 from esper.simic.rollout import Rollout, Transition
 from esper.simic.tasks import load_task
-from esper.simic.training.config import TrainingConfig
 from esper.simic.training.injection import injected
 from esper.simic.training.payloads import Decision, explain, not_finite, reward_computed, training_started
 from esper.simic.training.trained import TrainedPolicy
