@@ -22,8 +22,9 @@ from esper.leyline.telemetry import (
 from esper.nissa.output import emit_training_started
 from esper.simic.assessment import assess_update
 from esper.simic.config import TrainingConfig
+from esper.simic.control import do_nothing_control
 from esper.simic.determinism import Stream, derive_seed, one_thread
-from esper.simic.environment import GrowthEnv, do_nothing_control
+from esper.simic.environment import GrowthEnv
 from esper.simic.observation import Observation, observation_size
 from esper.simic.ppo import Learner
 from esper.simic.rollout import Rollout, Transition
