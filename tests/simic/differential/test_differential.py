@@ -159,7 +159,7 @@ def test_weights_move_by_adam_at_the_emitted_rate_along_clipped_gradients_and_on
             ):
                 assert before is not None
                 taken += stepped
-                moved = adam(before, gradients, moments, taken, update.fields["lr"]) if stepped else before
+                moved = adam(before, gradients, moments, (taken, *at)) if stepped else before
                 for name, weight in (after or {}).items():
                     assert np.allclose(moved[name], weight, atol=3e-6, rtol=1e-5, equal_nan=True), name
 
@@ -168,11 +168,10 @@ def adam(
     weights: Mapping[str, Array],
     gradients: Mapping[str, Array],
     moments: dict[str, tuple[Array, Array]],
-    n: int,
-    lr: float,
-    max_norm: float,
+    at: tuple[int, float, float],
 ) -> dict[str, Array]:
-    """Step number n of Adam (Kingma and Ba 2015) along gradients that are scaled down to a norm."""
+    """Step number n of Adam (Kingma and Ba 2015) at some rate, along gradients that are scaled down to a norm."""
+    n, lr, max_norm = at
     length = math.sqrt(sum(float((each.astype(np.float64) ** 2).sum()) for each in gradients.values()))
     moved_to = {}
     for name, gradient in gradients.items():
