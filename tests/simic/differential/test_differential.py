@@ -153,6 +153,7 @@ def test_weights_move_by_adam_at_the_emitted_rate_along_clipped_gradients_and_on
         moments: dict[str, tuple[Array, Array]] = {}
         taken = 0
         for update in arm.updates:
+            at = (update.fields["lr"], arm.config.max_grad_norm)
             weights = [each.weights for each in update.forwards] + [None]
             for before, after, gradients, stepped in zip(
                 weights, weights[1:], update.gradients, update.taken, strict=False
