@@ -99,7 +99,8 @@ def test_a_host_diverges_in_one_environment_and_everything_about_it_says_so() ->
         assert math.isnan(data.val_accuracy) is not math.isfinite(data.val_loss)
     lost = [event for event in emitted if isinstance(event.data, RewardComputedPayload) and event.severity == "error"]
     assert len(lost) == len(diverged)
-    assert all("not finite: total_reward" in event.message for event in lost)
+    assert all("no reward; not finite: total_reward" in event.message for event in lost)
+    assert not any("+nan" in event.message for event in emitted)
     (update,) = [event for event in emitted if isinstance(event.data, PPOUpdatePayload) and event.data.skipped]
     assert update.severity == "error"
     assert update.message == "update 1 skipped: rewards of env 0 not finite"

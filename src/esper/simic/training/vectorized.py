@@ -240,7 +240,8 @@ class _Run:
             outcome, decision, env_id=env.env_id, slot_ids=self._slot_ids, ab_group=self._config.group_id
         )
         where = f" {outcome.action_slot}" if outcome.action_slot else ""
-        message = f"env {env.env_id}: {outcome.op.name}{where}, reward {payload.total_reward:+.3f}"
+        paid = f"reward {payload.total_reward:+.3f}" if math.isfinite(payload.total_reward) else "no reward"
+        message = f"env {env.env_id}: {outcome.op.name}{where}, {paid}"
         unusable = not_finite(payload)
         self._emit_event(
             payload,
