@@ -1,4 +1,4 @@
-"""The life of seeds, and what is paid for it, told a second time from actions and measurements."""
+"""The life of seeds, told a second time from actions and measurements."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tests.simic.differential.network import Array, Evaluated, blueprint_params, evaluate, host_params
 from tests.simic.differential.policy import OPS, Masks
+from tests.simic.differential.rewards import reward_parts
 from tests.simic.differential.witness import Gradients, Played, Step
 
 from esper.kasmina.blueprints import BLUEPRINTS
@@ -19,7 +20,6 @@ from esper.simic.tasks import Task
 BLUEPRINT_IDS = tuple(BLUEPRINTS)
 SPEEDS = (0.5, 1.0, 2.0)
 PRUNABLE = ("TRAINING", "BLENDING", "HOLDING")
-POTENTIAL = {"TRAINING": 0.5, "BLENDING": 1.0, "HOLDING": 1.5, "FOSSILIZED": 2.0}
 
 
 class Expected(NamedTuple):
@@ -141,9 +141,9 @@ class Environment:
         self._events, self.epoch = [], self.epoch + 1
         op = OPS[step.action[0]].name
         acted = None if op == "WAIT" else self.slots[step.action[1]]
-        before = {
+        before: dict[str, Any] = {
             "states": self.states(),
-            "potential": self._potential(),
+            "stages": [slot.stage for slot in self.slots],
             "alphas": self._alphas(),
             "accuracy": self.accuracy,
             "fossilized": acted.seed.contribution if op == "FOSSILIZE" and acted and acted.seed else None,
@@ -160,7 +160,20 @@ class Environment:
         blending = [slot.slot_id for slot in self.slots if slot.stage == "BLENDING"]
         self._end_epoch(contributions)
         self._expect("EpochCompletedPayload", None, self._epoch_fields(full))
-        parts = self._reward(op, before, contributions, blending, lost)
+        parts = reward_parts(
+            self.reward_mode,
+            op=op,
+            last=self.epoch == self.max_epochs,
+            accuracies=(self.at_start, before["accuracy"], self.accuracy, self.control[self.epoch - 1]),
+            growth=self._seed_params() / self.host_params,
+            lost=lost,
+            blending=[value for slot_id, value in contributions.items() if slot_id in blending],
+            settled=[value for slot_id, value in contributions.items() if slot_id not in blending],
+            alphas=(before["alphas"], self._alphas()),
+            stages=(before["stages"], [slot.stage for slot in self.slots]),
+            fossilized=before["fossilized"],
+            held_too_long=sum(slot.stage == "HOLDING" and slot.epochs > 2 for slot in self.slots),
+        )
         fields: dict[str, Any] = {
             "env_id": self.env_id,
             "action_name": op,
@@ -303,45 +316,6 @@ class Environment:
                 seeds[slot.slot_id] |= _ratio(*gradient) if gradient else {}
         return {"inner_epoch": self.epoch, "val_accuracy": full.accuracy, "val_loss": full.loss, "seeds": seeds}
 
-    # ── what is paid ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _reward(
-        self, op: str, before: dict[str, Any], contributions: dict[str, float], blending: list[str], lost: int
-    ) -> dict[str, float]:
-        change = self.accuracy - before["accuracy"]
-        rent = -0.1 * math.log(1 + self._seed_params() / self.host_params)
-        costs = -(0.02 * (op == "GERMINATE") + 0.01 * (op == "PRUNE") + 0.5 * lost)
-        none = dict.fromkeys(
-            ("bounded_attribution", "alpha_shock", "stage_bonus", "fossilize_terminal_bonus", "blending_warning",
-             "holding_warning"), 0.0,
-        )  # fmt: skip
-        if self.reward_mode == "sparse":
-            last = self.epoch == self.max_epochs
-            gained = 10 * (self.accuracy - self.at_start)
-            return none | {
-                "base_acc_delta": gained if last else 0.0,
-                "compute_rent": rent if last else 0.0,
-                "ratio_penalty": 0.0,
-            }
-        parts = none | {"base_acc_delta": 10 * change, "compute_rent": rent, "ratio_penalty": costs}
-        if self.reward_mode == "simplified":
-            return parts
-        settled = [value for slot_id, value in contributions.items() if slot_id not in blending]
-        helping = [value for value in contributions.values() if not value <= 0]
-        credit = float(np.min([sum(helping), self.accuracy - self.control[self.epoch - 1], 0.3])) if helping else 0.0
-        held = sum(slot.stage == "HOLDING" and slot.epochs > 2 for slot in self.slots)
-        worth = before["fossilized"]
-        verdict = 0.0 if worth is None else -0.3 if worth <= 0.005 else 2 * float(np.min([worth, 0.3]))
-        return parts | {
-            "bounded_attribution": float(np.max([credit, -0.3])) + _harm(settled),
-            "alpha_shock": -0.05
-            * sum((now - was) ** 2 for was, now in zip(before["alphas"], self._alphas(), strict=True)),
-            "stage_bonus": 0.1 * (self._potential() - before["potential"]),
-            "fossilize_terminal_bonus": verdict,
-            "blending_warning": _harm([contributions[slot_id] for slot_id in blending]),
-            "holding_warning": -0.1 * held,
-        }
-
     # ── small things ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _evaluate(self, network: Any, alphas: dict[str, float]) -> Evaluated:
@@ -356,9 +330,6 @@ class Environment:
 
     def _alphas(self) -> list[float]:
         return [slot.seed.alpha if slot.seed else 0.0 for slot in self.slots]
-
-    def _potential(self) -> float:
-        return sum(POTENTIAL.get(slot.stage, 0.0) for slot in self.slots)
 
     def _about(self, slot: Slot, seed: Seed | None, payload: str, fields: dict[str, Any]) -> None:
         named = {"slot_id": slot.slot_id} | fields
@@ -386,9 +357,3 @@ def _ratio(own: float, host: float) -> dict[str, float]:
 
 def _counterfactual(seed: Seed) -> dict[str, float]:
     return {} if seed.contribution is None else {"counterfactual": seed.contribution}
-
-
-def _harm(contributions: list[float]) -> float:
-    """What hurts, at worst -0.3."""
-    hurting = [value for value in contributions if not value >= 0]
-    return float(np.max([sum(hurting), -0.3])) if hurting else 0.0
