@@ -19,8 +19,8 @@ from tests.golden.contract import WAITING
 import esper
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent, TelemetryPayload, TrainingStartedPayload
+from esper.simic.config import Fault, TrainingConfig
 from esper.simic.tasks import Task, load_task
-from esper.simic.training.config import Fault, TrainingConfig
 from esper.simic.training.vectorized import train_arms
 
 SOURCE = Path(esper.__file__).parent

@@ -12,10 +12,10 @@ import torch
 from esper.leyline.actions import HEADS, ActionMasks, Op
 from esper.leyline.telemetry import PPOUpdatePayload
 from esper.simic.assessment import assess_update
+from esper.simic.config import TrainingConfig
 from esper.simic.determinism import one_thread
 from esper.simic.ppo import Learner
 from esper.simic.rollout import Rollout, Transition
-from esper.simic.training.config import TrainingConfig
 from esper.tamiyo.distribution import MaskBatch
 from esper.tamiyo.policy import Policy, PolicyShape
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from esper.nissa.output import Sink
-    from esper.simic.training.config import TrainingConfig
+    from esper.simic.config import TrainingConfig
 
 __all__ = ["FAILED", "LOST", "TrainOptions", "train_command"]
 
