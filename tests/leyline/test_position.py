@@ -332,6 +332,13 @@ def test_an_epoch_is_paid_once_so_that_rewards_alone_tell_episodes_of_one_epoch_
     assert found == [0, 1, 2]
 
 
+def test_an_ablation_after_the_reward_is_of_the_same_episode_of_one_epoch() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=1))
+    told = (event(RewardComputedPayload, epoch=1), event(CounterfactualMatrixPayload, epoch=1))
+    assert [positions.locate(made).batch for made in told] == [0, 0]
+
+
 def test_several_rewards_of_an_epoch_are_of_one_episode_while_its_batch_lasts() -> None:
     positions = Positions()
     positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=3))
