@@ -53,6 +53,7 @@ __all__ = ["RunSnapshot", "TelemetryAggregator"]
 
 
 P = TypeVar("P", bound=TelemetryPayload)
+_ENDS = (SeedFossilizedPayload, SeedPrunedPayload)
 
 
 class TelemetryAggregator:
@@ -97,6 +98,18 @@ class TelemetryAggregator:
             except FullError:
                 self._omitted += 1
                 return None
+
+    def settled(self, group_id: str, position: Position) -> Position | None:
+        """Return what is known by now of a place; None when a resume or another run has taken it back.
+
+        Args:
+            group_id: a group of which an event was folded in.
+            position: as `process` returned it, or a snapshot holds it.
+        """
+        with self._lock:
+            positions = self._groups[group_id].positions
+            stands = position.run == positions.run and not positions.is_superseded(position)
+            return positions.settled(position) if stands else None
 
     def snapshot(self) -> RunSnapshot:
         """Return what the events so far amount to; later events do not change it."""
@@ -176,17 +189,17 @@ class _Group:
             self._env(data.env_id).epochs.append(event, position)
         elif isinstance(data, CounterfactualMatrixPayload):
             keep_newest(self._env(data.env_id).counterfactuals, Entry(data, event, position))
-        elif isinstance(data, AnalyticsSnapshotPayload):
-            self._add_analytics(Entry(data, event, position))
         elif isinstance(data, SeedStageChangedPayload):
             self._env(data.env_id).add_seed_event(Entry(data, event, position), self.rooms.slots)
         elif isinstance(data, SeedGerminatedPayload):
             self._env(data.env_id).add_seed_event(Entry(data, event, position), self.rooms.slots)
             self.totals.add_seed(data.blueprint_id, 0, counts)
-        elif isinstance(data, SeedFossilizedPayload | SeedPrunedPayload):
+        elif isinstance(data, _ENDS):
             end: SeedOutcome = Entry(data, event, position)
             seed = self._env(data.env_id).add_seed_event(end, self.rooms.slots)
             self.totals.add_seed(seed.blueprint_id, ENDINGS[seed.ending], counts)
+        elif isinstance(data, AnalyticsSnapshotPayload):
+            self._add_analytics(Entry(data, event, position))
         elif isinstance(data, PPOUpdatePayload):
             self.ppo.append(event, position)
         elif isinstance(data, BatchEpochCompletedPayload):
