@@ -7,7 +7,6 @@ pruned. Everything that a reset leads to derives from its seed through generator
 
 from __future__ import annotations
 
-import itertools
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -71,6 +70,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         env_id: global index of the environment.
         slot_ids: every slot, from input to output.
         masks: what may be chosen in the present state.
+        seeds_made: how many seeds have germinated so far, over all episodes; the next one's number follows.
         host_params: trainable parameters of the bare host.
         learning_rate: of the host and the seeds from the next reset on; at first the task's.
     """
@@ -138,7 +138,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             (split.inputs.to(self._device), split.labels.to(self._device))
             for split in (task.train, task.validation, task.test)
         )
-        self._serials = itertools.count(1)
+        self.seeds_made = 0
         self._blueprint_params = tuple(parameter_count(name, task.tokens, task.width) for name in _BLUEPRINT_IDS)
         self.action_space = self._valid_actions = ValidActions(n_slots)
         self.observation_space = Box(-BOUND, BOUND, (observation_size(n_slots),), np.float32)
@@ -173,7 +173,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
                 width=self._task.width,
                 generator=initialisation,
                 device=self._device,
-                serials=self._serials,
+                serials=self._serials(),
                 emit=self._emit,
                 group_id=self._group_id,
             )
@@ -318,6 +318,11 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         return self._network.evaluate(*self._test)[0]
 
     # ── a step's parts ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _serials(self) -> Iterator[int]:
+        while True:
+            self.seeds_made += 1
+            yield self.seeds_made
 
     def _make_host(self) -> Host:
         task = self._task
