@@ -20,7 +20,7 @@ from pathlib import Path
 
 from esper.leyline._payload.wording import brief
 from esper.leyline.run_directory import RunDirectory, RunDirectoryError
-from esper.leyline.run_info import Evaluation, RunInfo, RunInfoError, RunStatus
+from esper.leyline.run_info import Evaluation, RunInfo, RunInfoError, RunStatus, SinkStats
 from esper.leyline.strict_json import JsonValue, to_json
 from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent, TrainingStartedPayload
 from esper.nissa.output import TelemetryHub
@@ -49,6 +49,7 @@ class Run:
         self._hub = hub
         self._info = info
         self._writes_info = writes_info
+        self._others: tuple[SinkStats, ...] = ()
         self._reporter = Reporter()
         self._stopped: Stopped | None = None
 
@@ -84,13 +85,20 @@ class Run:
         if isinstance(event.data, TrainingStartedPayload | BatchEpochCompletedPayload):
             self._write()
 
-    def flush(self, timeout: float | None = 30.0) -> bool:
+    def flush(self, timeout: float | None = 30.0, *, durable: bool = False) -> bool:
         """Wait until every sink has what was emitted so far, as `TelemetryHub.flush` does.
 
         Args:
             timeout: longest wait; None for one without end. Unit: seconds.
+            durable: wait for the `Durable` sinks alone.
         """
-        return self._hub.flush(timeout)
+        return self._hub.flush(timeout, durable=durable)
+
+    def include(self, ranks: Mapping[int, Iterable[SinkStats]]) -> None:
+        """Let run.json, and the exit status, know the accounts of the other processes' sinks, by their rank."""
+        self._others = tuple(
+            replace(sink, name=f"{sink.name} of rank {rank}") for rank, sinks in ranks.items() for sink in sinks
+        )
 
     def configure(self, options: Mapping[str, object]) -> None:
         """Add options, or change them, in what run.json says about the run."""
@@ -126,7 +134,7 @@ class Run:
 
     def _write(self) -> None:
         """Rewrite run.json. That it cannot be written must not end the training."""
-        self._info = replace(self._info, sinks=self._hub.stats())
+        self._info = replace(self._info, sinks=(*self._hub.stats(), *self._others))
         if not self._writes_info:
             return
         try:

@@ -70,7 +70,8 @@ class Checkpoint:
     def policies(self) -> tuple[TrainedPolicy, ...]:
         """Return the policies as they are, in the order of the arms."""
         return tuple(
-            _trained(config, arm["learner"]) for config, arm in zip(self.config.arms(), self.arms, strict=True)
+            _trained(config, arm["learner"])
+            for config, arm in zip(self.config.arms(), self.arms, strict=bool(self.arms))
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -117,7 +117,8 @@ def train_arms(
             with run.failing_loudly():
                 pending = run.train_batch()
                 keep(checkpoint(pending))
-                emit(pending)
+                if ranks.leads:
+                    emit(pending)
         return checkpoint(None).policies()
 
 
