@@ -119,7 +119,8 @@ def _train(given: Mapping[str, object], options: TrainOptions, ranks: Ranks) -> 
                 directory.path, config=asdict(plan.config), sinks=sinks, rank=rank, resume=plan.resume is not None
             ) as run,
         ):
-            compared = _train_and_evaluate(run, plan, options, console, ranks)
+            with ranks.telling():
+                compared = _train_and_evaluate(run, plan, options, console, ranks)
     except (Stopped, Exception) as error:
         if run is None:
             raise

@@ -10,8 +10,9 @@ import torch
 
 from esper.leyline.actions import HEADS
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore
+from esper.simic.control import do_nothing_control
 from esper.simic.determinism import Stream, derive_seed, one_thread
-from esper.simic.environment import GrowthEnv, do_nothing_control
+from esper.simic.environment import GrowthEnv
 from esper.simic.tasks import load_task
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch, head_sizes
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from esper.leyline.actions import Op
 
-__all__ = ["Episode", "ReturnScale", "Rollout", "Transition", "generalized_advantages"]
+__all__ = ["PlayedEpisode", "ReturnScale", "Rollout", "Transition", "generalized_advantages"]
 
 
 class Transition(NamedTuple):
@@ -66,7 +66,7 @@ class Transition(NamedTuple):
         )
 
 
-class Episode(NamedTuple):
+class PlayedEpisode(NamedTuple):
     """What one environment played, as far as other processes have to know it."""
 
     decisions: Transition

@@ -10,8 +10,9 @@ import torch
 
 from esper.leyline.telemetry import AnalyticsSnapshotPayload, Emit, TelemetryEvent
 from esper.simic.determinism import Stream, derive_seed
-from esper.simic.environment import GrowthEnv, do_nothing_control
-from esper.simic.rollout import Episode, Transition
+from esper.simic.control import do_nothing_control
+from esper.simic.environment import GrowthEnv
+from esper.simic.rollout import PlayedEpisode, Transition
 from esper.simic.tasks import load_task
 from esper.simic.training.payloads import Decision, explain, not_finite, reward_computed
 from esper.tamiyo.distribution import MaskBatch
@@ -42,10 +43,10 @@ class _Game:
     rewards: list[float] = field(default_factory=list)
     ops: Counter[Op] = field(default_factory=Counter)
 
-    def over(self) -> Episode:
+    def over(self) -> PlayedEpisode:
         """Return what it came to, on the CPU."""
         decisions, last = Transition.join(self.decisions).to("cpu"), self.env.outcome
-        return Episode(decisions, self.rewards, self.ops, last.val_accuracy, last.val_loss, self.env.seeds_made)
+        return PlayedEpisode(decisions, self.rewards, self.ops, last.val_accuracy, last.val_loss, self.env.seeds_made)
 
 
 class Playing:
@@ -84,7 +85,7 @@ class Playing:
         ]
         self._last: list[tuple[GrowthEnv, Decision]] = []
 
-    def play(self, learner: Learner, n_envs: int, first_episode: int) -> list[Episode]:
+    def play(self, learner: Learner, n_envs: int, first_episode: int) -> list[PlayedEpisode]:
         """Play one episode in each of a batch's environments; return them all, those of other processes included.
 
         Args:

@@ -105,11 +105,18 @@ class Ranks:
                 raise _lost(f"rank {rank} failed: {each.reason}")
         return cast("list[T]", gathered)
 
-    def tell(self, error: Exception) -> None:
-        """Let the others know that this process is about to end, and wait until they do."""
-        if self.world_size > 1 and not isinstance(error, RankLostError):
-            with suppress(RankLostError):
-                self.gather(_Failure(f"{type(error).__name__}: {error}"))
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Let the others know when an error ends what is inside, and wait until they do."""
+        try:
+            yield
+        except RankLostError:
+            raise
+        except Exception as error:
+            if self.world_size > 1:
+                with suppress(RankLostError):
+                    self.gather(_Failure(f"{type(error).__name__}: {error}"))
+            raise
 
     def first(self, work: Callable[[], T]) -> T:
         """Let rank 0 do something, and give every rank what it returned.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from esper.leyline.event_types import Severity
-    from esper.simic.rollout import Episode
+    from esper.simic.rollout import PlayedEpisode
 
 __all__ = ["TRAINING_FAILED", "NothingLearntError", "TrainedPolicy", "TrainingConfig", "train", "train_arms"]
 
@@ -183,7 +183,7 @@ class _Run:
 
     @contextmanager
     def failing_loudly(self) -> Iterator[None]:
-        """Emit what goes wrong inside, and let the other ranks know."""
+        """Emit what goes wrong inside."""
         try:
             yield
         except Exception as error:
@@ -191,7 +191,6 @@ class _Run:
                 failed = AnalyticsSnapshotPayload(kind=TRAINING_FAILED)
                 with suppress(Exception):  # emitting may be what failed
                     self._emit_event(failed, message=f"training failed: {error}", severity="critical")
-            self._ranks.tell(error)
             raise
 
     def train_batch(self) -> TelemetryEvent:
@@ -234,7 +233,7 @@ class _Run:
         distribution = AnalyticsSnapshotPayload(kind="action_distribution", action_counts=counts)
         self._emit_event(distribution, message=counted, severity="debug")
 
-    def _end_of_batch(self, batch: int, episodes: Sequence[Episode], returns: list[float]) -> TelemetryEvent:
+    def _end_of_batch(self, batch: int, episodes: Sequence[PlayedEpisode], returns: list[float]) -> TelemetryEvent:
         final = tuple(each.val_accuracy for each in episodes)
         self._accuracies.append(fmean(final))
         result = BatchEpochCompletedPayload(
