@@ -118,9 +118,9 @@ def _train(given: Mapping[str, object], options: TrainOptions, ranks: Ranks) -> 
             open_run(
                 directory.path, config=asdict(plan.config), sinks=sinks, rank=rank, resume=plan.resume is not None
             ) as run,
+            ranks.telling(),
         ):
-            with ranks.telling():
-                compared = _train_and_evaluate(run, plan, options, console, ranks)
+            compared = _train_and_evaluate(run, plan, options, console, ranks)
     except (Stopped, Exception) as error:
         if run is None:
             raise

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from esper.leyline.telemetry import AnalyticsSnapshotPayload, Emit, TelemetryEvent
-from esper.simic.determinism import Stream, derive_seed
 from esper.simic.control import do_nothing_control
+from esper.simic.determinism import Stream, derive_seed
 from esper.simic.environment import GrowthEnv
 from esper.simic.rollout import PlayedEpisode, Transition
 from esper.simic.tasks import load_task
