@@ -30,7 +30,7 @@ from esper.simic.training.checkpoint import ArmState, Checkpoint, policy_shape
 from esper.simic.training.injection import injected
 from esper.simic.training.payloads import training_started
 from esper.simic.training.playing import Playing
-from esper.simic.training.ranks import ALONE, RankLostError, Ranks
+from esper.simic.training.ranks import ALONE, Ranks
 from esper.simic.training.trained import TrainedPolicy
 from esper.tamiyo.policy import Policy
 
@@ -187,7 +187,7 @@ class _Run:
         try:
             yield
         except Exception as error:
-            if self._ranks.leads or not isinstance(error, RankLostError | FloatingPointError):  # these strike all ranks
+            if self._ranks.leads:  # where it struck another rank, it comes as a RankLostError
                 failed = AnalyticsSnapshotPayload(kind=TRAINING_FAILED)
                 with suppress(Exception):  # emitting may be what failed
                     self._emit_event(failed, message=f"training failed: {error}", severity="critical")

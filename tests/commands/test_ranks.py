@@ -1,0 +1,133 @@
+"""Several processes that share a run, as torchrun starts them: the run is that of one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.killed_runs import PATIENCE, QUIET, differences, end, start, start_ranks
+
+from esper.cli import main
+from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
+from esper.leyline.wire import read_events
+from esper.simic.environment import GrowthEnv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+UNEVEN = ["--envs", "4", "--episodes", "6", "--max-epochs", "3", "--seed", "5", *QUIET]
+"""Three ranks have two environments, one and one; in the second batch one of them has none."""
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("alone") / "run"
+    assert end(start(["train", *UNEVEN, "--run-dir", str(run)])) == 0
+    return run
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def starts(shard: Path) -> list[tuple[int, int, int]]:
+    return [
+        (each.data.world_size, each.data.rank, each.data.local_rank)
+        for each in read_events(shard)
+        if isinstance(each, TelemetryEvent) and isinstance(each.data, TrainingStartedPayload)
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_run_of_several_processes_is_that_of_one(count: int, alone: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert [end(child) for child in start_ranks(count, ["train", *UNEVEN, "--run-dir", str(run)], out=out)] == (
+        [0] * count
+    ), out.read_text()
+    assert differences(run, alone, ordered=False) == ""
+    shards = [f"events-rank{rank}.jsonl" for rank in range(count)]
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint.pt", *shards, "policy.pt", "run.json"]
+    for rank, shard in enumerate(shards):
+        assert starts(run / shard) == [(count, rank, rank)]
+        envs = {each.data.env_id for each in read_events(run / shard) if getattr(each.data, "env_id", None) is not None}  # type: ignore[union-attr]
+        assert envs == set(range(rank, 4, count)), "each rank emits what its environments did"
+    info = json.loads((run / "run.json").read_text())
+    accounts = {sink["name"]: sink["delivered"] for sink in info["sinks"] if sink["name"].startswith("jsonl")}
+    assert accounts == {
+        f"jsonl of rank {rank}" if rank else "jsonl": len((run / shard).read_text().splitlines())
+        for rank, shard in enumerate(shards)
+    }
+    assert f"{count} of {count} processes have started" in out.read_text()
+    assert "6 of 6 episodes were played" in out.read_text()
+
+
+def test_a_run_of_three_goes_on_with_two(alone: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    children = start_ranks(3, ["train", *UNEVEN, "--run-dir", str(run)])
+    wait_until((run / "policy.pt").exists)
+    for child in children:
+        os.kill(child, signal.SIGTERM)
+    assert [end(child) for child in children] == [143] * 3
+    assert [end(child) for child in start_ranks(2, ["train", "--resume", str(run), *QUIET])] == [0, 0]
+    assert differences(run, alone, ordered=False) == ""
+    assert starts(run / "events-rank1.jsonl") == [(3, 1, 1), (2, 1, 1)]
+
+
+def _rank_1_fails() -> None:
+    if os.environ["RANK"] == "1":
+        step, steps = GrowthEnv.step, 0
+
+        def fail(self: GrowthEnv, action: object) -> object:
+            nonlocal steps
+            steps += 1
+            if steps > 4:
+                raise ArithmeticError("no more")
+            return step(self, action)  # type: ignore[arg-type]
+
+        GrowthEnv.step = fail  # type: ignore[assignment, method-assign]
+
+
+def test_a_rank_that_fails_ends_the_run_with_its_reason(alone: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    children = start_ranks(3, ["train", *UNEVEN, "--run-dir", str(run)], out=out, first=_rank_1_fails)
+    assert [end(child) for child in children] == [1, 1, 1]
+    said = out.read_text()
+    assert said.count("esper train: error: rank 1 failed: ArithmeticError: no more\n") == 1
+    assert said.count("Traceback") == 1, "that of rank 1"
+    info = json.loads((run / "run.json").read_text())
+    assert (info["status"], info["error"]) == ("failed", "RankLostError: rank 1 failed: ArithmeticError: no more")
+    assert main(["validate", str(run)]) == 0
+    assert end(start(["train", "--resume", str(run), *QUIET])) == 0
+    assert differences(run, alone, ordered=False) == ""
+
+
+def test_a_rank_that_is_killed_ends_the_run_with_one_message(alone: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    children = start_ranks(3, ["train", *UNEVEN, "--run-dir", str(run)], out=out)
+    wait_until((run / "policy.pt").exists)
+    os.kill(children[2], signal.SIGKILL)
+    assert [end(child) for child in children] == [1, 1, -signal.SIGKILL]
+    assert out.read_text().count("esper train: error: another process of the run has ended without a word\n") == 1
+    assert "Traceback" not in out.read_text()
+    assert main(["validate", str(run)]) == 0
+    assert end(start(["train", "--resume", str(run), *QUIET])) == 0
+    assert differences(run, alone, ordered=False) == ""
+
+
+def test_a_mistake_of_the_user_is_named_once_and_nothing_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    children = start_ranks(3, ["train", "--envs", "2", "--run-dir", str(tmp_path / "run")], out=out)
+    assert [end(child) for child in children] == [2, 2, 2]
+    assert out.read_text() == (
+        "esper train: error: 3 processes need at least as many environments, got envs 2: "
+        "ask for more of these, or start fewer of those\n"
+    )
+    assert not (tmp_path / "run").exists()
