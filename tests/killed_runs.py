@@ -17,6 +17,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NoReturn
@@ -27,7 +28,8 @@ from esper.cli import main
 from esper.leyline.position import Positions
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
 from esper.leyline.wire import read_shards
-from esper.simic.training import vectorized  # so that a forked process need not import it  # noqa: F401
+from esper.simic.config import TrainingConfig
+from esper.simic.training.vectorized import train
 
 WALL_TIME = {"update_time_ms", "compute_time_ms"}
 QUIET = ["--evaluate-episodes", "0", "--quiet"]
@@ -61,11 +63,18 @@ def start(
     environ: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Run ``esper`` in a forked process, after something else there, and return its number."""
+    _import_everything()
     child = os.fork()
     if not child:
         os.environ.update(environ)
         _be_esper(arguments, death, out, first)
     return child
+
+
+@cache
+def _import_everything() -> None:
+    """Import here what forked processes would otherwise import each: it takes longer than their training."""
+    train(TrainingConfig(episodes=1, envs=1, max_epochs=1), lambda _event: None)
 
 
 def _be_esper(arguments: list[str], death: Death | None, out: Path, first: Callable[[], object]) -> NoReturn:

@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.killed_runs import PATIENCE, QUIET, differences, end, start, start_ranks
 
 from esper.cli import main
+from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.dashboard.feed import LogTail
+from esper.karn.summary import snapshot_json
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
 from esper.leyline.wire import read_events
 from esper.simic.environment import GrowthEnv
@@ -69,16 +72,64 @@ def test_a_run_of_several_processes_is_that_of_one(count: int, alone: Path, tmp_
     assert "6 of 6 episodes were played" in out.read_text()
 
 
-def test_a_run_of_three_goes_on_with_two(alone: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    children = start_ranks(3, ["train", *UNEVEN, "--run-dir", str(run)])
-    wait_until((run / "policy.pt").exists)
-    for child in children:
-        os.kill(child, signal.SIGTERM)
-    assert [end(child) for child in children] == [143] * 3
-    assert [end(child) for child in start_ranks(2, ["train", "--resume", str(run), *QUIET])] == [0, 0]
-    assert differences(run, alone, ordered=False) == ""
-    assert starts(run / "events-rank1.jsonl") == [(3, 1, 1), (2, 1, 1)]
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three processes that went on with two, and then more of it alone."""
+    run = tmp_path_factory.mktemp("resumed") / "run"
+    for count in (3, 2):
+        arguments = ["train", *UNEVEN, "--run-dir", str(run)] if count == 3 else ["train", "--resume", str(run), *QUIET]
+        (run / "policy.pt").unlink(missing_ok=True)
+        children = start_ranks(count, arguments)
+        wait_until((run / "policy.pt").exists)
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+        assert {end(child) for child in children} <= {0, 143}
+    assert end(start(["train", "--resume", str(run), *QUIET])) == 0
+    return run
+
+
+def test_a_run_of_three_goes_on_with_two_and_then_alone(resumed: Path, alone: Path) -> None:
+    assert differences(resumed, alone, ordered=False) == ""
+    assert starts(resumed / "events-rank1.jsonl") == [(3, 1, 1), (2, 1, 1)]
+    assert starts(resumed / "events.jsonl") == [(1, 0, 0)]
+
+
+def test_its_readers_see_what_they_see_of_a_run_that_was_left_alone(
+    resumed: Path, alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    duckdb = pytest.importorskip("duckdb")
+
+    def told(*command: str) -> str:
+        assert main(command) == 0
+        return capsys.readouterr().out
+
+    assert told("evaluate", str(resumed), "--episodes", "2") == told("evaluate", str(alone), "--episodes", "2")
+    seen = [snapshot_of(json.loads(told("replay", "--json", str(run)))) for run in (resumed, alone)]
+    assert seen[0] == seen[1]
+    told("report", str(resumed), "-o", str(tmp_path / "report.html"))
+    counts = []
+    for run in (resumed, alone):
+        database = duckdb.connect()
+        database.execute(told("schema", "--duckdb", str(run)))
+        views = ("epoch_completed", "reward_computed", "ppo_update_completed", "batch_epoch_completed")
+        counts.append([database.execute(f"SELECT count(*) FROM {view}").fetchall() for view in views])
+    assert counts[0] == counts[1]
+    watched = TelemetryAggregator()
+    for record, shard in LogTail(resumed).take().with_shards():
+        assert isinstance(record, TelemetryEvent)
+        watched.process(record, shard)
+    assert snapshot_of(json.loads(snapshot_json(watched.snapshot()))) == seen[0]
+
+
+def snapshot_of(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """Return what does not depend on who emitted it, and when."""
+    group = snapshot["groups"]["default"]
+    newest = {
+        env_id: [env[kind][-1]["event"]["data"] for kind in ("epochs", "rewards")]
+        for env_id, env in group["envs"].items()
+    }
+    batches = [entry["event"]["data"] for entry in group["batches"]]
+    return {"actions": group["actions"], "lifecycle": group["lifecycle"], "newest": newest, "batches": batches}
 
 
 def _rank_1_fails() -> None:
