@@ -78,9 +78,9 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("resumed") / "run"
     for count in (3, 2):
         arguments = ["train", *UNEVEN, "--run-dir", str(run)] if count == 3 else ["train", "--resume", str(run), *QUIET]
-        (run / "policy.pt").unlink(missing_ok=True)
         children = start_ranks(count, arguments)
         wait_until((run / "policy.pt").exists)
+        wait_until(lambda began=f'"world_size":{count}': began in (run / "events-rank1.jsonl").read_text())  # type: ignore[misc]
         for child in children:
             os.kill(child, signal.SIGTERM)
         assert {end(child) for child in children} <= {0, 143}
