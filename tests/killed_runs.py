@@ -25,6 +25,7 @@ from typing import Any, Literal, NoReturn
 import torch
 
 from esper.cli import main
+from esper.commands import resume  # so that forked processes need not  # noqa: F401
 from esper.leyline.position import Positions
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
 from esper.leyline.wire import read_shards
@@ -230,7 +231,7 @@ def _soak(times: int, seed: int) -> int:
 
 def _kill_until_done(rng: random.Random, run: Path, options: list[str], *, several: bool) -> int:
     """Begin a run and kill it, up to four times, and let it end; return how often it was killed."""
-    deaths = 0
+    deaths, out = 0, run.with_suffix(".out")
     while True:
         begun = (run / "checkpoint.pt").exists()
         arguments = ["train", "--resume", str(run), *QUIET] if begun else ["train", *options]
@@ -240,12 +241,12 @@ def _kill_until_done(rng: random.Random, run: Path, options: list[str], *, sever
         alive = deaths >= 4
         ranks = rng.choice((1, 2)) if several else 1
         if ranks > 1:
-            children = start_ranks(ranks, arguments)
+            children = start_ranks(ranks, arguments, out=out)
         elif alive or rng.random() < 0.5:
-            children = [start(arguments)]
+            children = [start(arguments, out=out)]
         else:
             moment: Any = rng.choice(("before", "amid", "after"))
-            children = [start(arguments, death=Death(rng.randrange(80), moment))]
+            children = [start(arguments, death=Death(rng.randrange(80), moment), out=out)]
         if not alive:
             time.sleep(rng.random() * 6)
             os.kill(rng.choice(children), rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
@@ -256,7 +257,7 @@ def _kill_until_done(rng: random.Random, run: Path, options: list[str], *, sever
         if all(status == 0 for status in statuses):
             return deaths
         if alive:
-            raise AssertionError(f"{run}: {statuses}")
+            raise AssertionError(f"{run}: {statuses}: {out.read_text()}")
         deaths += 1
 
 

@@ -67,12 +67,17 @@ def train_command(given: Mapping[str, object], options: TrainOptions) -> int:
         ValueError: the user asked for what is not there; nothing was written. The message is one sentence.
         OSError: the run directory cannot be used.
     """
-    from esper.simic.training.ranks import torchrun  # noqa: PLC0415 - torch is slow to import, `esper --help` is not
+    # torch is slow to import, and `esper --help` is not
+    from esper.simic.training.ranks import RankLostError, torchrun  # noqa: PLC0415
 
-    with stoppable(), torchrun() as ranks:  # until the summary is shown
+    with stoppable(), torchrun() as ranks, stoppable(ranks.hear_one_signal):  # until the summary is shown
         if not ranks.leads:
             options = replace(options, quiet=True, tensorboard=False, wandb=False, dashboard=False)
-        status = _train(given, options, ranks)
+        try:
+            status = _train(given, options, ranks)
+        except RankLostError as error:  # before anything began
+            _explain(error, ranks)
+            return FAILED
         if status == LOST:  # which rank 0 knows of
             ranks.outlast_the_first()
         return status

@@ -178,6 +178,11 @@ class Ranks:
                 "same processors, devices and versions of torch"
             )
 
+    def hear_one_signal(self) -> None:
+        """Ignore further signals, where torchrun sends several at once: it kills what takes too long to end."""
+        if self.world_size > 1:
+            _ignore_signals()
+
     def outlast_the_first(self) -> None:
         """Wait, on any rank but 0, until rank 0 has ended, whom torchrun would otherwise end with this process."""
         if not self.leads:
@@ -233,10 +238,14 @@ def wait_for_directory(path: Path, seconds: float = _LATE) -> None:
 
 
 def _lost(message: str) -> RankLostError:
-    if threading.current_thread() is threading.main_thread():
-        # torchrun is about to end this process, too, which is ending anyway and has more to say than that
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _ignore_signals()  # torchrun is about to end this process, too, which is ending anyway and knows better why
     return RankLostError(message)
+
+
+def _ignore_signals() -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _number(name: str) -> int:
