@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import random
 import signal
@@ -25,7 +26,6 @@ from typing import Any, Literal, NoReturn
 import torch
 
 from esper.cli import main
-from esper.commands import resume  # so that forked processes need not  # noqa: F401
 from esper.leyline.position import Positions
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
 from esper.leyline.wire import read_shards
@@ -75,6 +75,8 @@ def start(
 @cache
 def _import_everything() -> None:
     """Import here what forked processes would otherwise import each: it takes longer than their training."""
+    for command in ("train", "resume"):
+        importlib.import_module(f"esper.commands.{command}")
     train(TrainingConfig(episodes=1, envs=1, max_epochs=1), lambda _event: None)
 
 
