@@ -9,15 +9,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from tests.killed_runs import PATIENCE, QUIET, differences, end, start, start_ranks
 
 from esper.cli import main
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.dashboard.feed import LogTail
 from esper.karn.summary import snapshot_json
-from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
+from esper.leyline.telemetry import PPOUpdatePayload, TelemetryEvent, TrainingStartedPayload
 from esper.leyline.wire import read_events
 from esper.simic.environment import GrowthEnv
+from esper.simic.ppo import Learner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,6 +173,28 @@ def test_a_rank_that_is_killed_ends_the_run_with_one_message(alone: Path, tmp_pa
     assert main(["validate", str(run)]) == 0
     assert end(start(["train", "--resume", str(run), *QUIET])) == 0
     assert differences(run, alone, ordered=False) == ""
+
+
+def _rank_1_computes_otherwise() -> None:
+    if os.environ["RANK"] == "1":
+        update = Learner.update
+
+        def differ(self: Learner, *args: Any, **kwargs: Any) -> PPOUpdatePayload:
+            emitted = update(self, *args, **kwargs)
+            with torch.no_grad():
+                self.policy.value.bias.add_(1e-6)
+            return emitted
+
+        Learner.update = differ  # type: ignore[method-assign]
+
+
+def test_ranks_whose_weights_differ_end_the_run(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    children = start_ranks(2, ["train", *UNEVEN, "--run-dir", str(run)], out=out, first=_rank_1_computes_otherwise)
+    assert [end(child) for child in children] == [1, 1]
+    assert out.read_text().count("esper train: error: the weights of rank 1 differ from those of rank 0 after update 0")
+    assert out.read_text().count("esper train: error") == 1
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
 
 
 def test_a_mistake_of_the_user_is_named_once_and_nothing_is_written(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ __all__ = ["evaluation_text", "snapshot_json", "summary"]
 _WIDTH = 80
 _MOST_NAMES = 40
 """Rows of a table whose rows are named by the log."""
+_MOST_LOGS = 4
 _ENDS = 10
 """Batches averaged at either end of a run, at most: both ends are never the same."""
 
@@ -197,7 +198,8 @@ def _next(info: RunInfo | None, where: Path) -> list[str]:
     if where == Path("-"):
         return ["Log: standard input"]  # it is gone: nothing can be advised
     logs = sorted(where.glob("events*.jsonl")) if where.is_dir() else [where]
-    lines = [f"Log: {', '.join(map(str, logs))}", "Next:"]
+    named = ", ".join(map(str, logs)) if len(logs) <= _MOST_LOGS else f"{where}/events*.jsonl, {len(logs)} files"
+    lines = [f"Log: {named}", "Next:"]
     if info is not None and info.status != "completed" and (where / "checkpoint.pt").exists():
         lines.append(f"  esper train --resume {where}")
     lines += [f"  esper report {where} -o report.html", f"  esper watch {where} --speed 10"]
