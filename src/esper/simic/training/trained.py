@@ -67,10 +67,9 @@ class TrainedPolicy:
             try:
                 content = torch.load(file, map_location="cpu", weights_only=True)
                 config, shape, state = content["config"], PolicyShape(*content["shape"]), content["state"]
-                return_scale = content["return_scale"]
             except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
                 raise ValueError(f"{path} is no policy saved by esper") from error
         try:
-            return cls(TrainingConfig(**config), shape, state, return_scale)
-        except TypeError as error:
+            return cls(TrainingConfig(**config), shape, state, content["return_scale"])
+        except (TypeError, KeyError) as error:
             raise ValueError(f"{path} was saved by another version of esper") from error
