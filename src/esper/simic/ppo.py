@@ -316,9 +316,10 @@ class Learner:
         self.scaler.update()
         return gradients, diagnostics.amp_overflowed(scale, self.scaler.get_scale(), gradients)
 
-    def _too_large(self, gradients: GradientTotals, scale: float) -> bool:
+    @staticmethod
+    def _too_large(gradients: GradientTotals, scale: float) -> bool:
         """Whether gradients that are not finite may become so under a smaller loss scale."""
-        return self.scaler.is_enabled() and gradients.inf_count > 0 and scale > diagnostics.LEAST_LOSS_SCALE
+        return gradients.inf_count > 0 and scale > diagnostics.LEAST_LOSS_SCALE  # 1 without a scaler
 
     def _head_entropies(self, rollout: Rollout) -> dict[Head, dict[str, float]]:
         """Entropy of every head in the batch: by slot, too, where it belongs to a slot's decision."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -131,7 +132,8 @@ class Playing:
             outcome, decision, env_id=env.env_id, slot_ids=env.slot_ids, ab_group=self._config.group_id
         )
         where = f" {outcome.action_slot}" if outcome.action_slot else ""
-        message = f"env {env.env_id}: {outcome.op.name}{where}, reward {payload.total_reward:+.3f}"
+        paid = f"reward {payload.total_reward:+.3f}" if math.isfinite(payload.total_reward) else "no reward"
+        message = f"env {env.env_id}: {outcome.op.name}{where}, {paid}"
         unusable = not_finite(payload)
         self._emit(
             TelemetryEvent(
