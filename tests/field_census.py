@@ -10,9 +10,10 @@ import ast
 import dataclasses
 import sys
 from collections import Counter
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from tests.golden.contract import WAITING
 
@@ -21,17 +22,14 @@ from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent, TelemetryPayload, TrainingStartedPayload
 from esper.simic.config import Fault, TrainingConfig
 from esper.simic.tasks import Task, load_task
+from esper.simic.training.checkpoint import Checkpoint
+from esper.simic.training.ranks import Ranks
 from esper.simic.training.vectorized import train_arms
 
 SOURCE = Path(esper.__file__).parent
 MANY = 20
 """Distinct values above which nobody wants to know how many there are."""
 CONSTANT = {
-    "TrainingStartedPayload.resume_path": "no run is resumed here",
-    "TrainingStartedPayload.start_episode": "no run is resumed here",
-    "TrainingStartedPayload.world_size": "one process",
-    "TrainingStartedPayload.rank": "one process",
-    "TrainingStartedPayload.local_rank": "one process",
     "SeedGerminatedPayload.alpha": "a new seed has no weight in its slot's output",
     "SeedGerminatedPayload.epochs_in_stage": "a new seed has just entered its stage",
     "SeedGerminatedPayload.grad_ratio": "a new seed has had no training batch",
@@ -97,8 +95,18 @@ class Use(NamedTuple):
         return self.supplied > 0 and self.non_default and self.distinct > 1
 
 
+T = TypeVar("T")
+
+
 class _Enough(BaseException):
     """Nothing more is to be learnt from this run."""
+
+
+class _SecondOfTwo(Ranks):
+    """A process beside which there is another one, which always agrees."""
+
+    def gather(self, value: T) -> list[T]:
+        return [value] * self.world_size
 
 
 def coarse_digits() -> Task:
@@ -124,6 +132,11 @@ def run_modes() -> list[TelemetryEvent]:
             train_arms(TrainingConfig(**options), begin_only if mode == _BEGUN_ONLY else emitted.append)
         except _Enough:
             assert isinstance(emitted[-1].data, TrainingStartedPayload)
+    kept: list[Checkpoint] = []
+    train_arms(TrainingConfig(**SMALL), emitted.append, keep=kept.append)
+    train_arms(TrainingConfig(**SMALL), emitted.append, resume=kept[1], resume_path="runs/demo/checkpoint.pt")
+    with suppress(_Enough):
+        train_arms(TrainingConfig(**SMALL), begin_only, ranks=_SecondOfTwo(rank=1, world_size=2, local_rank=1))
     return emitted
 
 
@@ -225,7 +238,7 @@ def _flags(options: dict[str, Any]) -> str:
 
 def table(uses: list[Use]) -> str:
     """Return the table in markdown."""
-    modes = "\n".join(f"- `{_flags(options)}`" for options in MODES.values())
+    modes = "\n".join([*(f"- `{_flags(options)}`" for options in MODES.values()), _OTHERS])
     lines = [_HEAD.format(modes=modes, count=len(uses))]
     for cls in EVENT_TYPES:
         lines.append(f"\n## {cls.__name__}\n\nEmitted by {', '.join(f'`{module}`' for module in emitters(cls))}.\n")
@@ -240,6 +253,8 @@ def table(uses: list[Use]) -> str:
     lines += [f"- `{name}`: {reason}." for name, reason in CONSTANT.items()]
     return "\n".join(lines) + "\n"
 
+
+_OTHERS = f"- `{_flags(SMALL)}` resumed, and shared by two processes"
 
 _HEAD = """\
 # Every field, and what becomes of it

@@ -60,7 +60,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 def test_a_run_ends_well_and_leaves_its_files(ran: Ran) -> None:
     assert ran.status == 0, ran.err
-    assert sorted(file.name for file in ran.run.path.iterdir()) == ["events.jsonl", "policy.pt", "run.json"]
+    files = ["checkpoint.pt", "events.jsonl", "policy.pt", "run.json"]
+    assert sorted(file.name for file in ran.run.path.iterdir()) == files
 
 
 def test_run_json_says_what_the_events_do_not(ran: Ran) -> None:

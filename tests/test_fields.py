@@ -44,12 +44,12 @@ def test_a_field_that_stays_as_it_is_is_named() -> None:
 
 
 def test_a_reason_that_holds_no_longer_is_named() -> None:
-    (cls,) = [cls for cls in EVENT_TYPES if cls.__name__ == "TrainingStartedPayload"]
-    (rank,) = [field for field in dataclasses.fields(cls) if field.name == "rank"]
-    assert problems([Use(cls, rank, 4, 2, non_default=True)]) == [
-        "TrainingStartedPayload.rank changes: take it off the list"
+    (cls,) = [cls for cls in EVENT_TYPES if cls.__name__ == "SeedGerminatedPayload"]
+    (alpha,) = [field for field in dataclasses.fields(cls) if field.name == "alpha"]
+    assert problems([Use(cls, alpha, 4, 2, non_default=True)]) == [
+        "SeedGerminatedPayload.alpha changes: take it off the list"
     ]
-    assert "TrainingStartedPayload.rank" in CONSTANT
+    assert "SeedGerminatedPayload.alpha" in CONSTANT
 
 
 def test_views_are_asked_what_they_name() -> None:

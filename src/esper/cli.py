@@ -10,11 +10,9 @@ import logging
 import signal
 import sys
 import warnings
-from datetime import datetime
 from importlib.metadata import version
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
-from uuid import uuid4
 
 from esper.commands.streams import give_up_broken_streams, say, show
 from esper.leyline.field_docs import field_table, meanings
@@ -34,6 +32,8 @@ examples:
   esper train --episodes 400 --envs 8 --seed 3  longer and wider
   esper train --task wine:wine --slots 2        a task of your own: attribute wine of wine.py
   esper train --dashboard --tensorboard         watch it live, keep it for TensorBoard
+  esper train --resume runs/demo                go on with a run that was interrupted or killed
+  torchrun --nproc-per-node 4 -m esper train    share the environments among four processes
 
 exit status: 0 done, 1 the training failed, 2 something asked for is not there,
 3 an event is not in the log, 130 or 143 ended by Ctrl-C or SIGTERM.
@@ -154,12 +154,18 @@ def _add_train(commands: Any) -> None:
                 type=kind,
                 choices=choices,
                 nargs=number,
-                default=field.default,
+                default=argparse.SUPPRESS,  # so that only what the user names is there
                 metavar=None if choices else getattr(kind, "__name__", "").upper(),
                 help=_help_text(about[field.name].text, field.default),
             )
     run = parser.add_argument_group("the run")
-    run.add_argument("--run-dir", metavar="DIR", help="where everything goes; by default runs/TIME-TASK")
+    place = run.add_mutually_exclusive_group()
+    place.add_argument("--run-dir", metavar="DIR", help="where everything goes; by default runs/TIME-TASK")
+    place.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on in this run directory, with its own configuration; more --episodes may be asked for",
+    )
     run.add_argument(
         "--evaluate-episodes",
         type=int,
@@ -189,22 +195,21 @@ def _help_text(doc: str, default: object) -> str:
 
 
 def _train(args: argparse.Namespace) -> int:
-    values = {f.name: getattr(args, f.name) for f in dataclasses.fields(TrainingConfig) if f.name != "episode_id"}
-    values["ab"] = values["ab"] and tuple(values["ab"])
-    config = TrainingConfig(**values, episode_id=uuid4().hex)
+    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(TrainingConfig) if hasattr(args, f.name)}
+    if "ab" in given:
+        given["ab"] = tuple(given["ab"])
     from esper.commands.train import TrainOptions, train_command
 
-    time, task = datetime.now().astimezone(), config.task.replace(":", "-").replace("/", "-")
     options = TrainOptions(
         run_dir=args.run_dir,
-        default_dir=f"runs/{time:%Y%m%d-%H%M%S}-{task}",
+        resume=args.resume,
         evaluate_episodes=args.evaluate_episodes,
         quiet=args.quiet,
         tensorboard=args.tensorboard,
         wandb=args.wandb,
         dashboard=args.dashboard,
     )
-    return train_command(config, options)
+    return train_command(given, options)
 
 
 # ── looking at what a run left ───────────────────────────────────────────────────────────────────────────────────

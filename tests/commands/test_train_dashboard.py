@@ -25,13 +25,13 @@ import fcntl, pathlib, sys, termios, warnings
 fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 import esper.simic.training.vectorized as vectorized
 train, broken = vectorized.train_arms, pathlib.Path(sys.argv.pop(1))
-def watched(config, emit):
+def watched(config, emit, **more):
     def output(event):
         emit(event)
         if broken.exists():
             raise ArithmeticError("the disk is on fire")
     warnings.warn("the weather is bad")
-    return train(config, output)
+    return train(config, output, **more)
 vectorized.train_arms = watched
 from esper.cli import main
 sys.exit(main(sys.argv[1:]))

@@ -169,8 +169,18 @@ def test_it_says_how_the_run_ended_and_what_to_do_next() -> None:
     text = summary_of(STARTED, about=info(status="failed", error="OSError: boom"))
     assert text.startswith("Run runs/demo: failed after 1 min 34 s\n  OSError: boom\n")
     assert "esper report runs/demo -o report.html" in text
-    assert "esper evaluate" not in text
-    assert "esper evaluate runs/demo" in summary_of(STARTED, about=info())
+    assert "esper evaluate" not in text, "there is no policy"
+    assert "esper train --resume" not in text, "there is no checkpoint"
+
+
+@pytest.mark.parametrize("status", ["completed", "interrupted", "failed", "running"])
+def test_what_the_directory_holds_is_what_can_be_done_next(status: str, tmp_path: Path) -> None:
+    for name in ("policy.pt", "checkpoint.pt", "events-rank0.jsonl", "events-rank1.jsonl"):
+        (tmp_path / name).touch()
+    text = summary(TelemetryAggregator().snapshot(), info(status=status), tmp_path)
+    assert f"esper evaluate {tmp_path}" in text
+    assert (f"esper train --resume {tmp_path}" in text) == (status != "completed")
+    assert f"Log: {tmp_path}/events-rank0.jsonl, {tmp_path}/events-rank1.jsonl\n" in text
 
 
 def test_without_run_json_the_log_still_says_its_part() -> None:

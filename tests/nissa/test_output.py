@@ -215,6 +215,16 @@ class TestFlush:
             hanging.open.set()
             assert hub.flush()
 
+    def test_a_live_sink_that_hangs_keeps_nobody_who_asks_for_durable_ones(self) -> None:
+        log, live = Recorder(), Recorder(Live(capacity=100))
+        live.open.clear()
+        with TelemetryHub([log, live]) as hub:
+            hub.emit(numbered(1))
+            assert hub.flush(durable=True)
+            assert log.flushed == [1]
+            assert not hub.flush(timeout=0.1)
+            live.open.set()
+
     def test_flush_says_no_when_the_sink_failed_to_flush(self, quick: None) -> None:
         sink = Recorder()
         sink.on_flush = lambda: raise_(RuntimeError("no"))

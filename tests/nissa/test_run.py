@@ -178,6 +178,26 @@ class TestDirectory:
         ended = info(tmp_path / "run")
         assert (ended.started, ended.configuration) == (began, {"lr": 0.1})
 
+    def test_what_a_log_lacks_is_still_lost_after_a_resume(self, tmp_path: Path) -> None:
+        for sitting in range(3):
+            with open_run(tmp_path / "run", resume=sitting > 0) as run:
+                run.emit(numbered(sitting))
+                if sitting == 0:
+                    run.emit(event(BatchEpochCompletedPayload, batch_idx=object()))
+            assert run.exit_status == 3
+        sinks = {sink.name: (sink.emitted, sink.delivered, sink.rejected) for sink in info(tmp_path / "run").sinks}
+        assert sinks == {"jsonl": (1, 1, 0), "jsonl, earlier": (2, 1, 1)}
+
+    def test_the_accounts_of_other_ranks_are_in_run_json_and_in_the_exit_status(self, tmp_path: Path) -> None:
+        with open_run(tmp_path / "run", rank=1) as other:
+            other.emit(event(BatchEpochCompletedPayload, batch_idx=object()))
+            other.flush()
+            with open_run(tmp_path / "run", rank=0) as run:
+                run.emit(numbered(1))
+                run.include({1: other.hub.stats()})
+        assert [sink.name for sink in info(tmp_path / "run").sinks] == ["jsonl", "jsonl of rank 1"]
+        assert run.exit_status == 3
+
     def test_there_must_be_a_run_to_resume(self, tmp_path: Path) -> None:
         with pytest.raises(RunDirectoryError, match="no such run"), open_run(tmp_path / "run", resume=True):
             pass

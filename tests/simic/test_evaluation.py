@@ -26,7 +26,7 @@ def trained(*, always: Op | None = None) -> TrainedPolicy:
         assert isinstance(op, torch.nn.Linear)
         with torch.no_grad():
             op.bias[list(Op).index(always)] = 1e4
-    return TrainedPolicy.of(policy, CONFIG, SHAPE)
+    return TrainedPolicy(CONFIG, SHAPE, policy.state_dict())
 
 
 def test_an_estimate_is_mean_and_standard_error() -> None:

@@ -82,7 +82,13 @@ def play(
                 )
             )
         rewards.append([reward(action) for action in actions.tolist()])
-    return Rollout.of(moments, rewards)
+    envs = [Transition.join([_of_env(moment, env) for moment in moments]) for env in range(N_ENVS)]
+    return Rollout.of(envs, list(zip(*rewards, strict=True)))
+
+
+def _of_env(moment: Transition, env: int) -> Transition:
+    parts = {name: part[env : env + 1] for name, part in moment._asdict().items() if name != "masks"}
+    return Transition(**parts, masks=moment.masks.select(torch.tensor([env])))
 
 
 def likes_prune_in_r1(action: list[int]) -> float:

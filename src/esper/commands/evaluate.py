@@ -25,7 +25,7 @@ def evaluate_command(run_dir: str, *, episodes: int, seed: int | None, task: str
     """
     run = RunDirectory.open(run_dir)
     if not run.policy.exists():
-        raise ValueError(f"{run.path} holds no policy.pt: the run was interrupted, or still runs")
+        raise ValueError(f"{run.path} holds no policy.pt: no batch of it was completed")
     from esper.simic.evaluation import evaluate  # noqa: PLC0415 - torch is slow to import
     from esper.simic.training.trained import TrainedPolicy  # noqa: PLC0415 - as above
 

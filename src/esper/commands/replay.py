@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from esper.commands.streams import say, show
 from esper.karn.aggregator import TelemetryAggregator
@@ -12,7 +13,28 @@ from esper.leyline.run_directory import RunDirectory, info_beside
 from esper.leyline.validate import rejected_events
 from esper.leyline.wire import InvalidRecord, read_shards
 
-__all__ = ["replay_command"]
+if TYPE_CHECKING:
+    import os
+
+    from esper.karn.snapshot import RunSnapshot
+
+__all__ = ["fold", "replay_command"]
+
+
+def fold(source: str | os.PathLike[str]) -> tuple[RunSnapshot, InvalidLines]:
+    """Return what a log amounts to, and its lines that are no events.
+
+    Raises:
+        OSError: there is no such log, or it cannot be read.
+    """
+    aggregator = TelemetryAggregator()
+    invalid = InvalidLines()
+    for shard, record in read_shards(source):
+        if isinstance(record, InvalidRecord):
+            invalid.add(record)
+        else:
+            aggregator.process(record, shard)
+    return aggregator.snapshot(), invalid
 
 
 def replay_command(source: str, *, as_json: bool) -> int:
@@ -32,14 +54,7 @@ def replay_command(source: str, *, as_json: bool) -> int:
         info, problem = info_beside(RunDirectory.open(where).path)
         if problem and (where / "run.json").exists():
             say(f"{problem}: the summary is from the log alone\n")
-    aggregator = TelemetryAggregator()
-    invalid = InvalidLines()
-    for shard, record in read_shards(source):
-        if isinstance(record, InvalidRecord):
-            invalid.add(record)
-        else:
-            aggregator.process(record, shard)
-    snapshot = aggregator.snapshot()
+    snapshot, invalid = fold(source)
     if not snapshot.n_events:
         raise invalid.no_events(source)
     show(snapshot_json(snapshot) + "\n" if as_json else summary(snapshot, info, where))

@@ -1,33 +1,38 @@
-"""``esper train``: one run, from an empty directory to the closing summary."""
+"""``esper train``: one run, from an empty directory, or from its newest checkpoint, to the closing summary."""
 
 from __future__ import annotations
 
-import io
-import subprocess
 import sys
-import threading
 import traceback
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
+from esper.commands.replay import fold
 from esper.commands.streams import say, show
+from esper.commands.train_dashboard import dashboard_beside
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.console import Console
 from esper.karn.summary import summary
 from esper.leyline.run_directory import RunDirectory
 from esper.nissa.optional import SinkUnavailableError
 from esper.nissa.output import Durable, FunctionSink
+from esper.nissa.reporting import Reporter
 from esper.nissa.run import FAILED, LOST, Run, open_run
 from esper.nissa.signals import Stopped, stoppable
+from esper.simic.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from esper.nissa.output import Sink
-    from esper.simic.config import TrainingConfig
+    from esper.simic.training.checkpoint import Checkpoint
+    from esper.simic.training.ranks import Ranks
+    from esper.simic.training.trained import TrainedPolicy
 
 __all__ = ["FAILED", "LOST", "TrainOptions", "train_command"]
 
@@ -37,9 +42,9 @@ class TrainOptions:
     """What the user can say about a run beside its configuration."""
 
     run_dir: str | None
-    """None for a new one under ``runs``."""
-    default_dir: str
-    """Its name then, with a number behind it when it is taken."""
+    """None for a new one under ``runs``, named after the time and the task."""
+    resume: str | None
+    """The run directory to go on in; None for a new run."""
     evaluate_episodes: int
     """0 for no evaluation."""
     quiet: bool
@@ -48,8 +53,12 @@ class TrainOptions:
     dashboard: bool
 
 
-def train_command(config: TrainingConfig, options: TrainOptions) -> int:
-    """Train, evaluate, keep everything, print the summary.
+def train_command(given: Mapping[str, object], options: TrainOptions) -> int:
+    """Train, evaluate, keep everything, print the summary; under ``torchrun`` together with other processes.
+
+    Args:
+        given: the options of the configuration that the user named.
+        options: the others.
 
     Returns:
         The exit status: 128 and the number of the signal that ended the run, else `FAILED`, else `LOST`, else 0.
@@ -58,53 +67,78 @@ def train_command(config: TrainingConfig, options: TrainOptions) -> int:
         ValueError: the user asked for what is not there; nothing was written. The message is one sentence.
         OSError: the run directory cannot be used.
     """
-    with stoppable():  # until the summary is shown
-        return _train(config, options)
+    # torch is slow to import, and `esper --help` is not
+    from esper.simic.training.ranks import RankLostError, torchrun  # noqa: PLC0415
+
+    with stoppable(), torchrun() as ranks, stoppable(ranks.hear_one_signal):  # until the summary is shown
+        if not ranks.leads:
+            options = replace(options, quiet=True, tensorboard=False, wandb=False, dashboard=False)
+        try:
+            status = _train(given, options, ranks)
+        except RankLostError as error:  # before anything began
+            _explain(error, ranks)
+            return FAILED
+        if status == LOST:  # which rank 0 knows of
+            ranks.outlast_the_first()
+        return status
 
 
-def _train(config: TrainingConfig, options: TrainOptions) -> int:
-    _check(config, options)
-    if options.run_dir is None:
-        directory = RunDirectory.create_numbered(options.default_dir)
-    else:
-        directory = RunDirectory.create(options.run_dir)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What rank 0 has decided for all."""
+
+    config: TrainingConfig
+    resume: Checkpoint | None
+
+
+def _plan(given: Mapping[str, object], options: TrainOptions) -> _Plan:
+    if options.resume is None:
+        return _Plan(TrainingConfig(**cast("dict[str, Any]", given), episode_id=uuid4().hex), None)
+    from esper.commands.resume import checkpoint_to_resume  # noqa: PLC0415 - torch, as above
+
+    checkpoint = checkpoint_to_resume(RunDirectory.open(options.resume), given)
+    return _Plan(checkpoint.config, checkpoint)
+
+
+def _train(given: Mapping[str, object], options: TrainOptions, ranks: Ranks) -> int:
+    plan = ranks.first(lambda: _plan(given, options))
+    ranks.all_can(lambda: _check(plan.config, options, ranks))
+    directory = _directory(plan, options, ranks)
     aggregator = TelemetryAggregator()
     console = None if options.quiet or sys.stderr is None else Console(sys.stderr)
     sinks: list[Sink] = [FunctionSink("aggregator", aggregator.process, Durable())]
     if console is not None:
         sinks.append(FunctionSink("console", console.show))
     try:
-        sinks += _optional_sinks(directory.path, options)
+        ranks.all_can(lambda: sinks.extend(_ready(directory, plan, options, ranks)))
     except BaseException:
         with suppress(OSError):
             directory.path.rmdir()  # only if nothing is in it
         raise
     run, compared = None, list[str]()
+    rank = None if ranks.world_size == 1 else ranks.rank
     try:
         with (
-            _dashboard(directory.path, console, shown=options.dashboard),
-            open_run(directory.path, config=asdict(config), sinks=sinks) as run,
+            dashboard_beside(directory.path, console, shown=options.dashboard),
+            open_run(
+                directory.path, config=asdict(plan.config), sinks=sinks, rank=rank, resume=plan.resume is not None
+            ) as run,
+            ranks.telling(),
         ):
-            compared = _train_and_evaluate(run, config, options, console)
+            compared = _train_and_evaluate(run, plan, options, console, ranks)
     except (Stopped, Exception) as error:
         if run is None:
             raise
-        _explain(error)
+        _explain(error, ranks)
     finally:
         if console is not None:
             console.close()
-    try:
-        show(summary(aggregator.snapshot(), run.info, run.path))
-        if compared:
-            show(
-                "\n".join(["", f"Comparison of the arms on {options.evaluate_episodes} fresh episodes", *compared, ""])
-            )
-    except OSError as error:
-        say(f"esper train: the summary cannot be shown: {error.strerror}; esper replay {run.path} repeats it\n")
+    if ranks.leads:
+        _show_summary(run, aggregator if ranks.world_size == 1 and plan.resume is None else None, compared)
     return run.exit_status
 
 
-def _check(config: TrainingConfig, options: TrainOptions) -> None:
+def _check(config: TrainingConfig, options: TrainOptions, ranks: Ranks) -> None:
     """Refuse what is not there before anything is written."""
     if options.evaluate_episodes < 0 or options.evaluate_episodes == 1:
         raise ValueError(f"evaluate-episodes must be 0 or at least 2, got {options.evaluate_episodes}")
@@ -112,17 +146,65 @@ def _check(config: TrainingConfig, options: TrainOptions) -> None:
         raise ValueError("the dashboard needs Textual: pip install 'esper-telemetry[dashboard]'")
     if options.dashboard and not (sys.stdout and sys.stdout.isatty()):
         raise ValueError("the dashboard needs a terminal")
-    from esper.simic.tasks import load_task  # noqa: PLC0415 - torch is slow to import, and `esper --help` is not
+    ranks.check(config.envs)
+    from esper.simic.tasks import load_task  # noqa: PLC0415 - torch, as above
 
     load_task(config.task)
 
 
-def _explain(error: BaseException) -> None:
-    """Say why a run ended before its time, after what was measured is safe."""
-    if isinstance(error, FloatingPointError | OSError):  # what may end a run that was set up well
-        say(f"esper train: error: {error}\n")
-    elif not isinstance(error, Stopped):
-        say("".join(traceback.format_exception(error)))
+def _directory(plan: _Plan, options: TrainOptions, ranks: Ranks) -> RunDirectory:
+    """Return the run's directory, which rank 0 makes where it is a new one."""
+
+    def make() -> RunDirectory:
+        if options.resume is not None:
+            return RunDirectory.open(options.resume)
+        if options.run_dir is not None:
+            return RunDirectory.create(options.run_dir)
+        time, task = datetime.now().astimezone(), plan.config.task.replace(":", "-").replace("/", "-")
+        return RunDirectory.create_numbered(f"runs/{time:%Y%m%d-%H%M%S}-{task}")
+
+    made = ranks.first(make)
+    return made if ranks.leads else RunDirectory(made.path.absolute())
+
+
+def _ready(directory: RunDirectory, plan: _Plan, options: TrainOptions, ranks: Ranks) -> list[Sink]:
+    """Make sure that the directory can be gone on in, and return the sinks that may be missing here."""
+    from esper.simic.training.ranks import wait_for_directory  # noqa: PLC0415 - torch, as above
+
+    wait_for_directory(directory.path)
+    if plan.resume is not None and ranks.leads:
+        from esper.commands.resume import complete_logs  # noqa: PLC0415 - as above
+
+        complete_logs(directory, plan.resume)
+    return list(_optional_sinks(directory.path, options))
+
+
+def _explain(error: BaseException, ranks: Ranks) -> None:
+    """Say why a run ended before its time, after what was measured is safe: once, where it strikes all ranks."""
+    from esper.simic.training.ranks import RankLostError  # noqa: PLC0415 - as above
+
+    where = f"rank {ranks.rank}: " if ranks.world_size > 1 else ""
+    if isinstance(error, RankLostError | FloatingPointError):
+        if ranks.leads:
+            say(f"esper train: error: {error}\n")
+    elif isinstance(error, Stopped):
+        if ranks.leads and where:
+            say("esper train: ended by a signal, which torchrun sends when another process has ended\n")
+    elif isinstance(error, OSError):  # what may end a run that was set up well
+        say(f"esper train: error: {where}{error}\n")
+    else:
+        say(where + "".join(traceback.format_exception(error)))
+
+
+def _show_summary(run: Run, aggregator: TelemetryAggregator | None, compared: list[str]) -> None:
+    """Print what the run came to: from its log, where another process, or an earlier one, has emitted a part of it."""
+    try:
+        snapshot = fold(run.path)[0] if aggregator is None else aggregator.snapshot()
+        show(summary(snapshot, run.info, run.path))
+        if compared:
+            show("\n".join(["", *compared, ""]))
+    except OSError as error:
+        say(f"esper train: the summary cannot be shown: {error.strerror}; esper replay {run.path} repeats it\n")
 
 
 def _optional_sinks(path: Path, options: TrainOptions) -> Iterator[Sink]:
@@ -142,74 +224,56 @@ def _optional_sinks(path: Path, options: TrainOptions) -> Iterator[Sink]:
         raise ValueError(f"a sink cannot begin, so nothing was trained: {type(error).__name__}: {error}") from error
 
 
-def _train_and_evaluate(run: Run, config: TrainingConfig, options: TrainOptions, console: Console | None) -> list[str]:
+def _train_and_evaluate(
+    run: Run, plan: _Plan, options: TrainOptions, console: Console | None, ranks: Ranks
+) -> list[str]:
     """Train, save and evaluate; return what a comparison of arms came to, a line a quantity."""
     from esper.simic.evaluation import compare_arms, evaluate  # noqa: PLC0415 - as above
+    from esper.simic.training.checkpoint import Checkpoint  # noqa: PLC0415 - as above
     from esper.simic.training.vectorized import train_arms  # noqa: PLC0415 - as above
 
-    arms = train_arms(config, run.emit)
-    run.flush()
     directory = RunDirectory(run.path)
-    first, *others = arms
-    first.save(directory.policy)
-    for arm in arms if others else ():
-        arm.save(directory.policy_of(arm.config.group))
-    episodes = options.evaluate_episodes
-    if not episodes:
+    reporter = Reporter()
+
+    def save(checkpoint: Checkpoint) -> None:
+        """Write it, and the policies that can be evaluated; that it cannot be written must not end the training."""
+        try:
+            checkpoint.save(directory.checkpoint)
+            _save_policies(checkpoint.policies(), directory)
+        except OSError as error:
+            reporter.report(f"{directory.path} gets no new checkpoint: {error.strerror}", "checkpoint")
+
+    def keep(checkpoint: Checkpoint) -> None:
+        """Save a checkpoint once every rank's log has all that was emitted before it."""
+        run.flush(durable=True)
+        accounts = ranks.gather(run.hub.stats())
+        if ranks.leads:
+            run.include({rank: sinks for rank, sinks in enumerate(accounts) if rank})
+            save(checkpoint)
+
+    if ranks.leads:
+        save(plan.resume or Checkpoint(plan.config))
+    arms = train_arms(
+        plan.config, run.emit, ranks=ranks, keep=keep, resume=plan.resume, resume_path=str(directory.checkpoint)
+    )
+    run.flush()
+    if ranks.leads:
+        _save_policies(arms, directory)  # once more: that it cannot be written is an error now
+    if not (ranks.leads and options.evaluate_episodes):
         return []
+    episodes = options.evaluate_episodes
     if console is not None and not console.hidden:
         say(f"evaluating on {episodes} fresh episodes …\n")
-    run.record(evaluation=evaluate(first, episodes=episodes))
-    return [f"  {each.text()}" for each in compare_arms(arms, episodes=episodes)] if others else []
+    run.record(evaluation=evaluate(arms[0], episodes=episodes))
+    if len(arms) == 1:
+        return []
+    compared = compare_arms(arms, episodes=episodes)
+    return [f"Comparison of the arms on {episodes} fresh episodes", *(f"  {each.text()}" for each in compared)]
 
 
-@contextmanager
-def _dashboard(path: Path, console: Console | None, *, shown: bool) -> Iterator[None]:
-    """Show the run in the dashboard, if asked to, until the run is over and its user leaves it."""
-    if not shown:
-        yield
-        return
-    dashboard = _Dashboard(path, console)
-    try:
-        yield
-        dashboard.wait()
-    finally:
-        dashboard.end()
-
-
-class _Dashboard:
-    """The dashboard in a process of its own, which has the terminal until its user leaves it.
-
-    Until then nothing else may be written there: progress is not shown, warnings are held back.
-    """
-
-    def __init__(self, path: Path, console: Console | None) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", "esper", "watch", str(path)])  # noqa: S603 - ourselves
-        self._over = False
-        self._console = console
-        if console is not None:
-            console.hidden = True
-        self._stderr, self._held = sys.stderr, io.StringIO()
-        sys.stderr = self._held
-        self._waiting = threading.Thread(target=self._give_back, name="esper-dashboard", daemon=True)
-        self._waiting.start()
-
-    def _give_back(self) -> None:
-        self._process.wait()
-        sys.stderr = self._stderr
-        say(self._held.getvalue())
-        if not self._over:
-            say("dashboard closed; training goes on (Ctrl-C ends it)\n")
-            if self._console is not None:
-                self._console.hidden = False
-
-    def wait(self) -> None:
-        """Wait until the user leaves it: the run is over."""
-        self._over = True
-        self._waiting.join()
-
-    def end(self) -> None:
-        """End it, and wait until it has left the terminal as it was."""
-        self._over = True
-        self._process.terminate()
-        self._waiting.join()
+def _save_policies(arms: tuple[TrainedPolicy, ...], directory: RunDirectory) -> None:
+    """Write each arm's policy where `esper evaluate` looks for it; the first is the run's."""
+    for arm in arms[:1]:
+        arm.save(directory.policy)
+    for arm in arms if len(arms) > 1 else ():
+        arm.save(directory.policy_of(arm.config.group))

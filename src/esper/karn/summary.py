@@ -29,6 +29,7 @@ __all__ = ["evaluation_text", "snapshot_json", "summary"]
 _WIDTH = 80
 _MOST_NAMES = 40
 """Rows of a table whose rows are named by the log."""
+_MOST_LOGS = 4
 _ENDS = 10
 """Batches averaged at either end of a run, at most: both ends are never the same."""
 
@@ -196,9 +197,13 @@ def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
 def _next(info: RunInfo | None, where: Path) -> list[str]:
     if where == Path("-"):
         return ["Log: standard input"]  # it is gone: nothing can be advised
-    log = where / "events.jsonl" if where.is_dir() else where
-    lines = [f"Log: {log}", "Next:", f"  esper report {where} -o report.html", f"  esper watch {where} --speed 10"]
-    return [*lines, f"  esper evaluate {where}"] if info is not None and info.status == "completed" else lines
+    logs = sorted(where.glob("events*.jsonl")) if where.is_dir() else [where]
+    named = ", ".join(map(str, logs)) if len(logs) <= _MOST_LOGS else f"{where}/events*.jsonl, {len(logs)} files"
+    lines = [f"Log: {named}", "Next:"]
+    if info is not None and info.status != "completed" and (where / "checkpoint.pt").exists():
+        lines.append(f"  esper train --resume {where}")
+    lines += [f"  esper report {where} -o report.html", f"  esper watch {where} --speed 10"]
+    return [*lines, f"  esper evaluate {where}"] if (where / "policy.pt").exists() else lines
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

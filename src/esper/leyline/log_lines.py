@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from esper.leyline.position import Position, Positions
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
-from esper.leyline.wire import InvalidRecord, log_files, read_shards
+from esper.leyline.wire import InvalidRecord, log_files, read_shards, shard_of
 
 __all__ = ["Events", "Invalid", "LogLines", "read_lines"]
 
@@ -74,11 +74,11 @@ def read_lines(source: str | os.PathLike[str]) -> list[LogLines]:
     Raises:
         FileNotFoundError: there is nothing to read.
     """
-    files = [_Reading(path) for path in log_files(source)]
+    files = {shard_of(path): _Reading(path) for path in log_files(source)}
     groups: dict[str, Positions] = {}
     places: dict[_Place, int] = {}
     for shard, record in read_shards(source):
-        reading = files[shard or 0]
+        reading = files[shard]
         if isinstance(record, InvalidRecord):
             reading.add_invalid(record)
             continue
@@ -86,7 +86,7 @@ def read_lines(source: str | os.PathLike[str]) -> list[LogLines]:
         place = positions, positions.locate(record, shard)
         reading.add_event(record, places.setdefault(place, len(places)))
     known = [(position.run, positions.is_superseded(position)) for positions, position in places]
-    return [reading.finish(known) for reading in files]
+    return [reading.finish(known) for reading in files.values()]
 
 
 class _Reading:

@@ -41,8 +41,8 @@ from esper.leyline.telemetry import (
 __all__ = ["Position", "Positions", "Shard", "env_of", "epoch_of"]
 
 Shard: TypeAlias = int | None
-"""Which log of a run an event comes from, the first being 0; None where all come in the order of one process, or where
-nobody knows which came from where."""
+"""Which log of a run an event comes from: that of a rank, by its number; None for the log of a process on its own, and
+where nobody knows which came from where."""
 
 _MOST_ENVS: Final = 1 << 14
 """Environments of a shard that are followed; beyond, a log names environments at random, and positions are unknown."""

@@ -5,6 +5,7 @@
     events.jsonl         the log; events-rank0.jsonl, … when several processes train together
     rejected.jsonl       events that could not be encoded, with the reason
     run.json             what is known beside the events; rewritten whole at every barrier
+    checkpoint.pt        what the run goes on from when it is resumed
     policy.pt            the learnt policy
 """
 
@@ -22,7 +23,7 @@ from esper.leyline.strict_json import strict_json
 
 __all__ = ["RunDirectory", "RunDirectoryError", "info_beside"]
 
-_OURS = ("events.jsonl", "events-rank*.jsonl", "rejected*.jsonl", "run.json", "policy*.pt")
+_OURS = ("events.jsonl", "events-rank*.jsonl", "rejected*.jsonl", "run.json", "checkpoint.pt", "policy*.pt")
 
 
 class RunDirectoryError(ValueError):
@@ -59,7 +60,11 @@ class RunDirectory:
             RunDirectoryError: it holds a run already, is no directory, or cannot be written.
         """
         run = cls.local(path)
-        ours = _OURS if rank is None else (run.shard(rank).name, *(["run.json", "policy.pt"] if rank == 0 else []))
+        ours = (
+            _OURS
+            if rank is None
+            else (run.shard(rank).name, *(["run.json", "checkpoint.pt", "policy.pt"] if rank == 0 else []))
+        )
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             occupied = sorted(file.name for pattern in ours for file in run.path.glob(pattern))
@@ -121,6 +126,11 @@ class RunDirectory:
     def info(self) -> Path:
         """What is known beside the events."""
         return self.path / "run.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What the run goes on from when it is resumed."""
+        return self.path / "checkpoint.pt"
 
     @property
     def policy(self) -> Path:

@@ -33,7 +33,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecodeError, JSONDecoder
@@ -238,9 +238,10 @@ def log_files(source: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
-def shard_of(path: Path, files: Sequence[Path]) -> Shard:
-    """Return which shard of a run a log file is; None for the whole log of a run of one process."""
-    return files.index(path) if len(files) > 1 or path.name.startswith("events-rank") else None
+def shard_of(path: Path) -> Shard:
+    """Return which shard of a run a log file is, by its name: its rank's; None for the log of a process on its own."""
+    rank = path.stem.removeprefix("events-rank")
+    return int(rank) if rank != path.stem and rank.isdecimal() else None
 
 
 def read_shards(source: Source) -> Iterator[tuple[Shard, TelemetryEvent | InvalidRecord]]:
@@ -256,7 +257,7 @@ def read_shards(source: Source) -> Iterator[tuple[Shard, TelemetryEvent | Invali
         if os.fspath(source) == "-":
             return ((None, record) for record in _read_stream(sys.stdin.buffer, "<stdin>"))
         files = log_files(source)
-        shards = [_of_shard(shard_of(path, files), _read_file(path)) for path in files]
+        shards = [_of_shard(shard_of(path), _read_file(path)) for path in files]
         if len(shards) == 1:
             return shards[0]
         return (record for _, record in heapq.merge(*map(_in_time, shards), key=lambda pair: pair[0]))

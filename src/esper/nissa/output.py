@@ -310,13 +310,14 @@ class TelemetryHub:
 
     # ---- flush, close, accounts
 
-    def flush(self, timeout: float | None = TIMEOUT) -> bool:
+    def flush(self, timeout: float | None = TIMEOUT, *, durable: bool = False) -> bool:
         """Wait until every sink has what was emitted so far and has made it as safe as it can.
 
         A signal handler that interrupted an `emit`, and a sink that calls this, do not wait.
 
         Args:
             timeout: longest wait; None or infinite for one without end. Unit: seconds.
+            durable: wait for the `Durable` sinks alone, and ask after them alone.
 
         Returns:
             Whether that is so, but for what a sink rejected or a `Live` sink dropped. False when the time was up or a
@@ -330,9 +331,10 @@ class TelemetryHub:
         with self._lock:
             position = self._end
             self._request_commits()
-        self._changes.wait_until(lambda: all(queue.done_with(position) for queue in self._queues), limit)
+        queues = [queue for queue in self._queues if queue.durable or not durable]
+        self._changes.wait_until(lambda: all(queue.done_with(position) for queue in queues), limit)
         with self._lock:
-            return not self._after_close and all(queue.intact(position) for queue in self._queues)
+            return not self._after_close and all(queue.intact(position) for queue in queues)
 
     def close(self, timeout: float | None = TIMEOUT) -> bool:
         """Deliver what was emitted, flush and close every sink. Doing it again changes nothing.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from esper.leyline._payload.wording import brief
 from esper.leyline.run_directory import RunDirectory, RunDirectoryError
-from esper.leyline.run_info import Evaluation, RunInfo, RunInfoError, RunStatus
+from esper.leyline.run_info import Evaluation, RunInfo, RunInfoError, RunStatus, SinkStats
 from esper.leyline.strict_json import JsonValue, to_json
 from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent, TrainingStartedPayload
 from esper.nissa.output import TelemetryHub
@@ -38,6 +38,7 @@ LOST = 3
 
 _LIBRARIES = ("esper-telemetry", "torch", "numpy", "gymnasium", "scikit-learn", "stable-baselines3", "sb3-contrib")
 _DEEPEST = 16
+_EARLIER = ", earlier"
 _open: dict[Path, Run] = {}
 
 
@@ -49,6 +50,8 @@ class Run:
         self._hub = hub
         self._info = info
         self._writes_info = writes_info
+        self._earlier = info.sinks
+        self._others: tuple[SinkStats, ...] = ()
         self._reporter = Reporter()
         self._stopped: Stopped | None = None
 
@@ -84,13 +87,20 @@ class Run:
         if isinstance(event.data, TrainingStartedPayload | BatchEpochCompletedPayload):
             self._write()
 
-    def flush(self, timeout: float | None = 30.0) -> bool:
+    def flush(self, timeout: float | None = 30.0, *, durable: bool = False) -> bool:
         """Wait until every sink has what was emitted so far, as `TelemetryHub.flush` does.
 
         Args:
             timeout: longest wait; None for one without end. Unit: seconds.
+            durable: wait for the `Durable` sinks alone.
         """
-        return self._hub.flush(timeout)
+        return self._hub.flush(timeout, durable=durable)
+
+    def include(self, ranks: Mapping[int, Iterable[SinkStats]]) -> None:
+        """Let run.json, and the exit status, know the accounts of the other processes' sinks, by their rank."""
+        self._others = tuple(
+            replace(sink, name=f"{sink.name} of rank {rank}") for rank, sinks in ranks.items() for sink in sinks
+        )
 
     def configure(self, options: Mapping[str, object]) -> None:
         """Add options, or change them, in what run.json says about the run."""
@@ -126,7 +136,7 @@ class Run:
 
     def _write(self) -> None:
         """Rewrite run.json. That it cannot be written must not end the training."""
-        self._info = replace(self._info, sinks=self._hub.stats())
+        self._info = replace(self._info, sinks=(*self._hub.stats(), *self._others, *self._earlier))
         if not self._writes_info:
             return
         try:
@@ -155,7 +165,8 @@ def open_run(
         sinks: where events go besides the log; the run's to close from here on.
         rank: number of this process where several train together: the log is ``events-rank0.jsonl`` and so on, and
             rank 0 alone writes run.json. None for a process on its own.
-        resume: go on in a directory that holds a run, with its log and its configuration.
+        resume: go on in a directory that holds a run, with its log and its configuration; what the log lacked before
+            stays in the accounts.
 
     Yields:
         The run. Afterwards its `Run.exit_status` says how it went.
@@ -178,6 +189,7 @@ def open_run(
         configuration={**(before.configuration if before else {}), **_configuration(config or {})},
         versions=_versions(),
         evaluation=before.evaluation if before else None,
+        sinks=_losses_before(before.sinks) if before else (),
     )
     run = Run(directory, hub, info, writes_info=rank in {None, 0})
     _open[log] = run
@@ -238,6 +250,17 @@ def _losses(info: RunInfo) -> str:
         f"{sink.name}: {sink.rejected} rejected, {sink.dropped} dropped, {sink.queued} not delivered"
         for sink in info.sinks
         if sink.lost
+    )
+
+
+def _losses_before(sinks: Iterable[SinkStats]) -> tuple[SinkStats, ...]:
+    """Return the accounts of those sinks that had lost something when a run was resumed: the log still lacks it."""
+    return tuple(
+        replace(
+            sink, name=f"{sink.name.removesuffix(_EARLIER)}{_EARLIER}", emitted=sink.emitted - sink.queued, queued=0
+        )
+        for sink in sinks
+        if sink.durable and sink.rejected + sink.dropped
     )
 
 

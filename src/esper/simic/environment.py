@@ -6,7 +6,6 @@ reset leads to derives from its seed through generators of the environment's own
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import gymnasium
@@ -30,6 +29,8 @@ from esper.simic.outcome import EmittedEvents, StepOutcome
 from esper.simic.tasks import DIGITS, Task, load_task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from esper.simic.config import RewardMode
 
 __all__ = ["GrowthEnv", "GrowthFields", "StepOutcome"]
@@ -59,6 +60,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         env_id: global index of the environment.
         slot_ids: every slot, from input to output.
         masks: what may be chosen in the present state.
+        seeds_made: how many seeds have germinated so far, over all episodes; the next one's number follows.
         host_params: trainable parameters of the bare host.
         learning_rate: of the host and the seeds from the next reset on; at first the task's.
     """
@@ -121,7 +123,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         self._reward_mode: RewardMode = reward_mode
         self._task = task.to(device)
         self.learning_rate = task.learning_rate
-        self._serials = itertools.count(1)
+        self.seeds_made = 0
         self._blueprint_params = tuple(parameter_count(name, task.tokens, task.width) for name in _BLUEPRINT_IDS)
         self.action_space = self._valid_actions = ValidActions(n_slots)
         self.observation_space = Box(-BOUND, BOUND, (observation_size(n_slots),), np.float32)
@@ -155,7 +157,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             learning_rate=self.learning_rate,
             initialisation=initialisation,
             shuffling=shuffling,
-            serials=self._serials,
+            serials=self._serials(),
             emit=self._emit,
             group_id=self._group_id,
         )
@@ -234,6 +236,11 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
         return self._episode.test_accuracy()
 
     # ── what may be decided, and what is seen ──────────────────────────────────────────────────────────────────────
+
+    def _serials(self) -> Iterator[int]:
+        while True:
+            self.seeds_made += 1
+            yield self.seeds_made
 
     def _valid(self, vector: ActionVector) -> Action:
         heads = np.asarray(vector)

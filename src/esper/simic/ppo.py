@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from esper.simic.rollout import ReturnScale, generalized_advantages
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from esper.simic.config import TrainingConfig
     from esper.simic.diagnostics import GradientTotals
@@ -134,6 +134,24 @@ class Learner:
         self._linear = {name: module for name, module in policy.named_modules() if isinstance(module, nn.Linear)}
         # weight and gradient of every linear layer, as they were before the newest step
         self._layers: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next update depends on, for `load_state_dict`."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "return_scale": self.return_scale.state_dict(),
+            "shuffling": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned: the next update is the same to the last bit."""
+        self.policy.load_state_dict(state["policy"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.return_scale.load_state_dict(state["return_scale"])
+        self._generator.set_state(state["shuffling"])
 
     def evaluate(self, observations: Tensor, masks: MaskBatch) -> tuple[FactoredDistribution, Tensor]:
         """Return the policy's distribution over actions and its value estimates, shape (B,), of scaled returns."""

@@ -12,30 +12,33 @@ from torch import Tensor
 from esper.tamiyo.distribution import Alternative, MaskBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections import Counter
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["ReturnScale", "Rollout", "Transition", "generalized_advantages"]
+    from esper.leyline.actions import Op
+
+__all__ = ["PlayedEpisode", "ReturnScale", "Rollout", "Transition", "generalized_advantages"]
 
 
 class Transition(NamedTuple):
-    """What was decided in E environments at one step; shapes as in `Rollout`, with E for T·E."""
+    """What was decided in one environment at T steps; shapes as in `Rollout`, with T for T·E."""
 
     observations: Tensor
     masks: MaskBatch
     actions: Tensor
     log_probs: Tensor
     entropy: Tensor
-    """Exact joint entropy, shape (E,), in nats."""
+    """Exact joint entropy, shape (T,), in nats."""
     head_entropies: Tensor
     heads_used: Tensor
     largest_entropy: Tensor
     values: Tensor
     alternatives: list[tuple[Alternative, ...]]
-    """The most probable pairs that were not chosen, by environment."""
+    """The most probable pairs that were not chosen, by step."""
 
     @classmethod
     def join(cls, transitions: Sequence[Transition]) -> Transition:
-        """Put the decisions of several environments at one step side by side."""
+        """Put the decisions of several steps behind each other."""
         columns = list(zip(*transitions, strict=True))
         tensors = {
             name: torch.cat(column)
@@ -47,6 +50,36 @@ class Transition(NamedTuple):
             masks=MaskBatch.join([each.masks for each in transitions]),
             alternatives=[alternatives for each in transitions for alternatives in each.alternatives],
         )
+
+    def to(self, device: torch.device | str) -> Transition:
+        """Return the same on a device."""
+        return self._replace(
+            observations=self.observations.to(device),
+            masks=self.masks.to(device),
+            actions=self.actions.to(device),
+            log_probs=self.log_probs.to(device),
+            entropy=self.entropy.to(device),
+            head_entropies=self.head_entropies.to(device),
+            heads_used=self.heads_used.to(device),
+            largest_entropy=self.largest_entropy.to(device),
+            values=self.values.to(device),
+        )
+
+
+class PlayedEpisode(NamedTuple):
+    """What one environment played, as far as other processes have to know it."""
+
+    decisions: Transition
+    rewards: list[float]
+    """By step."""
+    ops: Counter[Op]
+    """How often each op was carried out."""
+    val_accuracy: float
+    """The final one, a fraction."""
+    val_loss: float
+    """The final one, in nats."""
+    seeds_made: int
+    """As `GrowthEnv.seeds_made` after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +106,27 @@ class Rollout:
     """Rewards of the decisions, shape (T, E)."""
 
     @classmethod
-    def of(cls, transitions: Sequence[Transition], rewards: Sequence[Sequence[float]]) -> Rollout:
-        """Put the decisions of T transitions in E environments together with their rewards."""
-        values = torch.stack([each.values for each in transitions])
+    def of(cls, envs: Sequence[Transition], rewards: Sequence[Sequence[float]]) -> Rollout:
+        """Put the decisions in E environments, of T steps each, together with their rewards."""
+
+        def by_step(columns: Sequence[Tensor]) -> Tensor:
+            return torch.stack(list(columns), dim=1).flatten(0, 1)
+
+        values = torch.stack([each.values for each in envs], dim=1)
         return cls(
-            observations=torch.cat([each.observations for each in transitions]),
-            masks=MaskBatch.join([each.masks for each in transitions]),
-            actions=torch.cat([each.actions for each in transitions]),
-            log_probs=torch.cat([each.log_probs for each in transitions]),
-            head_entropies=torch.cat([each.head_entropies for each in transitions]),
-            heads_used=torch.cat([each.heads_used for each in transitions]),
-            largest_entropy=torch.cat([each.largest_entropy for each in transitions]),
+            observations=by_step([each.observations for each in envs]),
+            masks=MaskBatch(
+                op=by_step([each.masks.op for each in envs]),
+                slot=by_step([each.masks.slot for each in envs]),
+                blueprint=by_step([each.masks.blueprint for each in envs]),
+            ),
+            actions=by_step([each.actions for each in envs]),
+            log_probs=by_step([each.log_probs for each in envs]),
+            head_entropies=by_step([each.head_entropies for each in envs]),
+            heads_used=by_step([each.heads_used for each in envs]),
+            largest_entropy=by_step([each.largest_entropy for each in envs]),
             values=values,
-            rewards=torch.tensor(rewards, device=values.device),
+            rewards=torch.tensor(rewards, device=values.device).T.contiguous(),
         )
 
     def not_finite(self) -> str:
@@ -141,6 +182,14 @@ class ReturnScale:
     def value(self) -> float:
         """Above 0; 1 before the first returns."""
         return max(math.sqrt(self._sum / self._count), 1e-6) if self._count else 1.0
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what `load_state_dict` needs to go on."""
+        return {"sum": self._sum, "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._sum, self._count = state["sum"], int(state["count"])
 
     def update(self, returns: Tensor) -> None:
         """Take in the returns of one batch."""

@@ -73,6 +73,10 @@ class MaskBatch:
             blueprint=torch.cat([batch.blueprint for batch in batches]),
         )
 
+    def to(self, device: torch.device | str) -> MaskBatch:
+        """The same masks on a device."""
+        return MaskBatch(self.op.to(device), self.slot.to(device), self.blueprint.to(device))
+
     def select(self, index: Tensor) -> MaskBatch:
         """The masks of some of the states."""
         return MaskBatch(self.op[index], self.slot[index], self.blueprint[index])

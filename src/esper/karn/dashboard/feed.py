@@ -149,7 +149,7 @@ class LogTail:
         """Read on in every shard; False when one is no longer the file that it was."""
         for path in paths:
             if path not in self._shards:
-                self._shards[path] = _Shard(path, shard_of(path, paths))
+                self._shards[path] = _Shard(path, shard_of(path))
             shard = self._shards[path]
             records = shard.read()
             if records is None:

@@ -38,7 +38,7 @@ def injected(fault: Fault | None, policy: Policy, envs: Sequence[GrowthEnv]) -> 
     Args:
         fault: its name; None for a batch without any.
         policy: the one that plays and learns.
-        envs: those of the batch; of a diverging host the first is struck.
+        envs: those of the batch; of a diverging host the first is struck, if there is one in this process.
     """
     if fault is None:
         yield
@@ -78,11 +78,13 @@ def _blow_up_values(policy: Policy, _envs: Sequence[GrowthEnv]) -> Callable[[], 
 
 def _diverge_host(_policy: Policy, envs: Sequence[GrowthEnv]) -> Callable[[], None]:
     """Let the first environment's host learn so fast that it really diverges."""
-    env = envs[0]
-    before, env.learning_rate = env.learning_rate, _DIVERGING_LEARNING_RATE
+    struck = [(env, env.learning_rate) for env in envs[:1]]
+    for env, _ in struck:
+        env.learning_rate = _DIVERGING_LEARNING_RATE
 
     def undo() -> None:
-        env.learning_rate = before
+        for env, before in struck:
+            env.learning_rate = before
 
     return undo
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from esper.leyline.telemetry import RewardComputedPayload, TelemetryPayload, TrainingStartedPayload
+from esper.simic.training.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from esper.simic.config import TrainingConfig
     from esper.simic.environment import StepOutcome
     from esper.simic.rollout import Transition
+    from esper.simic.training.ranks import Ranks
     from esper.tamiyo.distribution import Alternative
 
 __all__ = ["Decision", "explain", "not_finite", "reward_computed", "training_started"]
@@ -33,6 +35,11 @@ class _StartedExtras(TypedDict, total=False):
     """What not every run has."""
 
     episode_id: str
+    resume_path: str
+    start_episode: int
+    world_size: int
+    rank: int
+    local_rank: int
     amp_dtype: str
     compile_backend: str
     compile_mode: str
@@ -44,15 +51,30 @@ class _RewardExtras(TypedDict, total=False):
     ab_group: str
 
 
-def training_started(config: TrainingConfig, *, host_params: int, slot_ids: tuple[str, ...]) -> TrainingStartedPayload:
-    """Describe a run that begins.
+def training_started(
+    config: TrainingConfig,
+    *,
+    host_params: int,
+    slot_ids: tuple[str, ...],
+    ranks: Ranks = ALONE,
+    resume_path: str | None = None,
+    start_episode: int = 0,
+) -> TrainingStartedPayload:
+    """Describe a run that begins, or goes on.
 
     Args:
         config: of the run.
         host_params: trainable parameters of a bare host.
         slot_ids: every slot, from input to output.
+        ranks: this process among those that train together.
+        resume_path: the checkpoint that it goes on from; None for a fresh run.
+        start_episode: episodes that had been played then.
     """
     extras: _StartedExtras = {}
+    if resume_path is not None:
+        extras |= {"resume_path": resume_path, "start_episode": start_episode}
+    if ranks.world_size > 1:
+        extras |= {"world_size": ranks.world_size, "rank": ranks.rank, "local_rank": ranks.local_rank}
     if config.episode_id:
         extras["episode_id"] = config.episode_id
     if config.amp_dtype is not None:

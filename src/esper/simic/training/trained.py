@@ -31,12 +31,8 @@ class TrainedPolicy:
     """Sizes of the policy."""
     state: dict[str, Tensor]
     """Weights by name, on the CPU."""
-
-    @classmethod
-    def of(cls, policy: Policy, config: TrainingConfig, shape: PolicyShape) -> TrainedPolicy:
-        """Copy the weights out of a policy that may go on learning."""
-        state = {name: weight.detach().to("cpu", copy=True) for name, weight in policy.state_dict().items()}
-        return cls(config, shape, state)
+    return_scale: float = 1.0
+    """What the critic's estimates are multiplied by to be in units of reward. Unit: reward; above 0."""
 
     def policy(self) -> Policy:
         """Build the network on the configuration's device."""
@@ -50,7 +46,12 @@ class TrainedPolicy:
         Raises:
             OSError: it cannot be written.
         """
-        content = {"config": dataclasses.asdict(self.config), "shape": tuple(self.shape), "state": self.state}
+        content = {
+            "config": dataclasses.asdict(self.config),
+            "shape": tuple(self.shape),
+            "state": self.state,
+            "return_scale": self.return_scale,
+        }
         with atomic_write(path) as file:
             torch.save(content, file)
 
@@ -69,6 +70,6 @@ class TrainedPolicy:
             except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
                 raise ValueError(f"{path} is no policy saved by esper") from error
         try:
-            return cls(TrainingConfig(**config), shape, state)
-        except TypeError as error:
+            return cls(TrainingConfig(**config), shape, state, content["return_scale"])
+        except (TypeError, KeyError) as error:
             raise ValueError(f"{path} was saved by another version of esper") from error
