@@ -36,14 +36,15 @@ def synthetic() -> list[list[Minibatch]]:
     epochs = []
     for epoch in range(EPOCHS):
         minibatches = []
-        for number, index in enumerate(((sample * 7 + 3 * epoch) % 10).long().split(4)):
+        for number, index in enumerate(torch.split(((sample * 7 + 3 * epoch) % 10).long(), 4)):
             moved = 0.04 * (3 * epoch + number)
             log_ratio = moved * torch.sin(2.3 * sample[index] + 1.0) * 3.0
             values = old_values[index] + 4.0 * moved * (returns - old_values)[index]
             entropy = 0.69 - moved * (0.3 + 0.05 * sample[index])
             gradient = torch.tensor([3.0, 4.0]) * (0.1 + moved)
-            columns = (each[index] for each in (advantages, old_values))
-            minibatches.append(Minibatch(log_ratio, *columns, values, returns[index], entropy, gradient))
+            minibatches.append(
+                Minibatch(log_ratio, advantages[index], old_values[index], values, returns[index], entropy, gradient)
+            )
         epochs.append(minibatches)
     return epochs
 

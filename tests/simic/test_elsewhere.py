@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_every_argument_has_a_default() -> None:
 @pytest.mark.usefixtures("_computed_before")
 @pytest.mark.parametrize("how", ["fork", "spawn", "here"])
 def test_events_come_out_of_stable_baselines_workers_once_each_and_in_order(how: str) -> None:
-    makers = [partial(make, env_id) for env_id in range(2)]
+    makers: list[Callable[[], gymnasium.Env[Any, Any]]] = [partial(make, env_id) for env_id in range(2)]
     envs = DummyVecEnv(makers) if how == "here" else SubprocVecEnv(makers, start_method=how)
     envs.seed(7)
     envs.reset()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import gymnasium
 import numpy as np
@@ -33,11 +33,10 @@ from esper.simic.observation import BOUND, Observation, encode, observation_size
 from esper.simic.outcome import EmittedEvents, StepOutcome
 from esper.simic.reward import StepMeasurements, compute_reward
 from esper.simic.tasks import DIGITS, Task, load_task
+from esper.simic.training.config import RewardMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from esper.simic.training.config import RewardMode
 
 __all__ = ["EPISODE_END", "GrowthEnv", "GrowthFields", "StepOutcome", "do_nothing_control"]
 
@@ -108,10 +107,13 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             invalid_action: what becomes of an action that is masked: a ValueError, or the op WAIT.
 
         Raises:
-            ValueError: ``control`` has another length, or a number is out of its range.
+            ValueError: ``control`` has another length, a number is out of its range, or a mode is not known.
         """
         if min(n_slots, max_epochs) < 1 or param_budget < 0:
             raise ValueError("n_slots and max_epochs must be at least 1, param_budget at least 0")
+        if invalid_action not in ("error", "wait") or reward_mode not in get_args(RewardMode):
+            modes = ", ".join(get_args(RewardMode))
+            raise ValueError(f"invalid_action must be error or wait, reward_mode one of {modes}")
         if isinstance(task, str):
             task = load_task(task)
         if control is None:
