@@ -67,10 +67,11 @@ bench: $(READY) ## ratios against the alternatives, measured beside them; nothin
 mutants: $(READY) ## the fold with one thing changed at a time: what its tests let live is printed (hours; SAMPLE=20 of a module: minutes)
 	$(BIN)/python benchmarks/mutants.py $(if $(SAMPLE),--sample $(SAMPLE))
 
-soak: $(READY) ## runs under signals, failing system calls and hostile values: SECONDS=600; needs gcc
+soak: $(READY) ## runs under signals, failing system calls and hostile values, and another trainer: SECONDS=600; needs gcc
 	$(BIN)/python benchmarks/soak.py kills --times 100
 	PYTHONPATH=. $(BIN)/python tests/killed_runs.py --times $(or $(RUNS),100)
 	$(BIN)/python benchmarks/faults.py --seconds $(or $(SECONDS),600)
+	$(BIN)/python benchmarks/maskable.py
 
 fields: $(READY) ## run every mode briefly, and what became of each field in it (docs/fields.md)
 	@PYTHONPATH=. $(BIN)/python tests/field_census.py

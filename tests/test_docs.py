@@ -11,6 +11,7 @@ import pytest
 from esper.kasmina.blueprints import BLUEPRINTS
 from esper.leyline.actions import Op
 from esper.leyline.stages import SeedStage
+from esper.simic.determinism import one_thread
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -26,7 +27,8 @@ def test_the_examples_of_a_page_run_from_top_to_bottom(
     names: dict[str, object] = {"__name__": "__docs__"}
     for block in re.finditer(r"^```python\n(.*?)^```", source, re.DOTALL | re.MULTILINE):
         line = source[: block.start(1)].count("\n")
-        exec(compile("\n" * line + block.group(1), str(page), "exec", dont_inherit=True), names)
+        with one_thread():  # networks of this size are faster so, and other tests need the cores
+            exec(compile("\n" * line + block.group(1), str(page), "exec", dont_inherit=True), names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -404,8 +404,18 @@ def test_gain_over_the_control_bounds_the_reward_of_the_same_play(digits: Task) 
     assert rewards[0] >= rewards[1]
 
 
-@pytest.mark.parametrize("changes", [{"n_slots": 0}, {"max_epochs": 0}, {"param_budget": -1}, {"control": (0.5,)}])
-def test_numbers_out_of_range_are_refused(digits: Task, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_slots": 0},
+        {"max_epochs": 0},
+        {"param_budget": -1},
+        {"control": (0.5,)},
+        {"invalid_action": "ignore"},
+        {"reward_mode": "dense"},
+    ],
+)
+def test_numbers_out_of_range_and_unknown_modes_are_refused(digits: Task, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):
         make(digits, **changes)
 

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from typing_extensions import override
 
 from esper.leyline import PPOUpdatePayload
+from esper.simic.assessment import Steps
 from esper.simic.diagnostics import UpdateRecorder
 
 LOG_RATIOS = [[np.array([0.1, -0.2, 0.0]), np.array([0.3, 0.05])], [np.array([0.5, -0.4, 0.02]), np.array([0.0, 0.15])]]
@@ -83,3 +86,83 @@ def test_nothing_recorded_and_half_of_what_a_variance_needs_are_refused() -> Non
         recorder.step(policy_loss=0.0, value_loss=0.0, entropy=0.0, log_ratio=[])
     with pytest.raises(ValueError, match="needs both"):
         recorded(values=[1.0])
+
+
+def test_a_loss_of_both_infinities_has_no_mean_and_is_no_error() -> None:
+    recorder = UpdateRecorder(clip_ratio=0.2)
+    for loss in (math.inf, -math.inf):
+        recorder.step(policy_loss=loss, value_loss=math.inf, entropy=1.0, log_ratio=[0.0])
+    fields = recorder.fields()
+    assert math.isnan(fields["policy_loss"])
+    assert fields["value_loss"] == math.inf
+
+
+@pytest.mark.parametrize("buffer", [np.zeros(2), torch.zeros(2)], ids=["array", "tensor"])
+def test_a_buffer_that_is_used_again_for_the_next_minibatch_is_remembered_as_it_was(buffer: Any) -> None:
+    recorder = UpdateRecorder(clip_ratio=0.2)
+    for log_ratio in (0.5, 0.0):
+        buffer[:] = log_ratio
+        recorder.step(policy_loss=0.0, value_loss=0.0, entropy=0.0, log_ratio=buffer)
+    fields = recorder.fields()
+    assert fields["ratio_max"] == pytest.approx(math.exp(0.5))
+    assert fields["clip_fraction"] == 0.5
+
+
+def test_python_s_and_numpy_s_numbers_keep_their_precision() -> None:
+    recorder = UpdateRecorder(clip_ratio=0.2)
+    recorder.step(policy_loss=0.1, value_loss=np.array([0.1, 0.3]), entropy=np.float64(1 / 3), log_ratio=[0.0])
+    fields = recorder.fields(values=[1e8, 1e8 + 1], returns=[1e8, 1e8 + 1.5])
+    assert (fields["policy_loss"], fields["value_loss"], fields["entropy"]) == (0.1, 0.2, 1 / 3)
+    assert fields["explained_variance"] == pytest.approx(1 - 0.25**2 / 0.75**2)
+
+
+def test_a_kl_limit_can_ask_after_each_epoch() -> None:
+    recorder = UpdateRecorder(clip_ratio=0.2)
+    for log_ratio in (0.1, 0.2):
+        recorder.step(policy_loss=0.0, value_loss=0.0, entropy=0.0, log_ratio=[log_ratio])
+        recorder.end_epoch()
+        assert recorder.kl_divergence() == pytest.approx(math.exp(log_ratio) - 1 - log_ratio, rel=1e-5)
+    assert recorder.fields()["kl_divergence"] == recorder.kl_divergence()
+
+
+def test_a_step_that_a_gradient_scaler_skipped_has_an_infinite_norm_and_is_counted() -> None:
+    recorder, weight = UpdateRecorder(clip_ratio=0.2), nn.Parameter(torch.zeros(2))
+    for gradient, after in (([math.inf, math.nan], 512.0), ([math.nan, 1.0], 512.0), ([3.0, 4.0], 512.0)):
+        weight.grad = torch.tensor(gradient)
+        recorder.step(policy_loss=0.0, value_loss=0.0, entropy=0.0, log_ratio=[0.0], parameters=[weight])
+        recorder.loss_scale(1024.0 if gradient[0] == math.inf else 512.0, after)
+    assert recorder.steps() == Steps(attempted=3, taken=1, overflowed=1)
+    assert recorder.gradients().norm == 5.0
+    fields = recorder.fields()
+    assert (fields["loss_scale"], fields["amp_overflow_detected"], fields["update_skipped"]) == (512.0, True, True)
+    assert math.isnan(fields["grad_norm"]), "a NaN is no overflow"
+    assert "loss_scale" not in recorded(), "nobody used a scaler"
+
+
+class _Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+    """Counts how often a number is asked for, for which an accelerator would have to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        self.count = 0
+
+    @override
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device_and_the_end_does_not_wait_for_each_parameter() -> None:
+    waits = []
+    for layers in (1, 30):
+        network = nn.Sequential(*(nn.Linear(3, 3) for _ in range(layers)))
+        loss = network(torch.ones(4, 3)).square().mean()
+        torch.autograd.backward(loss)
+        recorder = UpdateRecorder(clip_ratio=0.2)
+        with _Waits() as during:
+            recorder.step(policy_loss=loss, value_loss=loss, entropy=loss, log_ratio=torch.zeros(4), parameters=network)
+        assert during.count == 0
+        with _Waits() as after:
+            assert len(recorder.fields()["layer_gradient_health"]) == layers
+        waits.append(after.count)
+    assert waits[0] == waits[1] > 0

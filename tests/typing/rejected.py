@@ -25,6 +25,7 @@ from esper.leyline import (
     TelemetryPayload,
     TrainingStartedPayload,
 )
+from esper.simic.diagnostics import UpdateFields, UpdateRecorder
 
 EPOCH = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=3)
 
@@ -32,6 +33,17 @@ EPOCH = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_ep
 def a_missing_field() -> None:
     EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     PPOUpdatePayload(0.1, 0.1, 1.0, 1.0, 0.0, 0.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+class _Drifted(UpdateFields):
+    approx_kl: float
+
+
+def a_number_that_is_recorded_and_given_again_or_that_no_payload_has(
+    recorder: UpdateRecorder, drifted: _Drifted
+) -> None:
+    PPOUpdatePayload(**recorder.fields(), kl_divergence=0.1)  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
+    PPOUpdatePayload(**drifted)  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
 
 
 def a_wrong_type() -> None:

@@ -44,6 +44,7 @@ __all__ = [
     "layer_health",
     "ratio_statistics",
     "row_norms",
+    "totals_on_device",
 ]
 
 DEAD_SHARE = 0.9
@@ -106,13 +107,15 @@ def gradient_totals(gradients: Iterable[Tensor | None]) -> GradientTotals:
     Args:
         gradients: of any shapes; None (a parameter that took no part) is passed over. No gradient at all has norm 0.
     """
+    norm, not_finite = totals_on_device(gradients)
+    return GradientTotals(float(norm), *not_finite.tolist())
+
+
+def totals_on_device(gradients: Iterable[Tensor | None]) -> tuple[Tensor, Tensor]:
+    """As `gradient_totals`, without waiting for the device: the norm, and how many elements are NaN and inf."""
     parts = [gradient.detach().flatten().float() for gradient in gradients if gradient is not None]
     flat = torch.cat(parts) if parts else torch.zeros(0)
-    return GradientTotals(
-        norm=float(torch.linalg.vector_norm(flat)),
-        nan_count=int(flat.isnan().sum()),
-        inf_count=int(flat.isinf().sum()),
-    )
+    return torch.linalg.vector_norm(flat), torch.stack([flat.isnan().sum(), flat.isinf().sum()])
 
 
 def layer_health(layers: Mapping[str, tuple[Tensor, Tensor]]) -> LayerHealth:
@@ -127,18 +130,30 @@ def layer_health(layers: Mapping[str, tuple[Tensor, Tensor]]) -> LayerHealth:
     ratios: dict[str, float] = {}
     dead: list[str] = []
     exploding: list[str] = []
-    for name, (weight, gradient) in layers.items():
-        gradient_norm = float(torch.linalg.vector_norm(gradient.detach().float()))
-        weight_norm = float(torch.linalg.vector_norm(weight.detach().float()))
+    weights, gradients = (_norms([pair[index] for pair in layers.values()]) for index in (0, 1))
+    zeros = _transferred([(gradient == 0).sum() for _, gradient in layers.values()])
+    for (name, (weight, _)), weight_norm, gradient_norm, zero in zip(
+        layers.items(), weights, gradients, zeros, strict=True
+    ):
         if weight_norm == 0.0:
             ratios[name] = 0.0 if gradient_norm == 0.0 else gradient_norm * math.inf
         else:
             ratios[name] = gradient_norm / weight_norm
-        if gradient.numel() and int((gradient == 0).sum()) / gradient.numel() >= DEAD_SHARE:
+        if zero and zero / weight.numel() >= DEAD_SHARE:
             dead.append(name)
         if not ratios[name] <= EXPLODING_RATIO:  # so that NaN counts as exploding
             exploding.append(name)
     return LayerHealth(ratios, tuple(dead), tuple(exploding))
+
+
+def _norms(tensors: Iterable[Tensor]) -> list[float]:
+    return _transferred([torch.linalg.vector_norm(each.detach().float()) for each in tensors])
+
+
+def _transferred(numbers: Sequence[Tensor]) -> list[float]:
+    """Return numbers that lie on a device, in one transfer."""
+    moved: list[float] = torch.stack(list(numbers)).tolist() if numbers else []
+    return moved
 
 
 def row_norms(gradient: Tensor, choices: Sequence[str]) -> dict[str, float]:

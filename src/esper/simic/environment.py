@@ -6,7 +6,7 @@ reset leads to derives from its seed through generators of the environment's own
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import gymnasium
 import numpy as np
@@ -21,6 +21,7 @@ from esper.leyline.actions import Action, ActionMasks, Op
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import Emit, TelemetryEvent
 from esper.simic.action_space import ActionVector, ValidActions, decode
+from esper.simic.config import RewardMode
 from esper.simic.control import default_control
 from esper.simic.determinism import episode_generators, one_thread
 from esper.simic.episode import Episode
@@ -31,7 +32,6 @@ from esper.simic.tasks import DIGITS, Task, load_task
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from esper.simic.config import RewardMode
 
 __all__ = ["GrowthEnv", "GrowthFields", "StepOutcome"]
 
@@ -98,10 +98,13 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             invalid_action: what becomes of an action that is masked: a ValueError, or the op WAIT.
 
         Raises:
-            ValueError: ``control`` has another length, or a number is out of its range.
+            ValueError: ``control`` has another length, a number is out of its range, or a mode is not known.
         """
         if min(n_slots, max_epochs) < 1 or param_budget < 0:
             raise ValueError("n_slots and max_epochs must be at least 1, param_budget at least 0")
+        if invalid_action not in ("error", "wait") or reward_mode not in get_args(RewardMode):
+            modes = ", ".join(get_args(RewardMode))
+            raise ValueError(f"invalid_action must be error or wait, reward_mode one of {modes}")
         if isinstance(task, str):
             task = load_task(task)
         if control is None:

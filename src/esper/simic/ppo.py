@@ -6,22 +6,21 @@ The update reads from top to bottom as in the paper; the measurements it emits c
 from __future__ import annotations
 
 import math
-import time
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esper.leyline.actions import HEADS, Head
 from esper.leyline.telemetry import PPOUpdatePayload
 from esper.simic import diagnostics
 from esper.simic.assessment import Steps
+from esper.simic.recorder import UpdateRecorder
 from esper.simic.rollout import ReturnScale, generalized_advantages
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from esper.simic.config import TrainingConfig
     from esper.simic.diagnostics import GradientTotals
@@ -59,25 +58,6 @@ class _Samples(NamedTuple):
             self.advantages[index],
             self.targets[index],
         )
-
-
-class _Step(NamedTuple):
-    """What one minibatch measured."""
-
-    policy_loss: float
-    value_loss: float
-    entropy: float
-    log_ratio: Tensor
-    gradients: GradientTotals
-    overflowed: bool
-
-
-class _AmpMeasurements(TypedDict, total=False):
-    """What exists under a gradient scaler only."""
-
-    loss_scale: float
-    amp_overflow_detected: bool
-    update_skipped: bool
 
 
 class _EarlyStop(TypedDict, total=False):
@@ -131,9 +111,6 @@ class Learner:
         self.return_scale = ReturnScale()
         self._parameters = list(policy.parameters())
         self._optimizer = torch.optim.Adam(self._parameters, lr=config.lr, eps=ADAM_EPS)
-        self._linear = {name: module for name, module in policy.named_modules() if isinstance(module, nn.Linear)}
-        # weight and gradient of every linear layer, as they were before the newest step
-        self._layers: dict[str, tuple[Tensor, Tensor]] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next update depends on, for `load_state_dict`."""
@@ -172,8 +149,8 @@ class Learner:
         Returns:
             What was measured.
         """
-        started = time.perf_counter()
         config = self._config
+        recorder = UpdateRecorder(clip_ratio=config.clip_ratio)
         lr = config.lr * (1.0 + progress * (LR_END - 1.0))
         entropy_coef = config.entropy_coef + progress * (config.entropy_coef_end - config.entropy_coef)
         for group in self._optimizer.param_groups:
@@ -195,66 +172,43 @@ class Learner:
             targets=(returns / self.return_scale.value).flatten(),
         )
 
-        epochs = self._optimise(samples, entropy_coef)
-        return self._report(epochs, rollout, advantages, batch=batch, lr=lr, entropy_coef=entropy_coef, started=started)
+        self._optimise(samples, entropy_coef, recorder)
+        self.steps = recorder.steps()
+        return self._report(recorder, rollout, advantages, batch=batch, lr=lr, entropy_coef=entropy_coef)
 
-    def _optimise(self, samples: _Samples, entropy_coef: float) -> list[list[_Step]]:
-        """Go over the samples until the KL limit or the number of epochs is reached; return the steps by epoch."""
-        config = self._config
-        epochs: list[list[_Step]] = []
-        while len(epochs) < config.ppo_epochs:
+    def _optimise(self, samples: _Samples, entropy_coef: float, recorder: UpdateRecorder) -> None:
+        """Go over the samples until the KL limit or the number of epochs is reached."""
+        for _ in range(self._config.ppo_epochs):
             order = torch.randperm(len(samples.actions), generator=self._generator).to(self._device)
-            parts = order.tensor_split(min(config.minibatches, len(order)))
-            epochs.append([self._step(samples.select(part), entropy_coef) for part in parts])
-            if not _kl(epochs[-1]) <= config.target_kl:  # so that NaN ends it, too
+            for part in order.tensor_split(min(self._config.minibatches, len(order))):
+                self._step(samples.select(part), entropy_coef, recorder)
+            recorder.end_epoch()
+            if not recorder.kl_divergence() <= self._config.target_kl:  # so that NaN ends it, too
                 break
-        return epochs
 
     def _report(
         self,
-        epochs: list[list[_Step]],
+        recorder: UpdateRecorder,
         rollout: Rollout,
         advantages: Tensor,
         *,
         batch: int,
         lr: float,
         entropy_coef: float,
-        started: float,
     ) -> PPOUpdatePayload:
-        steps = [step for epoch in epochs for step in epoch]
-        taken, overflowed = sum(step.gradients.finite for step in steps), sum(step.overflowed for step in steps)
-        self.steps = Steps(len(steps), taken, overflowed)
-        kl = _kl(epochs[-1])
-        stopped = len(epochs) < self._config.ppo_epochs and math.isfinite(kl)
-        stop: _EarlyStop = {"early_stop_epoch": len(epochs) - 1} if stopped else {}
-        log_ratio = torch.cat([step.log_ratio for step in steps])
-        ratios = diagnostics.ratio_statistics(torch.cat([step.log_ratio for step in epochs[-1]]))
-        health = diagnostics.layer_health(self._layers)
-        entropy = _mean(step.entropy for step in steps)
+        fields = recorder.fields(
+            values=rollout.values,
+            returns=advantages + rollout.values,
+            advantages=advantages,
+            largest_entropy=float(rollout.largest_entropy.mean()),
+        )
+        epochs = fields["inner_epoch"]
+        stopped = epochs < self._config.ppo_epochs and math.isfinite(fields["kl_divergence"])
+        stop: _EarlyStop = {"early_stop_epoch": epochs - 1} if stopped else {}
         heads = self._head_entropies(rollout)
         return PPOUpdatePayload(
-            policy_loss=_mean(step.policy_loss for step in steps),
-            value_loss=_mean(step.value_loss for step in steps),
-            entropy=entropy,
-            entropy_loss=-entropy,
-            entropy_collapsed=diagnostics.entropy_collapsed(entropy, float(rollout.largest_entropy.mean())),
-            grad_norm=_mean(math.inf if step.overflowed else step.gradients.norm for step in steps),
-            nan_grad_count=sum(step.gradients.nan_count for step in steps),
-            inf_grad_count=sum(step.gradients.inf_count for step in steps),
-            kl_divergence=kl,
-            clip_fraction=diagnostics.clip_fraction(log_ratio, self._config.clip_ratio),
-            explained_variance=diagnostics.explained_variance(rollout.values, advantages + rollout.values),
-            advantage_mean=float(advantages.mean()),
-            advantage_std=float(advantages.std(correction=0)),
-            ratio_mean=ratios.mean,
-            ratio_min=ratios.min,
-            ratio_max=ratios.max,
-            ratio_std=ratios.std,
             lr=lr,
             entropy_coef=entropy_coef,
-            dead_layers=len(health.dead),
-            exploding_layers=len(health.exploding),
-            layer_gradient_health=health.ratios,
             head_op_entropy=heads["op"],
             head_slot_entropy=heads["slot"],
             head_blueprint_entropy=heads["blueprint"],
@@ -263,17 +217,15 @@ class Learner:
             head_alpha_target_entropy=heads["alpha_target"],
             head_alpha_speed_entropy=heads["alpha_speed"],
             head_alpha_curve_entropy=heads["alpha_curve"],
-            head_slot_grad_norm=diagnostics.row_norms(self._layers["heads.slot"][1], self._slot_ids),
-            head_blueprint_grad_norm=diagnostics.row_norms(self._layers["heads.blueprint"][1], self._blueprint_ids),
-            inner_epoch=len(epochs),
+            head_slot_grad_norm=diagnostics.row_norms(recorder.layers["heads.slot"][1], self._slot_ids),
+            head_blueprint_grad_norm=diagnostics.row_norms(recorder.layers["heads.blueprint"][1], self._blueprint_ids),
             batch=batch,
             skipped=False,
-            update_time_ms=(time.perf_counter() - started) * 1e3,
+            **fields,
             **stop,
-            **self._amp_measurements(steps),
         )
 
-    def _step(self, samples: _Samples, entropy_coef: float) -> _Step:
+    def _step(self, samples: _Samples, entropy_coef: float, recorder: UpdateRecorder) -> None:
         """One step of the optimizer on one minibatch."""
         config = self._config
         distribution, values = self.evaluate(samples.observations, samples.masks)
@@ -290,31 +242,28 @@ class Learner:
         self._optimizer.zero_grad()
         torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.unscale_(self._optimizer)
-        gradients, overflowed = self._descend()
-        return _Step(policy_loss.item(), value_loss.item(), entropy.item(), log_ratio.detach(), gradients, overflowed)
-
-    def _descend(self) -> tuple[GradientTotals, bool]:
-        """Measure the gradients, clip them and take the step, unless they are not finite.
-
-        Returns:
-            The gradients, and whether the loss scale was too large for them.
-        """
-        gradients = diagnostics.gradient_totals(parameter.grad for parameter in self._parameters)
-        self._layers = {
-            name: (layer.weight.detach().clone(), layer.weight.grad.clone())
-            for name, layer in self._linear.items()
-            if layer.weight.grad is not None
-        }
-        scale = self.scaler.get_scale()
-        if not gradients.finite and not self._too_large(gradients, scale):
-            self.scaler.update(scale)  # the step is over, and a smaller factor would not mend it
-            return gradients, False
-        torch.nn.utils.clip_grads_with_norm_(
-            self._parameters, self._config.max_grad_norm, torch.tensor(gradients.norm, device=self._device)
+        recorder.step(
+            policy_loss=policy_loss,
+            value_loss=value_loss,
+            entropy=entropy,
+            log_ratio=log_ratio,
+            parameters=self.policy,
         )
-        self.scaler.step(self._optimizer)
-        self.scaler.update()
-        return gradients, diagnostics.amp_overflowed(scale, self.scaler.get_scale(), gradients)
+        self._descend(recorder)
+
+    def _descend(self, recorder: UpdateRecorder) -> None:
+        """Clip the gradients and take the step, unless they are not finite."""
+        gradients, scale = recorder.gradients(), self.scaler.get_scale()
+        if gradients.finite or self._too_large(gradients, scale):
+            torch.nn.utils.clip_grads_with_norm_(
+                self._parameters, self._config.max_grad_norm, torch.tensor(gradients.norm, device=self._device)
+            )
+            self.scaler.step(self._optimizer)
+            self.scaler.update()
+        else:
+            self.scaler.update(scale)  # the step is over, and a smaller factor would not mend it
+        if self.scaler.is_enabled():
+            recorder.loss_scale(scale, self.scaler.get_scale())
 
     @staticmethod
     def _too_large(gradients: GradientTotals, scale: float) -> bool:
@@ -333,27 +282,6 @@ class Learner:
             )
             for index, head in enumerate(HEADS)
         }
-
-    def _amp_measurements(self, steps: Sequence[_Step]) -> _AmpMeasurements:
-        if not self.scaler.is_enabled():
-            return {}
-        overflowed = any(step.overflowed for step in steps)
-        return {
-            "loss_scale": self.scaler.get_scale(),
-            "amp_overflow_detected": overflowed,
-            "update_skipped": overflowed,
-        }
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Mean of one or more numbers, of inf and -inf together NaN, which `fmean` refuses."""
-    numbers = tuple(values)
-    return fmean(numbers) if all(map(math.isfinite, numbers)) else sum(numbers) / len(numbers)
-
-
-def _kl(epoch: Sequence[_Step]) -> float:
-    """Of the old from the new policy, mean over the minibatches of one epoch, in nats."""
-    return _mean(diagnostics.approximate_kl(step.log_ratio) for step in epoch)
 
 
 def _skipped(batch: int, lr: float, entropy_coef: float) -> PPOUpdatePayload:

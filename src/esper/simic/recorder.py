@@ -8,10 +8,13 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NotRequired, TypeAlias, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from esper.simic import diagnostics
+from esper.simic.assessment import Steps
+from esper.simic.diagnostics import GradientTotals
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -46,6 +49,9 @@ class UpdateFields(TypedDict):
     dead_layers: NotRequired[int]
     exploding_layers: NotRequired[int]
     layer_gradient_health: NotRequired[dict[str, float]]
+    loss_scale: NotRequired[float]
+    amp_overflow_detected: NotRequired[bool]
+    update_skipped: NotRequired[bool]
 
 
 class UpdateRecorder:
@@ -65,8 +71,13 @@ class UpdateRecorder:
             recorder.end_epoch()
         emit(TelemetryEvent(data=PPOUpdatePayload(**recorder.fields(), batch=batch)))
 
-    _Numbers may be tensors, NumPy's or Python's. Nothing is changed, and on an accelerator nothing waits for the device
-    before `fields` is asked.
+    Numbers may be tensors, NumPy's or Python's. Nothing is changed. What `step` takes stays on its device: only
+    `fields`, `gradients`, `kl_divergence` and `steps` wait for an accelerator, for a few transfers each, however many
+    parameters there are.
+
+    Attributes:
+        layers: weight and gradient of each linear layer, by name, as they were before the newest step; empty where
+            `step` was given no module.
     """
 
     def __init__(self, *, clip_ratio: float) -> None:
@@ -75,17 +86,19 @@ class UpdateRecorder:
         Args:
             clip_ratio: PPO's epsilon.
         """
+        self.layers: dict[str, tuple[Tensor, Tensor]] = {}
         self._clip_ratio = clip_ratio
         self._started = time.perf_counter()
         self._losses: list[tuple[Tensor, Tensor, Tensor]] = []
         self._clipped: list[Tensor] = []
         self._samples = 0
-        self._norms: list[Tensor] = []
-        self._not_finite: list[Tensor] = []
-        self._layers: dict[str, tuple[Tensor, Tensor]] | None = None
+        self._gradients: list[tuple[Tensor, Tensor]] = []
+        self._scales: dict[int, tuple[float, float]] = {}
         self._epoch: list[Tensor] = []
         self._last_epoch: list[Tensor] = []
         self._epochs = 0
+
+    # ── while the update is made ───────────────────────────────────────────────────────────────────────────────
 
     def step(
         self,
@@ -112,7 +125,7 @@ class UpdateRecorder:
         Raises:
             ValueError: there is no sample.
         """
-        ratios = _tensor(log_ratio).flatten()
+        ratios = _tensor(log_ratio).flatten().clone()  # whoever owns it may use it again
         if not ratios.numel():
             raise ValueError("a minibatch has at least one sample, got a log_ratio without any")
         self._epoch.append(ratios)
@@ -122,10 +135,34 @@ class UpdateRecorder:
         if parameters is not None:
             self._record_gradients(parameters)
 
+    def loss_scale(self, before: float, after: float) -> None:
+        """Say what a gradient scaler did in the newest step; only where one is used.
+
+        Args:
+            before: the factor that the loss was multiplied by.
+            after: the factor after ``scaler.update()``.
+        """
+        self._scales[len(self._gradients) - 1] = (before, after)
+
     def end_epoch(self) -> None:
         """Say that the next minibatch begins another pass over the batch."""
         self._last_epoch, self._epoch = self._epoch, []
         self._epochs += 1
+
+    # ── what was recorded ──────────────────────────────────────────────────────────────────────────────────────
+
+    def gradients(self) -> GradientTotals:
+        """Return norm and non-finite elements of the newest step's gradients."""
+        return self._totals(self._gradients[-1:])[0]
+
+    def kl_divergence(self) -> float:
+        """Return KL(π_old ‖ π_new) in nats, mean over the minibatches of the newest epoch: what a KL limit asks for."""
+        return _mean([diagnostics.approximate_kl(each) for each in self._epoch or self._last_epoch])
+
+    def steps(self) -> Steps:
+        """Return how many steps there were whose gradients were recorded, and how many could be taken."""
+        totals = self._totals(self._gradients)
+        return Steps(len(totals), sum(each.finite for each in totals), sum(self._overflowed(totals)))
 
     def fields(
         self,
@@ -150,20 +187,21 @@ class UpdateRecorder:
             raise ValueError("no minibatch was recorded: call step() for each")
         if (values is None) is not (returns is None):
             raise ValueError("the explained variance needs both values and returns")
-        epoch = self._epoch or self._last_epoch
-        ratios = diagnostics.ratio_statistics(torch.cat(epoch))
-        policy_loss, value_loss, entropy = (fmean(_floats(column)) for column in zip(*self._losses, strict=True))
-        nan_count, inf_count = (sum(map(int, column)) for column in _columns(self._not_finite))
+        ratios = diagnostics.ratio_statistics(torch.cat(self._epoch or self._last_epoch))
+        policy_loss, value_loss, entropy = (_mean(_floats(column)) for column in zip(*self._losses, strict=True))
+        totals = self._totals(self._gradients)
+        overflowed = self._overflowed(totals)
+        norms = [math.inf if over else each.norm for each, over in zip(totals, overflowed, strict=True)]
         fields: UpdateFields = {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
             "entropy_loss": -entropy,
-            "grad_norm": fmean(_floats(self._norms)) if self._norms else math.nan,
-            "nan_grad_count": nan_count,
-            "inf_grad_count": inf_count,
-            "kl_divergence": fmean(diagnostics.approximate_kl(each) for each in epoch),
-            "clip_fraction": sum(_floats(self._clipped)) / self._samples,
+            "grad_norm": _mean(norms) if norms else math.nan,
+            "nan_grad_count": sum(each.nan_count for each in totals),
+            "inf_grad_count": sum(each.inf_count for each in totals),
+            "kl_divergence": self.kl_divergence(),
+            "clip_fraction": float(torch.stack(self._clipped).sum() / self._samples),
             "ratio_mean": ratios.mean,
             "ratio_min": ratios.min,
             "ratio_max": ratios.max,
@@ -174,45 +212,57 @@ class UpdateRecorder:
         if values is not None and returns is not None:
             fields["explained_variance"] = diagnostics.explained_variance(_tensor(values), _tensor(returns))
         if advantages is not None:
-            all_advantages = _tensor(advantages).double()
-            fields["advantage_mean"] = float(all_advantages.mean())
-            fields["advantage_std"] = float(all_advantages.std(correction=0))
+            fields["advantage_mean"] = float(_tensor(advantages).mean())
+            fields["advantage_std"] = float(_tensor(advantages).std(correction=0))
         if largest_entropy is not None:
             fields["entropy_collapsed"] = diagnostics.entropy_collapsed(entropy, largest_entropy)
-        if self._layers is not None:
-            health = diagnostics.layer_health(self._layers)
+        if self.layers:
+            health = diagnostics.layer_health(self.layers)
             fields["dead_layers"] = len(health.dead)
             fields["exploding_layers"] = len(health.exploding)
             fields["layer_gradient_health"] = health.ratios
+        if self._scales:
+            fields["loss_scale"] = self._scales[max(self._scales)][1]
+            fields["amp_overflow_detected"] = fields["update_skipped"] = any(overflowed)
         return fields
 
     def _record_gradients(self, parameters: nn.Module | Iterable[Tensor]) -> None:
         if isinstance(parameters, nn.Module):
-            self._layers = {
+            self.layers = {
                 name: (module.weight.detach().clone(), module.weight.grad.clone())
                 for name, module in parameters.named_modules()
                 if isinstance(module, nn.Linear) and module.weight.grad is not None
             }
             parameters = parameters.parameters()
-        gradients = [each.grad.detach().flatten().float() for each in parameters if each.grad is not None]
-        flat = torch.cat(gradients) if gradients else torch.zeros(0)
-        self._norms.append(torch.linalg.vector_norm(flat))
-        self._not_finite.append(torch.stack([flat.isnan().sum(), flat.isinf().sum()]))
+        self._gradients.append(diagnostics.totals_on_device(each.grad for each in parameters))
+
+    def _totals(self, gradients: Sequence[tuple[Tensor, Tensor]]) -> list[GradientTotals]:
+        if not gradients:
+            return []
+        norms, counts = (torch.stack(column).tolist() for column in zip(*gradients, strict=True))
+        return [GradientTotals(norm, *not_finite) for norm, not_finite in zip(norms, counts, strict=True)]
+
+    def _overflowed(self, totals: Sequence[GradientTotals]) -> list[bool]:
+        """Which steps were not taken because the loss scale was too large."""
+        return [
+            index in self._scales and diagnostics.amp_overflowed(*self._scales[index], each)
+            for index, each in enumerate(totals)
+        ]
 
 
 def _tensor(numbers: _Numbers) -> Tensor:
-    """Return numbers of any kind as float32, apart from the graph."""
-    return torch.as_tensor(numbers).detach().float()
+    """Return numbers of any kind apart from the graph: a tensor where it lies, in float32 or better, others exactly."""
+    if not isinstance(numbers, Tensor):
+        return torch.from_numpy(np.array(numbers, dtype=np.float64))
+    return numbers.detach() if numbers.dtype is torch.float64 else numbers.detach().float()
 
 
-def _floats(tensors: Sequence[Tensor]) -> list[float]:
+def _mean(numbers: Sequence[float]) -> float:
+    """Mean of one or more numbers, of inf and -inf together NaN, which `fmean` refuses."""
+    return fmean(numbers) if all(map(math.isfinite, numbers)) else sum(numbers) / len(numbers)
+
+
+def _floats(column: Sequence[Tensor]) -> list[float]:
     """Return numbers that lie on a device, in one transfer."""
-    numbers: list[float] = torch.stack(list(tensors)).tolist()
+    numbers: list[float] = torch.stack(list(column)).tolist()
     return numbers
-
-
-def _columns(pairs: Sequence[Tensor]) -> tuple[list[float], list[float]]:
-    if not pairs:
-        return [], []
-    first, second = torch.stack(list(pairs)).T.tolist()
-    return first, second
