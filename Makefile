@@ -61,7 +61,7 @@ pictures: $(READY) ## the pictures in docs, of the stages and of the run of make
 	$(BIN)/python docs/picture_report.py $(RUN)
 
 bench: $(READY) ## ratios against the alternatives, measured beside them; nothing is asserted
-	@for table in contract delivery aggregator training_share; do \
+	@for table in contract delivery aggregator training_share foreign_trainer; do \
 	  echo "## $$table"; echo; $(BIN)/python benchmarks/$$table.py; echo; done
 
 mutants: $(READY) ## the fold with one thing changed at a time: what its tests let live is printed (hours; SAMPLE=20 of a module: minutes)
