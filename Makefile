@@ -70,6 +70,7 @@ mutants: $(READY) ## the fold with one thing changed at a time: what its tests l
 soak: $(READY) ## runs under signals, failing system calls and hostile values: SECONDS=600; needs gcc
 	$(BIN)/python benchmarks/soak.py kills --times 100
 	$(BIN)/python benchmarks/faults.py --seconds $(or $(SECONDS),600)
+	EVERY_CASE=1 $(BIN)/pytest -q tests/integrations/test_watched_update.py
 
 fields: $(READY) ## run every mode briefly, and what became of each of the 149 fields in it (docs/fields.md)
 	@PYTHONPATH=. $(BIN)/python tests/field_census.py
