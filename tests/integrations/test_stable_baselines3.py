@@ -207,7 +207,7 @@ def test_a_run_without_plan_or_accuracy_says_so_and_a_second_learn_goes_on() -> 
     batches = emitted.of(BatchEpochCompletedPayload)
     assert (first.task, first.n_episodes, first.max_epochs, first.host_params) == ("balance", 0, 0, 0)
     assert first.env_devices == ()
-    assert f"seed {first.seed} (drawn by torch: PPO was given none)" in emitted[0].message
+    assert f"seed {first.seed} (that of torch: PPO was given none)" in emitted[0].message
     assert second.start_episode == batches[0].episodes_completed == batches[0].n_envs > 0
     assert [batch.batch_idx for batch in batches] == [0, 1]
     assert all(batch.avg_accuracy != batch.avg_accuracy for batch in batches)

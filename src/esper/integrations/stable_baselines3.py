@@ -132,7 +132,7 @@ class TelemetryCallback(BaseCallback):
                 env.env_method("renumber", index, indices=[index])
             growth = env.env_method("growth_fields", indices=[0])[0]
         seed = torch.initial_seed() if model.seed is None else int(model.seed)
-        drawn = f" (drawn by torch: {type(model).__name__} was given none)" if model.seed is None else ""
+        drawn = f" (that of torch: {type(model).__name__} was given none)" if model.seed is None else ""
         resumed: _Resumed = {"start_episode": self._episodes} if self._episodes else {}
         payload = TrainingStartedPayload(
             n_envs=env.num_envs,
@@ -220,7 +220,8 @@ class TelemetryCallback(BaseCallback):
             n_envs=len(self._returns),
             **rolling,
         )
-        self._emit(payload, f"batch {self._batch}: {len(self._returns)} episodes, mean return {payload.avg_reward:.4g}")
+        episodes = "1 episode" if len(self._returns) == 1 else f"{len(self._returns)} episodes"
+        self._emit(payload, f"batch {self._batch}: {episodes}, mean return {payload.avg_reward:.4g}")
         self._returns, self._accuracies = [], []
         self._batch += 1
 
