@@ -82,7 +82,7 @@ class WatchedUpdate:
         self._last_pass: list[_Minibatch] = []
         self._minibatch: Any = None
         self._pending = False
-        self._went_back = False
+        self._newest_gradient = self._gradient()
         self._epochs = 0
         self._stopped = False
         self._over = False
@@ -144,7 +144,7 @@ class WatchedUpdate:
     def _above_limit(self) -> bool:
         """Whether the trainer stops at the newest minibatch, for which it then makes no step."""
         limit = self._model.target_kl
-        if limit is None or not self._pending or self._went_back:
+        if limit is None or not self._pending:
             return False
         return float(self._pass[-1].kl_divergence) > 1.5 * float(limit)
 
@@ -162,22 +162,23 @@ class WatchedUpdate:
         if hasattr(data, "mask"):  # of the padding of RecurrentPPO
             minibatch = _Minibatch(*(each[data.mask > 1e-8] for each in minibatch))  # noqa: PLR2004 - as train() does
         self._pass.append(minibatch)
-        self._pending, self._went_back = True, False
-        if log_prob.requires_grad:
-            log_prob.register_hook(self._backward)
+        self._pending = True
         return evaluated
-
-    def _backward(self, _gradient: Tensor) -> None:
-        self._went_back = True
 
     def _ask_parameters(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Measure what the trainer asks for in order to clip it: the gradients are there, and are whole."""
-        if self._pending and self._went_back:
-            self._pending = False
+        if self._pending and self._gradient() is not self._newest_gradient:
+            self._pending, self._newest_gradient = False, self._gradient()
             self._measure_gradients()
+        if not args and not kwargs:
+            return iter(self._parameters)  # much faster than to look for them in every module again
         policy = self._model.policy
         parameters: Iterator[Any] = type(policy).parameters(policy, *args, **kwargs)
         return parameters
+
+    def _gradient(self) -> Tensor | None:
+        """Return one of the gradients: each way back makes new ones."""
+        return next((each.grad for each in self._parameters if each.grad is not None), None)
 
     # ── what is measured ───────────────────────────────────────────────────────────────────────────────────────
 
