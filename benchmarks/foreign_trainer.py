@@ -40,17 +40,31 @@ def main() -> None:
     rows = []
     for target_kl in (None, 10.0):
         without, watched = (_Timed("MlpPolicy", "CartPole-v1", seed=1, device="cpu", target_kl=target_kl) for _ in "ab")
-        callback, added, plain = TelemetryCallback(_Nowhere()), [], []
+        callback, added, plain, with_callback = TelemetryCallback(_Nowhere()), [], [], []
         for _ in range(rounds):
             without.learn(2048, reset_num_timesteps=False)
             watched.learn(2048, callback=callback, reset_num_timesteps=False)
             plain.append(without.took)
+            with_callback.append(watched.took)
             added.append(watched.took / without.took - 1)
         limit = "no KL limit, as by default" if target_kl is None else "a KL limit that is never reached"
         low, middle, high = statistics.quantiles(added, n=4)
-        rows.append((limit, f"{statistics.median(plain) * 1e3:.0f} ms", f"{middle:+.1%} ({low:+.1%} to {high:+.1%})"))
+        fastest = min(with_callback) / min(plain) - 1  # what else runs on the machine is in all the others
+        rows.append(
+            (limit, f"{min(plain) * 1e3:.0f} ms", f"{fastest:+.1%}", f"{middle:+.1%} ({low:+.1%} to {high:+.1%})")
+        )
     print(machine("torch", "stable-baselines3"), "\n")
-    print(table(("PPO, MlpPolicy, 320 minibatches of 64", "an update", "with the callback: median (quartiles)"), rows))
+    print(
+        table(
+            (
+                "PPO, MlpPolicy, 320 minibatches of 64",
+                "fastest update",
+                "with the callback",
+                "median (quartiles) of turns",
+            ),
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":
