@@ -61,7 +61,7 @@ pictures: $(READY) ## the pictures in docs, of the stages and of the run of make
 	$(BIN)/python docs/picture_report.py $(RUN)
 
 bench: $(READY) ## ratios against the alternatives, measured beside them; nothing is asserted
-	@for table in contract end_to_end delivery aggregator training_share checkpoint; do \
+	@for table in contract end_to_end delivery aggregator training_share foreign_trainer checkpoint; do \
 	  echo "## $$table"; echo; $(BIN)/python benchmarks/$$table.py; echo; done
 
 mutants: $(READY) ## the fold with one thing changed at a time: what its tests let live is printed (hours; SAMPLE=20 of a module: minutes)
@@ -72,6 +72,7 @@ soak: $(READY) ## runs under signals, failing system calls and hostile values, a
 	PYTHONPATH=. $(BIN)/python tests/killed_runs.py --times $(or $(RUNS),100)
 	$(BIN)/python benchmarks/faults.py --seconds $(or $(SECONDS),600)
 	$(BIN)/python benchmarks/maskable.py
+	EVERY_CASE=1 $(BIN)/pytest -q tests/integrations/test_watched_update.py
 
 fields: $(READY) ## run every mode briefly, and what became of each field in it (docs/fields.md)
 	@PYTHONPATH=. $(BIN)/python tests/field_census.py

@@ -85,7 +85,7 @@ def test_a_number_s_range_is_in_the_schema() -> None:
     assert (epoch["env_id"]["minimum"], "maximum" in epoch["env_id"]) == (0, False)
     assert update["kl_divergence"]["minimum"] == 0
     assert update["explained_variance"]["anyOf"][0]["maximum"] == 1
-    assert update["entropy_loss"]["maximum"] == 0
+    assert "maximum" not in update["entropy_loss"]  # of a density it may be above 0
     assert update["loss_scale"]["anyOf"][0]["exclusiveMinimum"] == 0
     assert update["head_op_entropy"]["anyOf"][0]["additionalProperties"]["minimum"] == 0
     assert properties["BatchEpochCompletedPayload"]["env_accuracies"]["anyOf"][0]["items"]["maximum"] == 1

@@ -1,4 +1,4 @@
-"""Telemetry of Stable-Baselines3: PPO, and MaskablePPO of sb3-contrib.
+"""Telemetry of Stable-Baselines3: PPO, and MaskablePPO and RecurrentPPO of sb3-contrib.
 
 ::
 
@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import sys
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
@@ -17,7 +17,6 @@ import numpy as np
 
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
-    PPOUpdatePayload,
     RewardComputedPayload,
     TelemetryEvent,
     TelemetryPayload,
@@ -35,10 +34,10 @@ except ModuleNotFoundError as error:
 
 from typing_extensions import override
 
-from esper.simic import diagnostics
+from esper.integrations.watched_update import WatchedUpdate
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from types import FrameType
 
 __all__ = ["TelemetryCallback"]
 
@@ -47,10 +46,6 @@ class _Emits(Protocol):
     """A `Run` or a `TelemetryHub`."""
 
     def emit(self, event: TelemetryEvent, /) -> None: ...
-
-
-class _EarlyStop(TypedDict, total=False):
-    early_stop_epoch: int
 
 
 class _Resumed(TypedDict, total=False):
@@ -62,14 +57,25 @@ class _Accuracies(TypedDict, total=False):
 
 
 class TelemetryCallback(BaseCallback):
-    """Emits what Stable-Baselines3's PPO does; the model is not changed by it.
+    """Emits what PPO, MaskablePPO and RecurrentPPO do; the model is not changed by it, and nothing stays on it.
 
     TRAINING_STARTED once a ``learn()``, PPO_UPDATE_COMPLETED once a finished update, BATCH_EPOCH_COMPLETED after a
     rollout in which an episode ended, over the episodes that did, REWARD_COMPUTED where it is wanted. What a trainer of
-    this kind does not have is unknown: 0 episodes planned, 0 host epochs, an accuracy of NaN.
+    this kind does not have is unknown: 0 episodes planned, 0 host epochs, an accuracy of NaN, no devices of
+    environments.
 
-    The numbers of an update come from the trainer's own minibatches, gradients before they are clipped. The value loss
-    is the squared error without the trainer's value clipping; the clip fraction counts samples, not minibatches.
+    The numbers of an update come from the trainer's own minibatches, gradients before they are clipped, and are those
+    that the trainer logs, but for these:
+
+    - ``kl_divergence`` and ``explained_variance`` are computed without the cancellation that the trainer's float32 has,
+      and differ by 1e-7 or less; returns that do not vary explain nothing (NaN), those of the trainer only when their
+      variance is exactly 0.
+    - ``value_loss`` is the squared error before the trainer's value clipping (``clip_range_vf``).
+    - ``clip_fraction`` counts samples, where the trainer takes the mean over minibatches: the last may be smaller.
+    - ``grad_norm`` is NaN where the KL limit ended the update before its first step.
+
+    An update that an exception ends is not emitted. One callback goes on counting over several ``learn()``; a new one
+    counts from 0, since a saved model does not know how many episodes it has played.
     """
 
     def __init__(
@@ -98,26 +104,35 @@ class TelemetryCallback(BaseCallback):
         self._group_id = group_id
         self._batch = 0
         self._episodes = 0
-        self._update: _Update | None = None
+        self._update: WatchedUpdate | None = None
         self._returns: list[float] = []
         self._accuracies: list[float] = []
         self._rolling: list[float] = []
         self._sums = np.zeros(0)
+        self._whole = np.zeros(0, bool)  # whether the episode's return is known from its beginning
+        self._seen = -1
 
     # ── Stable-Baselines3 ──────────────────────────────────────────────────────────────────────────────────────
 
     @override
     def _on_training_start(self) -> None:
-        self._leave_update()
         env, model = self.training_env, cast("Any", self.model)
-        self._sums = np.where(model._last_episode_starts, 0.0, np.nan)  # noqa: SLF001 - what came before is not known
+        if not (hasattr(model, "clip_range") and hasattr(model, "rollout_buffer")):
+            raise TypeError(f"the callback is for PPO, MaskablePPO and RecurrentPPO, got {type(model).__name__}")
+        self._leave_update()
+        if self._returns:  # of a rollout that an exception ended
+            self._emit_batch()
+        begins = np.asarray(model._last_episode_starts, bool)  # noqa: SLF001 - the trainer's own note of it
+        goes_on = self._seen == model.num_timesteps and len(self._whole) == env.num_envs
+        self._whole = begins | (self._whole if goes_on else False)
+        self._sums = np.where(begins, 0.0, self._sums if goes_on else 0.0)
         growth: dict[str, Any] = {}
         if env.has_attr("growth_fields"):
             for index in range(env.num_envs):
                 env.env_method("renumber", index, indices=[index])
             growth = env.env_method("growth_fields", indices=[0])[0]
         seed = torch.initial_seed() if model.seed is None else int(model.seed)
-        drawn = f" (drawn by torch: {type(model).__name__} was given none)" if model.seed is None else ""
+        drawn = f" (that of torch: {type(model).__name__} was given none)" if model.seed is None else ""
         resumed: _Resumed = {"start_episode": self._episodes} if self._episodes else {}
         payload = TrainingStartedPayload(
             n_envs=env.num_envs,
@@ -132,7 +147,7 @@ class TelemetryCallback(BaseCallback):
             clip_ratio=float(model.clip_range(1.0)),
             entropy_coef=float(model.ent_coef),
             policy_device=str(model.device),
-            env_devices=("cpu",) * env.num_envs,
+            env_devices=(),
             **resumed,
         )
         self._emit(payload, f"{type(model).__name__} begins, seed {seed}{drawn}")
@@ -148,6 +163,7 @@ class TelemetryCallback(BaseCallback):
         if normalised is not None:
             rewards = normalised.get_original_reward()
         self._sums += rewards
+        self._seen = self.num_timesteps
         for index, info in enumerate(infos):
             for event in info.get("events", ()):
                 self._run.emit(event)
@@ -157,16 +173,16 @@ class TelemetryCallback(BaseCallback):
             if dones[index]:
                 self._episodes += 1
                 own = info.get("episode")
-                total = float(self._sums[index]) if own is None else float(own["r"])
-                self._returns.append(total)
+                if own is not None or self._whole[index]:
+                    self._returns.append(float(self._sums[index] if own is None else own["r"]))
                 if hasattr(outcome, "val_accuracy"):
                     self._accuracies.append(float(outcome.val_accuracy))
-                self._sums[index] = 0.0
+                self._sums[index], self._whole[index] = 0.0, True
         return True
 
     @override
     def _on_rollout_end(self) -> None:
-        self._update = _Update(self.model, self._updated)
+        self._update = WatchedUpdate(self.model, _learning(), self._updated)
 
     @override
     def _on_training_end(self) -> None:
@@ -178,11 +194,10 @@ class TelemetryCallback(BaseCallback):
 
     def _leave_update(self) -> None:
         if self._update is not None:
-            self._update.leave()
-            self._update.report()
+            self._update.end()
             self._update = None
 
-    def _updated(self, update: _Update) -> None:
+    def _updated(self, update: WatchedUpdate) -> None:
         payload = update.payload(self._batch)
         self._emit(payload, f"update {self._batch}: KL {payload.kl_divergence:.3g}, entropy {payload.entropy:.3g}")
         if self._returns:
@@ -191,7 +206,6 @@ class TelemetryCallback(BaseCallback):
             self._batch += 1
 
     def _emit_batch(self) -> None:
-        known = [each for each in self._returns if not math.isnan(each)]
         accuracy = fmean(self._accuracies) if self._accuracies else math.nan
         rolling: _Accuracies = {}
         if self._accuracies:
@@ -201,12 +215,13 @@ class TelemetryCallback(BaseCallback):
             episodes_completed=self._episodes,
             batch_idx=self._batch,
             avg_accuracy=accuracy,
-            avg_reward=fmean(known) if known else math.nan,
+            avg_reward=fmean(self._returns),
             total_episodes=self._n_episodes,
             n_envs=len(self._returns),
             **rolling,
         )
-        self._emit(payload, f"batch {self._batch}: {len(self._returns)} episodes, mean return {payload.avg_reward:.4g}")
+        episodes = "1 episode" if len(self._returns) == 1 else f"{len(self._returns)} episodes"
+        self._emit(payload, f"batch {self._batch}: {episodes}, mean return {payload.avg_reward:.4g}")
         self._returns, self._accuracies = [], []
         self._batch += 1
 
@@ -239,153 +254,6 @@ class TelemetryCallback(BaseCallback):
         self._run.emit(TelemetryEvent(data=payload, group_id=self._group_id, message=message))
 
 
-class _Update:
-    """Watches one update of a model from inside: its minibatches, what the policy makes of them, their gradients.
-
-    ``get`` of the rollout buffer is shadowed on the instance; the policy's methods are while an epoch runs only. The
-    epoch is a generator that nobody but the trainer's loop holds: it is closed when the loop is left, however it is.
-    """
-
-    def __init__(self, model: Any, finished: Any) -> None:
-        self._model = model
-        self._finished = finished
-        self._buffer = model.rollout_buffer
-        self._values = np.array(self._buffer.values)
-        self._returns = np.array(self._buffer.returns)
-        self._advantages = np.array(self._buffer.advantages)
-        self._largest_entropy = _largest_entropy(model)
-        self._clip_range = float(model.clip_range(model._current_progress_remaining))  # noqa: SLF001 - as train() does
-        self._recorder: diagnostics.UpdateRecorder | None = None
-        self._minibatch: Any = None
-        self._evaluated: dict[str, Tensor] | None = None
-        self._went_back = False
-        self._epochs = 0
-        self._stopped = False
-        self._over = False
-        self._buffer.get = self._get
-
-    def leave(self) -> None:
-        """Take everything away again."""
-        vars(self._buffer).pop("get", None)
-
-    def report(self) -> None:
-        """Hand the update over, once, if there was one and it came to its end."""
-        if self._recorder is not None and not self._over:
-            self._over = True
-            self._finished(self)
-
-    def payload(self, batch: int) -> PPOUpdatePayload:
-        """Return what was measured."""
-        assert self._recorder is not None
-        fields = self._recorder.fields(
-            values=self._values,
-            returns=self._returns,
-            advantages=self._advantages,
-            largest_entropy=self._largest_entropy,
-        )
-        stop: _EarlyStop = {"early_stop_epoch": self._epochs - 1} if self._stopped else {}
-        lr = float(self._model.policy.optimizer.param_groups[0]["lr"])
-        return PPOUpdatePayload(
-            **fields, lr=lr, entropy_coef=float(self._model.ent_coef), batch=batch, skipped=False, **stop
-        )
-
-    def _get(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """Yield the buffer's minibatches, and watch what becomes of each."""
-        if self._recorder is None:
-            self._recorder = diagnostics.UpdateRecorder(clip_ratio=self._clip_range)
-        policy = self._model.policy
-        policy.evaluate_actions = self._evaluate_actions
-        policy.parameters = self._parameters
-        self._epochs += 1
-        exhausted = False
-        try:
-            for minibatch in type(self._buffer).get(self._buffer, *args, **kwargs):
-                self._minibatch = minibatch
-                yield minibatch
-                self._record(None)
-            exhausted = True
-        finally:
-            for name in ("evaluate_actions", "parameters"):
-                vars(policy).pop(name, None)
-            if exhausted:
-                self._recorder.end_epoch()
-                if self._epochs >= self._model.n_epochs:
-                    self.leave()
-                    self.report()
-            else:  # by the KL limit, or by an exception: then the update did not complete
-                self._stopped = self._above_limit()
-                self._record(None)
-                self.leave()
-                if self._stopped:
-                    self.report()
-                self._over = True
-
-    def _above_limit(self) -> bool:
-        limit = self._model.target_kl
-        if limit is None or self._evaluated is None or self._went_back:
-            return False
-        return diagnostics.approximate_kl(self._evaluated["log_ratio"]) > 1.5 * float(limit)
-
-    def _evaluate_actions(self, *args: Any, **kwargs: Any) -> Any:
-        policy, data = self._model.policy, self._minibatch
-        values, log_prob, entropy = type(policy).evaluate_actions(policy, *args, **kwargs)
-        self._record(None)
-        used = data.mask > 1e-8 if hasattr(data, "mask") else slice(None)  # noqa: PLR2004 - RecurrentPPO's padding
-        with torch.no_grad():
-            advantages, log_ratio = data.advantages[used], (log_prob - data.old_log_prob)[used]
-            if self._model.normalize_advantage and len(advantages) > 1:
-                advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-            ratio = log_ratio.exp()
-            clipped = ratio.clamp(1 - self._clip_range, 1 + self._clip_range)
-            self._evaluated = {
-                "policy_loss": -torch.min(advantages * ratio, advantages * clipped),
-                "value_loss": (values.flatten() - data.returns)[used].square(),
-                "entropy": (-log_prob if entropy is None else entropy)[used],
-                "log_ratio": log_ratio,
-            }
-        self._went_back = False
-        if log_prob.requires_grad:
-            log_prob.register_hook(self._backward)
-        return values, log_prob, entropy
-
-    def _backward(self, _gradient: Tensor) -> None:
-        self._went_back = True
-
-    def _parameters(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """What the trainer asks for in order to clip: the gradients are there, and are whole."""
-        policy = self._model.policy
-        if self._went_back:
-            vars(policy).pop("parameters", None)
-            self._record(policy)
-            policy.parameters = self._parameters
-        parameters: Iterator[Any] = type(policy).parameters(policy, *args, **kwargs)
-        return parameters
-
-    def _record(self, parameters: Any) -> None:
-        """Record the pending minibatch, if there is one."""
-        if self._evaluated is not None and self._recorder is not None:
-            self._recorder.step(**self._evaluated, parameters=parameters)
-        self._evaluated, self._went_back = None, False
-
-
-def _largest_entropy(model: Any) -> float | None:
-    """Mean over the batch of the largest entropy that the masks allow; None where it has no bound."""
-    space = model.action_space
-    if isinstance(space, spaces.Discrete):
-        sizes = [int(space.n)]
-    elif isinstance(space, spaces.MultiDiscrete):
-        sizes = [int(size) for size in space.nvec.flatten()]
-    elif isinstance(space, spaces.MultiBinary):
-        sizes = [2] * int(np.prod(space.shape))
-    else:
-        return None
-    if not hasattr(model.rollout_buffer, "action_masks"):
-        return sum(math.log(size) for size in sizes)
-    masks = np.asarray(model.rollout_buffer.action_masks).reshape(-1, sum(sizes))
-    heads = np.split(masks, np.cumsum(sizes)[:-1], axis=1)
-    return float(sum(np.log(np.maximum(head.sum(axis=1), 1)).mean() for head in heads))
-
-
 def _action_name(space: spaces.Space[Any], action: Any) -> str:
     return "continuous" if isinstance(space, spaces.Box) else ",".join(str(int(each)) for each in np.ravel(action))
 
@@ -393,3 +261,11 @@ def _action_name(space: spaces.Space[Any], action: Any) -> str:
 def _name(env: Any) -> str:
     specification = env.get_attr("spec", indices=[0])[0] if env.has_attr("spec") else None
     return "unknown" if specification is None else str(specification.id)
+
+
+def _learning() -> FrameType | None:
+    """Return the frame of the ``learn()`` that we are called from."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - there is no other way to it
+    while frame is not None and frame.f_code.co_name != "learn":
+        frame = frame.f_back
+    return frame

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.derived import accuracy_of, known, planned_episodes
+from esper.karn.derived import accuracy_of, known, planned_episodes, return_of
 from esper.karn.formatting import age
-from esper.karn.progress import eta_seconds, played_text
+from esper.karn.progress import eta_seconds, measures_accuracy, played_text
 from esper.karn.quantities import QUANTITIES
 from esper.leyline.telemetry import BatchEpochCompletedPayload, RewardComputedPayload, TrainingStartedPayload
 
@@ -61,8 +61,8 @@ def progress_text(group: GroupSnapshot) -> str:
     """Return the few numbers that matter, on one line; ``—`` before they were measured."""
     batch, update = group.batch, group.update
     shown = {
-        "avg_accuracy": None if batch is None else accuracy_of(batch.data),
-        "avg_reward": None if batch is None else batch.data.avg_reward,
+        **({"avg_accuracy": batch and accuracy_of(batch.data)} if measures_accuracy(group) else {}),
+        "avg_reward": None if batch is None else return_of(batch.data, group.started and group.started.data),
         "entropy": None if update is None else update.data.entropy,
         "kl_divergence": None if update is None else update.data.kl_divergence,
     }

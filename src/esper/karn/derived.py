@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from esper.karn.absence import supplied_number
 from esper.karn.formatting import is_finite, plural, real
-from esper.leyline.telemetry import BatchEpochCompletedPayload, EpochCompletedPayload, RewardComputedPayload
+from esper.leyline.telemetry import (
+    BatchEpochCompletedPayload,
+    EpochCompletedPayload,
+    RewardComputedPayload,
+    TrainingStartedPayload,
+)
 
 if TYPE_CHECKING:
     from esper.karn.snapshot import EnvSnapshot
@@ -21,10 +26,13 @@ __all__ = [
     "accuracy_of",
     "age_in",
     "age_text",
+    "confidence_of",
     "contributions",
+    "grows",
     "known",
     "matrix_rows",
     "planned_episodes",
+    "return_of",
     "reward_components",
 ]
 
@@ -47,9 +55,22 @@ def reward_components(reward: RewardComputedPayload) -> dict[str, float | None]:
     return {name: supplied_number(reward, name) for name in COMPONENTS}
 
 
+def confidence_of(reward: RewardComputedPayload) -> float | None:
+    """Return the probability of what was done; None when it is NaN, as for continuous actions: a density is none."""
+    return None if math.isnan(real(reward.action_confidence)) else reward.action_confidence
+
+
 def known(count: int) -> int | None:
     """Return a count of a run's configuration; None for 0, which by convention is "unknown"."""
     return count or None
+
+
+def grows(started: TrainingStartedPayload | None) -> bool:
+    """Whether a host grows in a run: not in one of another's trainer, which knows neither host nor slots.
+
+    True while nobody knows, because the start is missing.
+    """
+    return started is None or bool(started.host_params or started.max_epochs or started.slot_ids)
 
 
 def accuracy_of(data: EpochCompletedPayload | BatchEpochCompletedPayload) -> float | None:
@@ -61,6 +82,14 @@ def accuracy_of(data: EpochCompletedPayload | BatchEpochCompletedPayload) -> flo
     if not math.isnan(real(accuracy)):
         return accuracy
     return accuracy if isinstance(data, EpochCompletedPayload) and not is_finite(data.val_loss) else None
+
+
+def return_of(batch: BatchEpochCompletedPayload, started: TrainingStartedPayload | None) -> float | None:
+    """Return the mean episode return; None when it is NaN where no host grows: a rollout in which no episode ended.
+
+    Where one grows, NaN is what a diverged host brought.
+    """
+    return None if math.isnan(real(batch.avg_reward)) and not grows(started) else batch.avg_reward
 
 
 def planned_episodes(batch: BatchEpochCompletedPayload) -> int | None:

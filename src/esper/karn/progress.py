@@ -7,14 +7,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from esper.karn.derived import planned_episodes
+from esper.karn.derived import accuracy_of, grows, planned_episodes
 from esper.karn.formatting import is_finite, mean, number
 
 if TYPE_CHECKING:
     from esper.karn.snapshot import GroupSnapshot
     from esper.leyline.telemetry import BatchEpochCompletedPayload
 
-__all__ = ["Best", "Trend", "best_of", "best_value", "eta_seconds", "played_text", "stale_after", "trend_of"]
+__all__ = [
+    "Best",
+    "Trend",
+    "best_of",
+    "best_value",
+    "eta_seconds",
+    "measures_accuracy",
+    "played_text",
+    "stale_after",
+    "trend_of",
+    "unsupplied_text",
+]
 
 _NEWEST = 10
 """Batches that a rate or a trend is taken over."""
@@ -51,6 +62,29 @@ def played_text(batch: BatchEpochCompletedPayload) -> str:
     planned = planned_episodes(batch)
     of = "" if planned is None else f" of {number(planned)}"
     return f"{number(batch.episodes_completed)}{of} episodes"
+
+
+def unsupplied_text(group: GroupSnapshot) -> str | None:
+    """Return one sentence about what a trainer of another kind does not tell; None where all of it is there."""
+    started = None if group.started is None else group.started.data
+    if started is None:
+        return None
+    missing = [] if started.n_episodes else ["no number of episodes planned"]
+    if not grows(started):
+        missing.append("no host")
+    if group.batches and not measures_accuracy(group):
+        missing.append("no accuracy")
+    if not missing:
+        return None
+    *others, last = missing
+    return f"This run tells of {', '.join(others) + ' and ' if others else ''}{last}."
+
+
+def measures_accuracy(group: GroupSnapshot) -> bool:
+    """Whether a batch has measured an accuracy; True before there is one, for a host that grows."""
+    if not group.batches:
+        return grows(None if group.started is None else group.started.data)
+    return any(accuracy_of(entry.data) is not None for entry in reversed(group.batches))
 
 
 @dataclass(frozen=True, slots=True)

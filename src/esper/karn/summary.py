@@ -12,10 +12,10 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esper.karn.derived import accuracy_of, known
+from esper.karn.derived import accuracy_of, grows, known, return_of
 from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, real, tidy
 from esper.karn.health import Verdict, assess_updates, tally, value_of, worst
-from esper.karn.progress import best_value, played_text
+from esper.karn.progress import best_value, played_text, unsupplied_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_counts, score_texts
 from esper.karn.snapshot import Entry, GroupSnapshot, History, RunSnapshot
 from esper.leyline.strict_json import JsonValue, strict_json, to_json
@@ -46,7 +46,8 @@ def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path) -> str:
     for group in snapshot.groups.values():
         if len(snapshot.groups) > 1:
             sections.append([f"Group {tidy(group.group_id, 60)}"])
-        sections += [_run(group), _seeds(group), _health(group)]
+        grown = group.lifecycle or grows(None if group.started is None else group.started.data)
+        sections += [_run(group), *([_seeds(group)] if grown else []), _health(group)]
     if not snapshot.groups:
         sections.append(["No event."])
     if info is not None:
@@ -88,10 +89,9 @@ def _run(group: GroupSnapshot) -> list[str]:
         lines.append("  Its start is missing from the log.")
     else:
         begun = start.data
-        lines.append(
-            f"  Task {tidy(begun.task, 30)}, seed {begun.seed}, "
-            f"{_count(begun.n_envs, 'environment')}, {plural(len(begun.slot_ids), 'slot')}."
-        )
+        slots = f", {plural(len(begun.slot_ids), 'slot')}" if grows(begun) else ""
+        lines.append(f"  Task {tidy(begun.task, 30)}, seed {begun.seed}, {_count(begun.n_envs, 'environment')}{slots}.")
+        lines += [f"  {sentence}" for sentence in (unsupplied_text(group),) if sentence is not None]
         if begun.world_size > 1:
             lines.append(f"  {len(group.ranks)} of {begun.world_size} processes have started.")
     if group.resumes or group.earlier_runs:
@@ -102,11 +102,13 @@ def _run(group: GroupSnapshot) -> list[str]:
         return [*lines, "  No batch was completed."]
     lines.append(f"  {played_text(batch.data)} were played.")
     series = {
-        QUANTITIES["avg_reward"]: [real(entry.data.avg_reward) for entry in group.batches],
+        QUANTITIES["avg_reward"]: [real(value) for value in _returns(group)],
         QUANTITIES["avg_accuracy"]: [real(value) for value in _accuracies(group)],
     }
     series = {quantity: values for quantity, values in series.items() if values}
-    n = min(_ENDS, len(group.batches) // 2)
+    if not series:
+        return [*lines, "  No batch measured a return."]
+    n = min(_ENDS, min(map(len, series.values())) // 2)
     if n:
         rows = [(one.name, *map(one.text, (mean(v[:n]), mean(v[-n:]), best_value(v)))) for one, v in series.items()]
         lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)
@@ -122,6 +124,12 @@ def _run(group: GroupSnapshot) -> list[str]:
 def _count(count: int, thing: str) -> str:
     """Return how many there are, as far as that is known."""
     return f"{ABSENT} {thing}s" if known(count) is None else plural(count, thing)
+
+
+def _returns(group: GroupSnapshot) -> Iterator[float]:
+    """Return the mean episode returns of the batches in which an episode ended."""
+    started = None if group.started is None else group.started.data
+    return (value for entry in group.batches if (value := return_of(entry.data, started)) is not None)
 
 
 def _accuracies(group: GroupSnapshot) -> Iterator[float]:

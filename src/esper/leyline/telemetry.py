@@ -81,7 +81,7 @@ class TrainingStartedPayload(Payload):
     policy_device: str
     """Device of the policy, in torch's notation (``cpu``, ``cuda:0``)."""
     env_devices: tuple[str, ...]
-    """Device of every environment, by global env_id."""
+    """Device of every environment, by global env_id; empty when unknown because another's environments say nothing."""
 
     episode_id: str = ""
     """Identifier shared by all ranks and by nothing else; empty when the run has none."""
@@ -139,7 +139,10 @@ class EpochCompletedPayload(Payload):
 @final
 @dataclass(slots=True, frozen=True)
 class BatchEpochCompletedPayload(Payload):
-    """End of a batch: every environment has finished one episode. The log's commit barrier."""
+    """End of a batch: every environment has finished one episode, or at least one has. The log's commit barrier.
+
+    The latter where episodes end when they like: then the batch is what was collected for one update.
+    """
 
     episodes_completed: int
     """Episodes finished since the start of training, over all ranks and resumes. Unit: episodes; 1 or more."""
@@ -152,7 +155,8 @@ class BatchEpochCompletedPayload(Payload):
     total_episodes: int
     """Episodes planned for the run. Unit: episodes; 0 or more, 0 when unknown because none were planned."""
     n_envs: int
-    """Environments that the means are taken over. Unit: environments; 1 or more."""
+    """Environments that the means are taken over, with one episode each; where episodes end when they like, episodes.
+    Unit: environments; 1 or more."""
 
     rolling_accuracy: float = 0.0
     """Mean of ``avg_accuracy`` over the newest ten batches, or all when there are fewer. Unit: fraction; 0 to 1."""
@@ -173,10 +177,11 @@ class PPOUpdatePayload(Payload):
     Unit: 1; 0 or more. Source: Schulman et al. 2017, equation 9."""
     entropy: float
     """Mean exact entropy of the factored joint policy, H(op) + sum over op of p(op) times the entropy of the
-    heads which that op uses. Unit: nats; 0 or more.
+    heads which that op uses. Unit: nats; any real, not below 0 where actions are discrete.
     Source: the chain rule of entropy, Cover and Thomas 2006, theorem 2.2.1."""
     grad_norm: float
-    """L2 norm over all gradients after unscaling and before clipping, mean over optimizer steps.
+    """L2 norm over all gradients after unscaling and before clipping, mean over optimizer steps. NaN while
+    ``nan_grad_count`` is 0 when the KL limit ended the update before its first step: there was no gradient.
     Unit: 1; 0 or more, ``inf`` when mixed precision overflowed. Source: Pascanu et al. 2013, section 3.2."""
     kl_divergence: float
     """KL divergence of the old from the new policy, k3 estimator mean((r - 1) - log r), mean over the minibatches of
@@ -194,7 +199,8 @@ class PPOUpdatePayload(Payload):
     Source: the coefficient of determination, as in OpenAI Baselines, common/math_util.py."""
 
     entropy_loss: float = 0.0
-    """The negated mean entropy, as it stands in the loss before its coefficient. Unit: nats; 0 or less.
+    """The negated mean entropy, as it stands in the loss before its coefficient.
+    Unit: nats; any real, not above 0 where actions are discrete.
     Source: Schulman et al. 2017, equation 9, negated."""
     advantage_mean: float = 0.0
     """Mean of the advantages before they are normalised. Unit: reward; any real.
@@ -300,7 +306,8 @@ class RewardComputedPayload(Payload):
     """Critic's estimate of the return from the state the decision was made in, in units of reward.
     Unit: reward; any real."""
     action_confidence: float
-    """Joint probability of the whole factored choice under the policy that sampled it. Unit: probability; 0 to 1."""
+    """Joint probability of the whole factored choice under the policy that sampled it.
+    Unit: probability; 0 to 1, NaN when unknown because actions are continuous: a density is no probability."""
 
     base_acc_delta: float = 0.0
     """Contribution of the change in validation accuracy over the step; under the reward mode ``sparse`` over the

@@ -58,7 +58,7 @@ def test_every_field_is_shown_and_a_change_to_it_is_seen(cls: Any, name: str) ->
 
 
 def test_values_stand_with_their_unit_and_range() -> None:
-    assert "0.125  nats; 0 or more" in shown(PPOUpdatePayload(0.1, 0.2, 0.125, 0.4, 0.5, 0.6, 0))
+    assert "0.5  nats; 0 or more" in shown(PPOUpdatePayload(0.1, 0.2, 0.125, 0.4, 0.5, 0.6, 0))
 
 
 def test_a_default_that_nobody_supplied_is_not_shown_as_a_value() -> None:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.env_rows import LARGE, chip
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
-from esper.karn.derived import accuracy_of, age_in, known, matrix_rows, reward_components
+from esper.karn.derived import (
+    accuracy_of,
+    age_in,
+    confidence_of,
+    grows,
+    known,
+    matrix_rows,
+    reward_components,
+)
 from esper.karn.formatting import ABSENT, bar, cells, fraction, is_finite, number, plot, scale, signed, tidy, value_text
 from esper.leyline.telemetry import SeedFossilizedPayload
 
@@ -34,15 +42,17 @@ def env_detail(view: View, env_id: int, width: int) -> tuple[list[Row], list[Row
     if group is None or env_id not in group.envs:
         return [heading(f"ENVIRONMENT {env_id}", "no event of it"), line(" Nothing yet.")], []
     env = group.envs[env_id]
+    growing = grows(None if group.started is None else group.started.data)
     return (
         [*_summary(view, env, width), *_reward(env, width), *_alternatives(env, width)],
-        [*_counterfactual(env, width), *_seeds(env, width)],
+        [*_counterfactual(env, width), *_seeds(env, width)] if growing or env.slots or env.counterfactual else [],
     )
 
 
 def _summary(view: View, env: EnvSnapshot, width: int) -> list[Row]:
     if env.epoch is None:
-        return [heading(f"ENVIRONMENT {env.env_id}", "no epoch yet")]
+        host = view.group is None or grows(view.group.started and view.group.started.data)
+        return [heading(f"ENVIRONMENT {env.env_id}", "no epoch yet" if host else "")]
     epoch = env.epoch.data
     epochs = None if view.group is None or view.group.started is None else known(view.group.started.data.max_epochs)
     of = "" if epochs is None else f"/{epochs}"
@@ -70,13 +80,17 @@ def _reward(env: EnvSnapshot, width: int) -> list[Row]:
     when = "" if env.reward.event.epoch is None else f"of the step in epoch {env.reward.event.epoch}"
     when += _age(env.reward, env)
     rows = [heading("REWARD", when, env.reward.event), *_waterfall(reward, width)]
-    rows += [line((f" {name:<{_LABEL}}", "dim"), f"{number(supplied_number(reward, name)):>9}") for name in _EVIDENCE]
+    evidence = {name: supplied_number(reward, name) for name in _EVIDENCE}
+    evidence["action_confidence"] = confidence_of(reward)
+    rows += [line((f" {name:<{_LABEL}}", "dim"), f"{number(value):>9}") for name, value in evidence.items()]
     return [*rows, line()]
 
 
 def _waterfall(reward: RewardComputedPayload, width: int) -> list[Row]:
     """Return each component as a step from where the one before it ended, down to the total."""
     parts = list(reward_components(reward).items())
+    if all(value is None for _, value in parts):
+        return [line((f" total_reward {number(reward.total_reward)}, its parts not supplied", "plain"))]
     steps = [float(value) if value is not None and is_finite(value) else 0.0 for _, value in parts]
     levels = list(accumulate(steps, initial=0.0))
     total = float(reward.total_reward) if is_finite(reward.total_reward) else math.nan
@@ -113,7 +127,7 @@ def _alternatives(env: EnvSnapshot, width: int) -> list[Row]:
     slot = supplied(reward, "action_slot")
     rows = [
         heading("DECISION", "and what else was considered", env.reward.event),
-        _choice("▶", reward.action_name, slot, reward.action_confidence, room),
+        _choice("▶", reward.action_name, slot, confidence_of(reward), room),
     ]
     alternatives = supplied(reward, "alternatives")
     if not isinstance(alternatives, Sequence):

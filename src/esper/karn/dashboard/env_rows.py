@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.overview import WIDE
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, line
-from esper.karn.derived import accuracy_of
+from esper.karn.derived import accuracy_of, confidence_of, grows
 from esper.karn.formatting import (
     ABSENT,
     cells,
@@ -48,14 +48,16 @@ class _Column(NamedTuple):
     wide: bool = False
     """Whether it is shown where there is room only."""
     left: bool = False
+    host: bool = False
+    """Whether it is about a host, and is left out where none grows."""
 
 
 _COLUMNS = (
     _Column("env", _ID),
-    _Column("epoch", 5, wide=True),
-    _Column("acc", 5),
-    _Column("accuracy by epoch", 24, wide=True, left=True),
-    _Column("loss", 6),
+    _Column("epoch", 5, wide=True, host=True),
+    _Column("acc", 5, host=True),
+    _Column("accuracy by epoch", 24, wide=True, left=True, host=True),
+    _Column("loss", 6, host=True),
     _Column("reward", 6),
     _Column("value", 6, wide=True),
     _Column("action", 12, left=True),
@@ -67,16 +69,23 @@ _COLUMNS = (
 def env_heading(view: View, width: int, _height: int) -> list[Row]:
     """Return the column titles of the environments."""
     env_ids = () if view.group is None else tuple(view.group.envs)
+    host = _has_host(view)
     titles = [
         cells(column.title, column.width, right=not column.left)
-        for column in _columns(_id_width(env_ids), wide=width >= WIDE)
+        for column in _columns(_id_width(env_ids), wide=width >= WIDE, host=host)
     ]
-    return [line((cells(" ".join(titles) + f" slots  ({plural(len(env_ids), 'environment')})", width), "title"))]
+    count = f"({plural(len(env_ids), 'environment')})" if env_ids or host else "(no event is about a single one)"
+    return [line((cells(" ".join(titles) + (" slots  " if host else "  ") + count, width), "title"))]
 
 
-def _columns(id_width: int, *, wide: bool) -> list[_Column]:
+def _has_host(view: View) -> bool:
+    return view.group is None or view.group.started is None or grows(view.group.started.data)
+
+
+def _columns(id_width: int, *, wide: bool, host: bool) -> list[_Column]:
     first, *others = _COLUMNS
-    return [first._replace(width=id_width), *(column for column in others if wide or not column.wide)]
+    shown = (column for column in others if (wide or not column.wide) and (host or not column.host))
+    return [first._replace(width=id_width), *shown]
 
 
 def _id_width(env_ids: Iterable[int]) -> int:
@@ -94,12 +103,14 @@ class EnvRows(Viewing):
 
     slot_ids: tuple[str, ...] = ()
     id_width = _ID
+    host = True
 
     def refresh_view(self, view: View) -> None:
         """Show what is to be seen now."""
         if view.group is not None:
             self.slot_ids = () if view.group.started is None else view.group.started.data.slot_ids
             self.id_width = _id_width(view.group.envs)
+            self.host = _has_host(view)
         self.show([] if view.group is None else list(view.group.envs.values()))
 
     def row(self, item: object) -> Row:
@@ -112,7 +123,7 @@ class EnvRows(Viewing):
             **_decision(env),
         }
         spans: list[Span] = []
-        for column in _columns(self.id_width, wide=wide):
+        for column in _columns(self.id_width, wide=wide, host=self.host):
             text, tone = cells_of[column.title]
             spans.append((f"{cells(text, column.width, right=not column.left)} ", tone))
         slot_ids = self.slot_ids or tuple(env.slots)
@@ -149,7 +160,7 @@ def _decision(env: EnvSnapshot) -> dict[str, Span]:
         action, slot = reward.action_name, supplied(reward, "action_slot")
         total: float | None = reward.total_reward
         value: float | None = reward.value_estimate
-        confidence: float | None = reward.action_confidence
+        confidence = confidence_of(reward)
         entropy = supplied_number(reward, "decision_entropy")
     elif env.last_action is not None:
         last = env.last_action.data

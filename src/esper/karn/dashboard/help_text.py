@@ -38,7 +38,7 @@ _SIGNS = (
     ("D I W E C", "an event's severity: debug, info, warning, error, critical; times are of the zone in the heading"),
     (
         "● LIVE",
-        "events come;  ◌ WAITING  none came yet;  ■ FINISHED  all planned episodes are done, or run.json says so",
+        "events come;  ◌ WAITING  none came yet;  ■ FINISHED  run.json says so",
     ),
     (
         "▲ STALE",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from esper.karn.absence import supplied_number
 from esper.karn.dashboard.following import Phase
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, heading, line
-from esper.karn.derived import accuracy_of, known, planned_episodes
+from esper.karn.derived import accuracy_of, known, planned_episodes, return_of
 from esper.karn.formatting import (
     ABSENT,
     age,
@@ -27,7 +27,7 @@ from esper.karn.formatting import (
     value_text,
 )
 from esper.karn.health import Status, Verdict, assess_updates, gravest_first, tally, value_of, worst
-from esper.karn.progress import best_of, eta_seconds, played_text, trend_of
+from esper.karn.progress import best_of, eta_seconds, measures_accuracy, played_text, trend_of, unsupplied_text
 from esper.karn.quantities import QUANTITIES, Quantity
 from esper.leyline.telemetry import TelemetryEvent
 
@@ -71,7 +71,8 @@ def status_line(view: View, width: int, _height: int) -> list[Row]:
     parts = [tidy(view.source)]
     if group is not None and group.started is not None:
         started = group.started.data
-        parts += [tidy(started.task), f"seed {started.seed}", f"{number(known(started.host_params))} parameters"]
+        parts += [tidy(started.task), f"seed {started.seed}"]
+        parts += [f"{number(started.host_params)} parameters"] if known(started.host_params) else []
     state: list[Span] = []
     if len(view.snapshot.groups) > 1 and group is not None:
         state.append((f" group {tidy(group.group_id, 16)} ", "accent"))
@@ -102,19 +103,21 @@ def learning_rows(view: View, width: int, height: int) -> list[Row]:
     batches = tuple(entry.data for entry in group.batches)
     indices = [batch.batch_idx for batch in batches]
     high = max((height - 2) // 2, 1)
-    rolling = supplied_number(batches[-1], "rolling_accuracy")
+    rolling = f"rolling {fraction(supplied_number(batches[-1], 'rolling_accuracy'))}"
+    started = None if group.started is None else group.started.data
+    returns = [return_of(batch, started) for batch in batches]
+    accuracies = [accuracy_of(batch) for batch in batches]
+    whole = sum(batch.n_envs for batch in batches) >= batches[-1].episodes_completed  # none is too long ago to be kept
     return [
         heading("LEARNING", _run_note(group), group.batch.event),
-        *_series(QUANTITIES["avg_reward"], [batch.avg_reward for batch in batches], indices, width, high, ""),
-        *_series(
-            QUANTITIES["avg_accuracy"],
-            [accuracy_of(batch) for batch in batches],
-            indices,
-            width,
-            high,
-            f"rolling {fraction(rolling)}",
+        *_series(QUANTITIES["avg_reward"], returns, indices, width, high, "", whole=whole),
+        *(
+            _series(QUANTITIES["avg_accuracy"], accuracies, indices, width, high, rolling, whole=whole)
+            if measures_accuracy(group)
+            else []
         ),
         _progress(view, group, width),
+        *(line((f" {sentence}", "dim")) for sentence in (unsupplied_text(group),) if sentence is not None),
     ]
 
 
@@ -160,10 +163,12 @@ def _series(
     width: int,
     height: int,
     note: str,
+    *,
+    whole: bool,
 ) -> list[Row]:
     measured = [math.nan if value is None else value for value in values]
     best, trend = best_of(measured), trend_of(tuple(value for value in values if value is not None))
-    of = "best" if batches[0] == 0 else f"best since batch {batches[0]}"
+    of = "best" if not batches[0] or whole else f"best since batch {batches[0]}"
     texts = [
         f"{of} {quantity.text(best.value)} (batch {batches[best.index]})" if best else "best —",
         f"trend {signed(trend.change)}" if trend else "trend —",
@@ -199,6 +204,9 @@ def _progress(view: View, group: GroupSnapshot, width: int) -> Row:
     batch = group.batch.data
     done, planned = batch.episodes_completed, planned_episodes(batch)
     share = done / planned if planned is not None and is_finite(planned) else None
+    if planned is None:
+        took = _took(group) if view.phase is Phase.FINISHED else ""
+        return line((" progress  ", "dim"), f"{played_text(batch)}{took}")
     texts = f"{ABSENT if share is None else f'{share:.0%}':>4}  {played_text(batch)}"
     if view.phase is Phase.FINISHED:
         texts += _took(group)

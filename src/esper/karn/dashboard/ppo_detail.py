@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.overview import STATUS_TONES
 from esper.karn.dashboard.rows import Row, Tone, heading, line
-from esper.karn.formatting import ABSENT, bar, cells, is_finite, number, plot, scale, tidy
+from esper.karn.formatting import ABSENT, bar, cells, columns, is_finite, number, plot, scale, tidy
 from esper.karn.health import assess_update, assess_updates, gravest_first, tally, value_of, worst
 from esper.leyline.telemetry import PPOUpdatePayload
 
@@ -79,7 +79,10 @@ def _mappings(title: str, names: tuple[str, ...], update: PPOUpdatePayload, widt
     rows = [heading(title, unit)]
     dicts = {name: value for name in names if isinstance(value := supplied(update, name), Mapping)}
     numbers = [v for value in dicts.values() for v in value.values() if isinstance(v, int | float) and is_finite(v)]
-    top, room = max(numbers, default=0.0), max(min(width - 50, 40), 8)
+    longest = min(max([20, *(columns(key) for value in dicts.values() for key in value)]), 36)
+    top, room = max(numbers, default=0.0), max(min(width - longest - 30, 40), 8)
+    if not any(name in update.supplied for name in names):
+        return [*rows, line((f" {ABSENT} not supplied", "unknown")), line()]
     for name in names:
         label = (
             name.removeprefix("head_")
@@ -95,7 +98,7 @@ def _mappings(title: str, names: tuple[str, ...], update: PPOUpdatePayload, widt
             tone: Tone = "plain" if is_finite(value) else "bad"
             rows.append(
                 line(
-                    f" {cells(label, 14)} {cells(key, 20)}",
+                    f" {cells(label, 14)} {cells(key, longest)}",
                     (f"{number(value):>9}  ", tone),
                     (bar(share, room).rstrip(), "plot"),
                 )

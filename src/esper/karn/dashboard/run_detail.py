@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied
 from esper.karn.dashboard.rows import Row, heading, line
-from esper.karn.derived import age_text
+from esper.karn.derived import age_text, grows
 from esper.karn.formatting import ABSENT, age, bar, cells, number, plural, tidy, value_text
+from esper.karn.progress import unsupplied_text
 from esper.karn.quantities import LIFECYCLE, by_name, lifecycle_counts, score_texts
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ _MOST_NAMES = 40
 def run_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
     """Return configuration and totals, evaluation and delivery."""
     group = view.group
-    rows = [] if group is None else [*_starts(group), *_lifecycle(group), *_actions(group, width)]
+    rows = [] if group is None else _starts(group)
+    if group is not None and (group.lifecycle or grows(None if group.started is None else group.started.data)):
+        rows += [*_lifecycle(group), *_actions(group, width)]
+    elif group is not None and group.actions:
+        rows += _actions(group, width)
     return (
         rows or [heading("RUN", "no event yet")],
         [*_evaluation(view.info), *_delivery(view), *_versions(view.info)],
@@ -46,6 +51,7 @@ def _starts(group: GroupSnapshot) -> list[Row]:
         "earlier runs in this log": group.earlier_runs,
     }
     rows += [line((f" {name}: ", "dim"), f"{count:,}") for name, count in counts.items() if count]
+    rows += [line((f" {sentence}", "dim")) for sentence in (unsupplied_text(group),) if sentence is not None]
     return [*rows, line()]
 
 
