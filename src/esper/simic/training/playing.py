@@ -44,6 +44,13 @@ class _Game:
     rewards: list[float] = field(default_factory=list)
     ops: Counter[Op] = field(default_factory=Counter)
 
+    def carry_out(self, transition: Transition) -> None:
+        """Take the step that was decided."""
+        self.decisions.append(transition)
+        self.observed, reward, *_ = self.env.step(transition.actions[0].cpu().numpy())
+        self.rewards.append(reward)
+        self.ops[self.env.outcome.op] += 1
+
     def over(self) -> PlayedEpisode:
         """Return what it came to, on the CPU."""
         decisions, last = Transition.join(self.decisions).to("cpu"), self.env.outcome
@@ -104,7 +111,14 @@ class Playing:
             for env in self.of_batch(n_envs)
         ]
         for _ in range(self._config.max_epochs):
-            self._last = [(game.env, self._step(game, learner)) for game in games]
+            decided = [_decide(game, learner, self._config.device) for game in games]
+            for game, transition in zip(games, decided, strict=True):
+                game.carry_out(transition)
+            self._last = [
+                (game.env, decision) for game, each in zip(games, decided, strict=True) for decision in explain(each)
+            ]
+            for env, decision in self._last:
+                self._emit_reward(env, decision)
         shares = self._ranks.gather([game.over() for game in games])
         episodes = (shares[env_id % len(shares)][env_id // len(shares)] for env_id in range(n_envs))
         return [each._replace(decisions=each.decisions.to(self._config.device)) for each in episodes]
@@ -112,17 +126,6 @@ class Playing:
     def of_batch(self, n_envs: int) -> Sequence[GrowthEnv]:
         """Return those of this process's environments that play in a batch of so many."""
         return [env for env in self.envs if env.env_id < n_envs]
-
-    def _step(self, game: _Game, learner: Learner) -> Decision:
-        """Let the policy decide one step of one environment, and carry it out."""
-        transition = _decide(game, learner, self._config.device)
-        (decision,) = explain(transition)
-        game.decisions.append(transition)
-        game.observed, reward, *_ = game.env.step(transition.actions[0].cpu().numpy())
-        game.rewards.append(reward)
-        game.ops[game.env.outcome.op] += 1
-        self._emit_reward(game.env, decision)
-        return decision
 
     # ── emitting ────────────────────────────────────────────────────────────────────────────────────────────────
 
