@@ -118,7 +118,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"esper {version('esper-telemetry')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for add in (_add_train, _add_evaluate, _add_watch, _add_replay, _add_report, _add_validate, _add_schema):
+    for add in (
+        _add_train,
+        _add_evaluate,
+        _add_watch,
+        _add_replay,
+        _add_health,
+        _add_report,
+        _add_validate,
+        _add_schema,
+    ):
         add(commands)
     return parser
 
@@ -260,6 +269,40 @@ def _replay(args: argparse.Namespace) -> int:
     from esper.commands.replay import replay_command
 
     return replay_command(args.run, as_json=args.json)
+
+
+def _add_health(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "health",
+        _health,
+        "say whether a run is well, since when not, and why",
+        _examples(
+            "esper health runs/demo                        the verdict, and what was found",
+            "esper health runs/demo --all                  every rule, also those that found nothing",
+            "esper health runs/demo --json | jq .headline  for machines",
+            "esper health runs/demo --fail-on watch        in a script: status 1 for WATCH, too",
+            "esper health runs/demo --limits mine.toml     kl_watch = 0.1, a line a limit",
+        )
+        + "\nexit status: 0 well enough (see --fail-on), 1 not, or there is no event, 2 the log cannot be read.\n",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory, a log, or - for standard input")
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON instead")
+    parser.add_argument("--all", action="store_true", help="list every rule, also what is well or not known")
+    parser.add_argument(
+        "--fail-on", choices=("watch", "bad", "never"), default="bad", help="what ends with status 1 (default bad)"
+    )
+    parser.add_argument(
+        "--limits", metavar="FILE", help="limits in place of the run's own: TOML or JSON, a name and a number each"
+    )
+
+
+def _health(args: argparse.Namespace) -> int:
+    from esper.commands.health import health_command
+
+    return health_command(
+        args.run, as_json=args.json, fail_on=args.fail_on, limits_file=args.limits, everything=args.all
+    )
 
 
 def _add_watch(commands: Any) -> None:

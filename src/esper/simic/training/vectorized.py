@@ -12,6 +12,7 @@ import torch
 
 from esper.kasmina.blueprints import BLUEPRINTS
 from esper.leyline.actions import Op
+from esper.leyline.limits import Limits
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
@@ -19,6 +20,7 @@ from esper.leyline.telemetry import (
     TelemetryEvent,
     TelemetryPayload,
 )
+from esper.leyline.typical import Typical
 from esper.nissa.output import emit_training_started
 from esper.simic.assessment import assess_update
 from esper.simic.determinism import Stream, derive_seed, one_thread
@@ -137,6 +139,8 @@ class _Run:
         )
         self._accuracies: deque[float] = deque(maxlen=_ROLLING_BATCHES)
         self._without_a_step: list[str] = []
+        self._limits = Limits(target_kl=config.target_kl, clip_ratio=config.clip_ratio)
+        self._typical = Typical()
 
     def batches(self) -> Iterator[int]:
         """Train, and yield the index of each batch after its last event."""
@@ -164,7 +168,8 @@ class _Run:
         with injected(fault, self._policy, envs):
             rollout, actions, decisions = self._collect(envs, completed)
             update = self._learner.update(rollout, batch=batch, progress=completed / config.episodes)
-        severity, message = assess_update(update, config.target_kl, self._learner.steps)
+        severity, message = assess_update(update, self._limits, self._typical, self._learner.steps)
+        self._typical = self._typical.after(update)
         self._emit_event(update, message=message, severity=severity)
         self._emit_analytics(envs, actions, decisions)
         self._check_learning(batch, message)
