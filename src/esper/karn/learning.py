@@ -108,9 +108,10 @@ def _fell(group: GroupSnapshot, name: str, course: Course | None) -> Finding:
     drop, errors = course.drop(), course.drop_errors()
     if errors > limits.fell_errors and drop > limits.fell_watch:
         status = Status.BAD if drop > limits.fell_bad else Status.WATCH
+        best, newest = _apart(quantity, course.best, course.newest)
         evidence = (
-            f"{quantity.name} fell from {quantity.text(course.best)} to {quantity.text(course.newest)} since batch "
-            f"{_batch(group, course.best_at)}: {drop:.0%} of all it ever spanned, {_errors(errors)}"
+            f"{quantity.name} fell from {best} to {newest} since batch {_batch(group, course.best_at)}: "
+            f"{drop:.0%} of all it ever spanned, {_errors(errors)}"
         )
         first = _event_at(group, course.best_at)
         return _finding(
@@ -136,8 +137,8 @@ def _learnt(group: GroupSnapshot, course: Course | None, accuracies: Course | No
     limits, quantity, rule = group.health.limits, _quantity("return"), "return_learnt"
     if course is None:
         return _finding(group, rule, Status.UNKNOWN, _too_early(group))
-    change = f"{quantity.text(course.first)} to {quantity.text(course.newest)}, {_errors(course.rise_errors)}"
-    if course.rise_errors >= limits.learnt_errors:
+    change = f"{' to '.join(_apart(quantity, course.first, course.newest))}, {_errors(course.rise_errors)}"
+    if _rose(course, limits):
         still = course.values - course.settled_at
         if _is_plateau(course, accuracies, limits):
             at = course.settled_at
@@ -165,10 +166,16 @@ def _accuracy_learnt(group: GroupSnapshot, course: Course | None) -> Finding:
     rule, quantity = "accuracy_learnt", _quantity("accuracy")
     if course is None:
         return _finding(group, rule, Status.UNKNOWN, _too_early(group))
-    change = f"{quantity.text(course.first)} to {quantity.text(course.newest)}, {_errors(course.rise_errors)}"
-    if course.rise_errors >= group.health.limits.learnt_errors:
+    change = f"{' to '.join(_apart(quantity, course.first, course.newest))}, {_errors(course.rise_errors)}"
+    if _rose(course, group.health.limits):
         return _finding(group, rule, Status.OK, f"{quantity.name} rose from {change}")
     return _finding(group, rule, Status.UNKNOWN, f"no clear rise of the {quantity.name}: {change}")
+
+
+def _rose(course: Course, limits: Limits) -> bool:
+    """Whether a series ends clearly higher than it began: by its levels or, where noise changes, by its ranks."""
+    by_ranks = course.trend_errors >= limits.trend_errors and course.newest - course.first >= course.spread / 2
+    return course.rise_errors >= limits.learnt_errors or by_ranks
 
 
 def _is_plateau(course: Course, accuracies: Course | None, limits: Limits) -> bool:
@@ -185,6 +192,14 @@ def _rises(course: Course, limits: Limits) -> bool:
 
 def _quantity(name: str) -> Quantity:
     return QUANTITIES[{"return": "avg_reward", "accuracy": "avg_accuracy"}[name]]
+
+
+def _apart(quantity: Quantity, *values: float) -> list[str]:
+    """Return different values with as many digits as it takes to tell them apart."""
+    texts = [quantity.text(value) for value in values]
+    if len(set(texts)) == len(set(values)):
+        return texts
+    return next((t for n in (6, 9, 12) if len(set(t := [f"{v:.{n}g}" for v in values])) == len(set(values))), texts)
 
 
 def _errors(errors: float) -> str:
@@ -258,11 +273,11 @@ def did_it_learn(group: GroupSnapshot, evaluation: Evaluation | None = None) -> 
             continue
         lost = course.drop() > group.health.limits.fell_bad and course.drop_errors() > group.health.limits.fell_errors
         enough = course.values >= group.health.limits.enough_batches
-        side = -1 if lost else _side(course.rise_errors)
+        side = -1 if lost else 1 if _rose(course, group.health.limits) else _side(course.rise_errors)
         sides.append(side if side > 0 or enough else 0)
         told.append(
             f"{quantity.name}: the newest {course.window} batches against the first, {quantity.text(course.newest)} "
-            f"and {quantity.text(course.first)}: {_errors(course.rise_errors)}"
+            f"and {quantity.text(course.first)}: {_errors(course.rise_errors)}, by Kendall's trend test {number(round(course.trend_errors, 1))}"
             + (f"; it fell from {quantity.text(course.best)}" if lost else "")
         )
     return Answer(_word(sides), tuple(told))

@@ -7,7 +7,8 @@ from datetime import datetime
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
-from esper.karn.formatting import age, plural, tidy
+from esper.karn.derived import known
+from esper.karn.formatting import age, number, plural, tidy
 from esper.karn.verdict import Finding
 from esper.leyline.limits import Status
 
@@ -115,20 +116,22 @@ def _unreadable(snapshot: RunSnapshot, invalid: int | None) -> Finding:
 def _missing(snapshot: RunSnapshot) -> Finding:
     rule, label = "missing", "gaps"
     groups = snapshot.groups.values()
-    batches = sum(group.health.missing for group in groups)
+    # others number what they collect, whether an episode ends in it or not
+    in_step = [group for group in groups if group.started is not None and known(group.started.data.max_epochs)]
+    batches = sum(group.health.missing for group in in_step)
     updates = sum(_updates_missing(group) for group in groups)
     epochs = sum(_epochs_missing(env) for group in groups for env in islice(group.envs.values(), _LOOKED_AT))
     told = [
         *([f"{plural(batches, 'batch')} of those in between"] if batches else []),
         *([f"{plural(updates, 'update')} of completed batches"] if updates else []),
-        *([f"{plural(epochs, 'epoch')} of the newest of environments"] if epochs else []),
+        *([f"{number(epochs)} of the newest epochs"] if epochs else []),
         *([f"{plural(snapshot.omitted, 'event')} of more names than are kept"] if snapshot.omitted else []),
     ]
     if told:
         return _finding(rule, label, Status.WATCH, f"missing: {', '.join(told)}", batches + updates + epochs)
-    known = any(group.health.batches or group.envs for group in groups)
+    begun = any(group.health.batches or group.envs for group in groups)
     return _finding(
-        rule, label, Status.OK if known else Status.UNKNOWN, "nothing is missing" if known else "no event yet"
+        rule, label, Status.OK if begun else Status.UNKNOWN, "nothing is missing" if begun else "no event yet"
     )
 
 

@@ -49,6 +49,8 @@ def update_finding(group: GroupSnapshot, rule: UpdateRule, health: HealthSnapsho
     status, level = _status_of(rule, tally)
     if rule.name == "entropy" and status is Status.BAD and at_its_best:
         status = Status.WATCH
+    if rule.name == "still" and at_its_best and 2 * tally.watch.count < tally.judged:
+        status = level = Status.OK
     trips = tally.bad if level is Status.BAD else tally.watch
     first, newest = trips.first, trips.newest
     if level is Status.OK or first is None or newest is None:

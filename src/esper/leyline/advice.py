@@ -54,6 +54,12 @@ ADVICE: Final = {
         "halve the learning rate, or set target_kl so that updates stop early",
         _SPINNING,
     ),
+    "still": Advice(
+        "the learning rate is next to 0, or a shared gradient clip lets the value loss, with unscaled returns, drown "
+        "the policy's gradient",
+        "scale the returns; look at the gradient norm before clipping, and at the learning rate",
+        _MATTERS,
+    ),
     "clip_fraction": Advice(
         "steps too large: most samples are outside the clip and teach nothing",
         "fewer epochs on a batch, or a lower learning rate",

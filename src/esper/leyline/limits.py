@@ -53,6 +53,9 @@ class Limits:
     Source: Spinning Up and Stable-Baselines3 stop above 1.5 of it."""
     target_bad: float = 4.0
     """Times the run's own target: an update that stopping did not stop."""
+    kl_least: float = 2e-5
+    """KL divergence below it moves no probability by more than about 0.6 %. Unit: nats.
+    Source: Pinsker's inequality: the total variation is at most the root of half the KL."""
     entropy_watch: float = 0.05
     """Share of its beginning below which an entropy without a flag is WATCH.
     Source: relative entropy should fall and flatten (Jones, Debugging RL, 2021); no healthy run here fell so far."""
@@ -81,6 +84,8 @@ class Limits:
     """Lost more of it is BAD: nearer to the worst than to the best."""
     fell_errors: float = 5.0
     """Standard errors that a fall must have: of forty levels the highest is 2.2 above by chance."""
+    trend_errors: float = 4.0
+    """Standard errors of Kendall's trend test that make a rise: one in 30,000 by chance, if values do not wander."""
     learnt_errors: float = 3.0
     """Standard errors that make a rise: one in 740 by chance."""
     enough_batches: float = 20.0

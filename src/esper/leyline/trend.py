@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import fmean, median
 from typing import Final, NamedTuple
 
 __all__ = ["Block", "Course", "Series", "course_of"]
@@ -22,6 +22,7 @@ _LEAST: Final = 3
 """Values whose mean is a level, at least: the mean of fewer is noise."""
 _ROUNDING: Final = 1e-12
 """Share of the largest magnitude below which a difference may be the arithmetic's."""
+_RANKED: Final = 48
 _NORMAL_MAD: Final = 1.4826
 """Standard deviations in a median absolute deviation, of a normal distribution."""
 
@@ -91,6 +92,9 @@ class Course:
     """Standard error of one level, from how neighbours differ. Unit: of the series; 0 or more."""
     noise: float
     """Standard deviation of one value around its level. Unit: of the series; 0 or more."""
+    trend_errors: float
+    """Kendall's trend test: concordant less discordant pairs, in standard errors. Whatever the noise does, it asks only
+    which of two is higher. Source: Mann 1945, Nonparametric Tests Against Trend."""
 
     @property
     def first(self) -> float:
@@ -181,7 +185,7 @@ def course_of(blocks: Sequence[Block]) -> Course | None:
     error = max(noise / math.sqrt(at_least), _wander(levels), _ROUNDING * largest)
     if len(levels) < 2 or not all(map(math.isfinite, (*levels, noise, error))):  # noqa: PLR2004 - to be compared
         return None
-    return Course(values, at_least, tuple(levels), error, noise)
+    return Course(values, at_least, tuple(levels), error, noise, _kendall(blocks))
 
 
 def _noise(blocks: Sequence[Block]) -> float:
@@ -195,6 +199,15 @@ def _noise(blocks: Sequence[Block]) -> float:
     typical = median(steps for _, steps in squares)
     correction = (1 - 2 / (9 * typical)) ** 3
     return math.sqrt(median(mean for mean, _ in squares) / correction / 2)
+
+
+def _kendall(blocks: Sequence[Block]) -> float:
+    """Compare all pairs of at most ``_RANKED`` means."""
+    step = -(-len(blocks) // _RANKED)
+    means = [fmean(block.mean for block in blocks[at : at + step]) for at in range(0, len(blocks), step)]
+    n = len(means)
+    score = sum((later > one) - (later < one) for at, one in enumerate(means) for later in means[at + 1 :])
+    return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) if n > 1 else 0.0
 
 
 def _wander(levels: Sequence[float]) -> float:

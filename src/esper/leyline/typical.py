@@ -26,6 +26,8 @@ class Typical:
     """Unit: 1; above 0."""
     value_loss: float | None = None
     """Unit: 1; above 0."""
+    exploding_layers: float = 0.0
+    """The most so far. Unit: layers; 0 or more."""
 
     def after(self, update: PPOUpdatePayload) -> Typical:
         """Return what is typical once an update has been looked at."""
@@ -33,6 +35,7 @@ class Typical:
             self.updates + 1,
             self._follow(self.grad_norm, value_of(update, "grad_norm")),
             self._follow(self.value_loss, value_of(update, "value_loss")),
+            max(self.exploding_layers, value_of(update, "exploding_layers") or 0.0),
         )
 
     def _follow(self, typical: float | None, value: float | None) -> float | None:

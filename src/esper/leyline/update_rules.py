@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from esper.leyline.limits import Limits, Status, text
 from esper.leyline.telemetry import PPOUpdatePayload
-from esper.leyline.typical import WARM, Typical, flag_of
+from esper.leyline.typical import WARM, Typical, flag_of, value_of
 
 __all__ = ["UPDATE_RULES", "UpdateRule"]
 
@@ -53,13 +54,11 @@ def _of_typical(name: str) -> _Test:
         usual: float | None = getattr(typical, name)
         if value < 0:
             return Status.BAD, f"{text(value)} < 0 cannot be"
-        if usual is None or typical.updates < WARM:
+        if usual is None:
             return Status.OK, "finite"
-        for status, times in (
-            (Status.BAD, getattr(limits, f"{name}_bad")),
-            (Status.WATCH, getattr(limits, f"{name}_watch")),
-        ):
-            if value > times * usual:
+        levels = (Status.BAD,) if typical.updates < WARM else (Status.BAD, Status.WATCH)
+        for status in levels:
+            if value > getattr(limits, f"{name}_{status.name.lower()}") * usual:
                 return status, f"{text(value)}, {text(value / usual)} times the typical {text(usual)}"
         return Status.OK, f"{text(value)}, typically {text(usual)}"
 
@@ -115,8 +114,24 @@ def _dead(_update: PPOUpdatePayload, value: float, _limits: Limits, _typical: Ty
     return (Status.WATCH, f"{text(value)} layers") if value > 0 else (Status.OK, "none")
 
 
-def _exploding(_update: PPOUpdatePayload, value: float, _limits: Limits, _typical: Typical) -> _Finding:
-    return (Status.BAD, f"{text(value)} layers") if value > 0 else (Status.OK, "none")
+def _exploding(update: PPOUpdatePayload, value: float, limits: Limits, typical: Typical) -> _Finding:
+    """Judge layers whose gradient is far above their weights: unscaled returns make that so from the beginning."""
+    if value <= 0:
+        return Status.OK, "none"
+    norm = value_of(update, "grad_norm")
+    assert norm is not None  # it is required
+    usual = typical.grad_norm
+    if not math.isfinite(norm) or (usual is not None and norm > limits.grad_norm_watch * usual):
+        return Status.BAD, f"{text(value)} layers"
+    if value > typical.exploding_layers and typical.updates >= WARM:
+        return Status.WATCH, f"{text(value)} layers, no more than {text(typical.exploding_layers)} before"
+    return Status.OK, f"{text(value)} layers, with gradients as large as ever"
+
+
+def _still(_update: PPOUpdatePayload, value: float, limits: Limits, _typical: Typical) -> _Finding:
+    if value < limits.kl_least:
+        return Status.WATCH, f"KL {text(value)} < {text(limits.kl_least)}"
+    return Status.OK, "the policy moves"
 
 
 def _finite(_update: PPOUpdatePayload, _value: float, _limits: Limits, _typical: Typical) -> _Finding:
@@ -163,12 +178,16 @@ _NONE_TEXT: Final = "BAD above 0, unless mixed precision overflowed."
 _SKIPPED_TEXT: Final = "BAD when no update was attempted."
 _OVERFLOW_TEXT: Final = "WATCH when half of the newest ten updates overflowed."
 _DEAD_TEXT: Final = "WATCH above 0."
-_EXPLODING_TEXT: Final = "BAD above 0."
+_EXPLODING_TEXT: Final = (
+    "BAD above 0, if gradients are 10 times the typical or not finite; WATCH above what was before."
+)
+_STILL_TEXT: Final = "WATCH when the KL is below 2e-5 in half of the newest ten updates: nothing is learnt."
 _FINITE_TEXT: Final = "BAD when not finite."
 _FOUND: Final = _plain("found")
 _BAD, _WATCH, _LASTS = Status.BAD, Status.WATCH, None
 UPDATE_RULES: Final = (
     UpdateRule("kl", "kl_divergence", "KL", _KL_TEXT, _KL, _above(Limits.kl), _BAD),
+    UpdateRule("still", "kl_divergence", "movement", _STILL_TEXT, _still, _plain("none, by the KL,"), _LASTS),
     UpdateRule(
         "clip_fraction", "clip_fraction", "clip fraction", _CLIP_TEXT, _CLIP, _above(Limits.clip_fraction), _BAD
     ),
