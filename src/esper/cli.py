@@ -34,6 +34,7 @@ examples:
   esper train --episodes 400 --envs 8 --seed 3  longer and wider
   esper train --task wine:wine --slots 2        a task of your own: attribute wine of wine.py
   esper train --dashboard --tensorboard         watch it live, keep it for TensorBoard
+  esper train --stop-on-bad --notify 'jq -r .headline | mail -s esper me@example.org'
 
 exit status: 0 done, 1 the training failed, 2 something asked for is not there,
 3 an event is not in the log, 130 or 143 ended by Ctrl-C or SIGTERM.
@@ -177,10 +178,23 @@ def _add_train(commands: Any) -> None:
         help="fresh episodes that the learnt policy, chance and doing nothing play at the end; 0 for none (default 16)",
     )
     run.add_argument("--quiet", action="store_true", help="show no progress")
+    run.add_argument(
+        "--stop-on-bad", action="store_true", help="end a run that stays BAD for five batches, with status 1"
+    )
+    _add_notify(run)
     run.add_argument("--dashboard", action="store_true", help="open the dashboard beside the run")
     run.add_argument("--tensorboard", action="store_true", help="write for TensorBoard as well, into the run directory")
     run.add_argument(
         "--wandb", action="store_true", help="log to Weights & Biases as well; WANDB_MODE=offline needs no account"
+    )
+
+
+def _add_notify(parser: Any) -> None:
+    parser.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="run this shell command, with the verdict as JSON on its standard input, when the run goes BAD, ends or "
+        "crashes; the terminal's bell rings, too",
     )
 
 
@@ -212,6 +226,8 @@ def _train(args: argparse.Namespace) -> int:
         tensorboard=args.tensorboard,
         wandb=args.wandb,
         dashboard=args.dashboard,
+        stop_on_bad=args.stop_on_bad,
+        notify=args.notify,
     )
     return train_command(config, options)
 
@@ -324,12 +340,19 @@ def _add_watch(commands: Any) -> None:
         metavar="N",
         help="play a finished run back at N times its own pace, above 0 (default follow the log as it grows)",
     )
+    _add_notify(parser)
 
 
 def _watch(args: argparse.Namespace) -> int:
     from esper.karn.dashboard import watch
 
-    return watch(args.run, speed=args.speed)
+    if args.notify is None:
+        return watch(args.run, speed=args.speed)
+    if args.speed is not None:
+        raise ValueError("--notify is for a run that is followed: leave out --speed")
+    from esper.commands.notify import Notifier
+
+    return watch(args.run, tell=Notifier(args.notify, args.run, sys.stderr).look)
 
 
 def _add_report(commands: Any) -> None:

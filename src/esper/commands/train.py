@@ -12,11 +12,16 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from esper.commands.notify import Notifier
 from esper.commands.streams import say, show
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.console import Console
+from esper.karn.health import assess
 from esper.karn.summary import summary
+from esper.karn.verdict_json import recorded
+from esper.leyline.limits import Limits, Status
 from esper.leyline.run_directory import RunDirectory
+from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent
 from esper.nissa.optional import SinkUnavailableError
 from esper.nissa.output import Durable, FunctionSink
 from esper.nissa.run import FAILED, LOST, Run, open_run
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from esper.leyline.telemetry import Emit
     from esper.nissa.output import Sink
     from esper.simic.training.config import TrainingConfig
 
@@ -46,6 +52,13 @@ class TrainOptions:
     tensorboard: bool
     wandb: bool
     dashboard: bool
+    stop_on_bad: bool = False
+    notify: str | None = None
+    """A command for the shell."""
+
+
+class RunGoneBadError(Exception):
+    """A run was ended because it could not recover; the message is its verdict."""
 
 
 def train_command(config: TrainingConfig, options: TrainOptions) -> int:
@@ -68,9 +81,10 @@ def _train(config: TrainingConfig, options: TrainOptions) -> int:
         directory = RunDirectory.create_numbered(options.default_dir)
     else:
         directory = RunDirectory.create(options.run_dir)
-    aggregator = TelemetryAggregator()
-    console = None if options.quiet or sys.stderr is None else Console(sys.stderr)
-    sinks: list[Sink] = [FunctionSink("aggregator", aggregator.process, Durable())]
+    limits = Limits.of_run(asdict(config))
+    judge = _Judge(TelemetryAggregator(limits=limits), _notifier(options, directory.path))
+    console = None if options.quiet or sys.stderr is None else Console(sys.stderr, limits)
+    sinks: list[Sink] = [FunctionSink("aggregator", judge.take, Durable())]
     if console is not None:
         sinks.append(FunctionSink("console", console.show))
     try:
@@ -85,7 +99,7 @@ def _train(config: TrainingConfig, options: TrainOptions) -> int:
             _dashboard(directory.path, console, shown=options.dashboard),
             open_run(directory.path, config=asdict(config), sinks=sinks) as run,
         ):
-            compared = _train_and_evaluate(run, config, options, console)
+            compared = _train_and_evaluate(run, config, options, console, judge)
     except (Stopped, Exception) as error:
         if run is None:
             raise
@@ -93,8 +107,12 @@ def _train(config: TrainingConfig, options: TrainOptions) -> int:
     finally:
         if console is not None:
             console.close()
+    verdict = assess(judge.aggregator.snapshot(), run.info)
+    run.record(verdict=recorded(verdict))
+    if judge.notifier is not None:
+        judge.notifier.end(verdict, crashed=run.info.status == "failed")
     try:
-        show(summary(aggregator.snapshot(), run.info, run.path))
+        show(summary(judge.aggregator.snapshot(), run.info, run.path))
         if compared:
             show(
                 "\n".join(["", f"Comparison of the arms on {options.evaluate_episodes} fresh episodes", *compared, ""])
@@ -102,6 +120,49 @@ def _train(config: TrainingConfig, options: TrainOptions) -> int:
     except OSError as error:
         say(f"esper train: the summary cannot be shown: {error.strerror}; esper replay {run.path} repeats it\n")
     return run.exit_status
+
+
+_BATCHES_TO_RECOVER = 5
+"""Batches in a row that must be BAD by the same rule before a run cannot recover."""
+
+
+class _Judge:
+    """Folds events, judges the run at the end of each batch, and knows when it cannot recover."""
+
+    def __init__(self, aggregator: TelemetryAggregator, notifier: Notifier | None) -> None:
+        self.aggregator = aggregator
+        self.notifier = notifier
+        self.lost: str | None = None
+        """The verdict over a run that cannot recover."""
+        self._bad: dict[tuple[str | None, str], int] = {}
+
+    def take(self, event: TelemetryEvent) -> None:
+        self.aggregator.process(event)
+        if isinstance(event.data, BatchEpochCompletedPayload):
+            verdict = assess(self.aggregator.snapshot())
+            if self.notifier is not None:
+                self.notifier.look(verdict)
+            bad = {(one.group, one.rule) for one in verdict.findings if one.status is Status.BAD}
+            self._bad = {rule: self._bad[rule] + 1 if rule in self._bad else 1 for rule in bad}
+            if max(self._bad.values(), default=0) >= _BATCHES_TO_RECOVER:
+                self.lost = verdict.headline
+
+    def emit_until_lost(self, emit: Emit) -> Emit:
+        """Return an emitter that ends the run after a batch when it cannot recover."""
+        ended = False
+
+        def emit_or_end(event: TelemetryEvent) -> None:
+            nonlocal ended
+            emit(event)
+            if self.lost is not None and not ended and isinstance(event.data, BatchEpochCompletedPayload):
+                ended = True
+                raise RunGoneBadError(f"stopped after {_BATCHES_TO_RECOVER} batches in a row: {self.lost}")
+
+        return emit_or_end
+
+
+def _notifier(options: TrainOptions, path: Path) -> Notifier | None:
+    return None if options.notify is None else Notifier(options.notify, str(path), sys.stderr)
 
 
 def _check(config: TrainingConfig, options: TrainOptions) -> None:
@@ -119,7 +180,7 @@ def _check(config: TrainingConfig, options: TrainOptions) -> None:
 
 def _explain(error: BaseException) -> None:
     """Say why a run ended before its time, after what was measured is safe."""
-    if isinstance(error, FloatingPointError | OSError):  # what may end a run that was set up well
+    if isinstance(error, FloatingPointError | OSError | RunGoneBadError):  # what may end a run that was set up well
         say(f"esper train: error: {error}\n")
     elif not isinstance(error, Stopped):
         say("".join(traceback.format_exception(error)))
@@ -142,12 +203,14 @@ def _optional_sinks(path: Path, options: TrainOptions) -> Iterator[Sink]:
         raise ValueError(f"a sink cannot begin, so nothing was trained: {type(error).__name__}: {error}") from error
 
 
-def _train_and_evaluate(run: Run, config: TrainingConfig, options: TrainOptions, console: Console | None) -> list[str]:
+def _train_and_evaluate(
+    run: Run, config: TrainingConfig, options: TrainOptions, console: Console | None, judge: _Judge
+) -> list[str]:
     """Train, save and evaluate; return what a comparison of arms came to, a line a quantity."""
     from esper.simic.evaluation import compare_arms, evaluate  # noqa: PLC0415 - as above
     from esper.simic.training.vectorized import train_arms  # noqa: PLC0415 - as above
 
-    arms = train_arms(config, run.emit)
+    arms = train_arms(config, judge.emit_until_lost(run.emit) if options.stop_on_bad else run.emit)
     run.flush()
     directory = RunDirectory(run.path)
     first, *others = arms

@@ -275,11 +275,11 @@ def did_it_learn(group: GroupSnapshot, evaluation: Evaluation | None = None) -> 
         enough = course.values >= group.health.limits.enough_batches
         side = -1 if lost else 1 if _rose(course, group.health.limits) else _side(course.rise_errors)
         sides.append(side if side > 0 or enough else 0)
-        told.append(
-            f"{quantity.name}: the newest {course.window} batches against the first, {quantity.text(course.newest)} "
-            f"and {quantity.text(course.first)}: {_errors(course.rise_errors)}, by Kendall's trend test {number(round(course.trend_errors, 1))}"
-            + (f"; it fell from {quantity.text(course.best)}" if lost else "")
-        )
+        newest, first = quantity.text(course.newest), quantity.text(course.first)
+        text = f"{quantity.name}: the newest {course.window} batches against the first, {newest} and {first}"
+        by_ranks = f"by Kendall's trend test {number(round(course.trend_errors, 1))}"
+        fell = f"; it fell from {quantity.text(course.best)}" if lost else ""
+        told.append(f"{text}: {_errors(course.rise_errors)}, {by_ranks}{fell}")
     return Answer(_word(sides), tuple(told))
 
 
