@@ -17,7 +17,7 @@ from esper.karn.verdict import Finding, Verdict, tally_text
 from esper.karn.verdict_json import verdict_json
 from esper.leyline.limits import Limits, Status
 
-__all__ = ["FailOn", "health_command", "read_limits"]
+__all__ = ["FailOn", "health_command", "read_limits", "verdict_text"]
 
 FailOn: TypeAlias = Literal["watch", "bad", "never"]
 _FAILS: dict[FailOn, tuple[Status, ...]] = {

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from esper.nissa.output import Sink
     from esper.simic.training.config import TrainingConfig
 
-__all__ = ["FAILED", "LOST", "TrainOptions", "train_command"]
+__all__ = ["FAILED", "LOST", "RunGoneBadError", "TrainOptions", "train_command"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

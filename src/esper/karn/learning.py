@@ -260,7 +260,8 @@ def did_it_learn(group: GroupSnapshot, evaluation: Evaluation | None = None) -> 
             ("test accuracy", min(learnt.test_accuracy.errors_above(other.test_accuracy) for other in others)),
         ]
         reasons = tuple(
-            f"{name}: {_errors(margin)} above chance and doing nothing, whichever is nearer" for name, margin in margins
+            f"by the {name}: {_errors(margin)} above chance and doing nothing, whichever is nearer"
+            for name, margin in margins
         )
         return Answer(_word([_side(margin) for _, margin in margins]), reasons)
     sides, told = list[int](), list[str]()
@@ -268,7 +269,9 @@ def did_it_learn(group: GroupSnapshot, evaluation: Evaluation | None = None) -> 
         course, quantity = course_of(group.health.series[series]), _quantity(name)
         if course is None:
             measured = group.health.series[series]
-            told.append(f"{quantity.name}: {_too_early(group) if measured else 'not measured'}")
+            told.append(
+                f"by the {quantity.name}: {_too_early(group) if measured or name == 'return' else 'not measured'}"
+            )
             sides += [0] if measured or name == "return" else []
             continue
         lost = course.drop() > group.health.limits.fell_bad and course.drop_errors() > group.health.limits.fell_errors
@@ -276,7 +279,7 @@ def did_it_learn(group: GroupSnapshot, evaluation: Evaluation | None = None) -> 
         side = -1 if lost else 1 if _rose(course, group.health.limits) else _side(course.rise_errors)
         sides.append(side if side > 0 or enough else 0)
         newest, first = quantity.text(course.newest), quantity.text(course.first)
-        text = f"{quantity.name}: the newest {course.window} batches against the first, {newest} and {first}"
+        text = f"by the {quantity.name}: the newest {course.window} batches against the first, {newest} and {first}"
         by_ranks = f"by Kendall's trend test {number(round(course.trend_errors, 1))}"
         fell = f"; it fell from {quantity.text(course.best)}" if lost else ""
         told.append(f"{text}: {_errors(course.rise_errors)}, {by_ranks}{fell}")

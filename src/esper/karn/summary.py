@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from esper.karn.absence import supplied, supplied_number
 from esper.karn.derived import accuracy_of, known
 from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, real, tidy
 from esper.karn.health import assess
@@ -178,13 +179,21 @@ def _health(verdict: Verdict, group: GroupSnapshot, where: Path) -> list[str]:
 
 
 def _range(rule: UpdateRule, updates: History[Entry[PPOUpdatePayload]]) -> tuple[str, str, str]:
-    values = [value_of(update.data, rule.field) for update in updates]
+    values = [_shown(update.data, rule.field) for update in updates]
     known = [value for value in values if value is not None]
     if not known:
         return ABSENT, ABSENT, ABSENT
-    numbers = [value for value in known if not math.isnan(value)]
+    numbers = [value for value in known if not math.isnan(real(value))]
     lowest, highest = number(min(numbers, default=None)), number(max(numbers, default=None))
     return number(values[-1]), lowest, highest if len(numbers) == len(known) else "NaN"
+
+
+def _shown(update: PPOUpdatePayload, field: str) -> float | None:
+    """Return a number as it was emitted, a flag as 1 or 0; None when it was not supplied, or means nothing."""
+    value = supplied(update, field)
+    if value is None or value_of(update, field) is None:
+        return None
+    return int(value) if isinstance(value, bool) else supplied_number(update, field)
 
 
 def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:

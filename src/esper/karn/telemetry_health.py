@@ -23,6 +23,8 @@ _SILENT: Final = 600.0
 """Seconds without a batch, or an event, that are never called silence."""
 _LOOKED_AT: Final = 8
 """Environments whose newest epochs are looked through for missing ones: a screen asks several times a second."""
+_ODD: Final = 0.3
+"""Share of episodes that are shorter than the start said, above which episodes just end when they like."""
 _UNREADABLE: Final = 0.1
 """Share of lines that are no events from which on a log cannot be relied on."""
 
@@ -120,7 +122,11 @@ def _missing(snapshot: RunSnapshot) -> Finding:
     in_step = [group for group in groups if group.started is not None and known(group.started.data.max_epochs)]
     batches = sum(group.health.missing for group in in_step)
     updates = sum(_updates_missing(group) for group in groups)
-    epochs = sum(_epochs_missing(env) for group in groups for env in islice(group.envs.values(), _LOOKED_AT))
+    epochs = sum(
+        _epochs_missing(env, group.started and known(group.started.data.max_epochs))
+        for group in groups
+        for env in islice(group.envs.values(), _LOOKED_AT)
+    )
     told = [
         *([f"{plural(batches, 'batch')} of those in between"] if batches else []),
         *([f"{plural(updates, 'update')} of completed batches"] if updates else []),
@@ -141,10 +147,15 @@ def _updates_missing(group: GroupSnapshot) -> int:
     return sum(after - before - 1 for before, after in pairwise(named) if after > before)
 
 
-def _epochs_missing(env: EnvSnapshot) -> int:
-    """Return the epochs that an environment skips, among its newest."""
+def _epochs_missing(env: EnvSnapshot, max_epochs: int | None) -> int:
+    """Return the epochs that an environment skips, among its newest: within episodes and, if all are equal, between."""
     epochs = [entry.data.inner_epoch for entry in env.epochs]
-    return sum(after - before - 1 for before, after in pairwise(epochs) if after > before)
+    within = sum(after - before - 1 for before, after in pairwise(epochs) if after > before)
+    ends = [(before, after) for before, after in pairwise(epochs) if after <= before]
+    short = [
+        max_epochs - before + after - 1 for before, after in ends if max_epochs and before + 1 - after < max_epochs
+    ]
+    return within + (sum(short) if len(short) <= _ODD * len(ends) else 0)
 
 
 def _silence(snapshot: RunSnapshot) -> Finding:

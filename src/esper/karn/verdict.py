@@ -100,10 +100,12 @@ class Verdict:
         if alarms:
             more = f" (and {len(alarms) - 1} more)" if len(alarms) > 1 else ""
             return f"{name} {_about(alarms[0])}{alarms[0].evidence}{more}"
+        if all(one.group is None for one in self.findings):
+            return f"{name} no event"
         unknown = [one for one in self.findings if one.rule == "return_learnt" and one.status is Status.UNKNOWN]
         if unknown:
             return f"{name} {unknown[0].evidence}"
-        return f"{name} {tally_text(self.findings)}" if self.findings else f"{name} no event"
+        return f"{name} {tally_text(self.findings)}"
 
     def of(self, group: str | None) -> Verdict:
         """Return the verdict over one group and, as it covers all groups, the telemetry."""

@@ -107,17 +107,21 @@ def _skipped(_update: PPOUpdatePayload, value: float, _limits: Limits, _typical:
 
 
 def _overflow(_update: PPOUpdatePayload, value: float, _limits: Limits, _typical: Typical) -> _Finding:
-    return (Status.WATCH, "mixed precision overflowed") if value else (Status.OK, "none")
+    return (Status.WATCH, "a step was skipped: overflow") if value else (Status.OK, "none")
 
 
 def _dead(_update: PPOUpdatePayload, value: float, _limits: Limits, _typical: Typical) -> _Finding:
+    if value < 0:
+        return Status.BAD, f"{text(value)} < 0 cannot be"
     return (Status.WATCH, f"{text(value)} layers") if value > 0 else (Status.OK, "none")
 
 
 def _exploding(update: PPOUpdatePayload, value: float, limits: Limits, typical: Typical) -> _Finding:
     """Judge layers whose gradient is far above their weights: unscaled returns make that so from the beginning."""
-    if value <= 0:
-        return Status.OK, "none"
+    if value < 0:
+        return Status.BAD, f"{text(value)} < 0 cannot be"
+    if value == 0 or flag_of(update, "amp_overflow_detected"):
+        return Status.OK, "overflow of mixed precision" if value else "none"
     norm = value_of(update, "grad_norm")
     assert norm is not None  # it is required
     usual = typical.grad_norm
@@ -176,7 +180,7 @@ _GRAD_TEXT: Final = (
 _VALUE_TEXT: Final = "WATCH above 100 times its typical value, BAD above 1,000 times or below 0."
 _NONE_TEXT: Final = "BAD above 0, unless mixed precision overflowed."
 _SKIPPED_TEXT: Final = "BAD when no update was attempted."
-_OVERFLOW_TEXT: Final = "WATCH when half of the newest ten updates overflowed."
+_OVERFLOW_TEXT: Final = "WATCH when steps of half of the newest ten updates were skipped."
 _DEAD_TEXT: Final = "WATCH above 0."
 _EXPLODING_TEXT: Final = (
     "BAD above 0, if gradients are 10 times the typical or not finite; WATCH above what was before."
@@ -206,7 +210,7 @@ UPDATE_RULES: Final = (
     UpdateRule("inf_gradients", "inf_grad_count", "inf gradients", _NONE_TEXT, _not_finite_count, _FOUND, _BAD),
     UpdateRule("skipped", "skipped", "update", _SKIPPED_TEXT, _skipped, _plain("skipped"), _BAD),
     UpdateRule(
-        "overflow", "amp_overflow_detected", "overflow", _OVERFLOW_TEXT, _overflow, _plain("of mixed precision"), _LASTS
+        "overflow", "update_skipped", "overflow", _OVERFLOW_TEXT, _overflow, _plain("of mixed precision"), _LASTS
     ),
     UpdateRule("policy_loss", "policy_loss", "policy loss", _FINITE_TEXT, _finite, _plain("not finite"), _BAD),
     UpdateRule(

@@ -49,7 +49,7 @@ def assess_update(
     if steps and steps.taken < steps.attempted:
         said.append(f"{steps.attempted - steps.taken} of {steps.attempted} steps skipped")
     alarms = [one for one in judgements if one.status in (Status.BAD, Status.WATCH)]
-    said += [f"{one.rule.label} {one.evidence}" for one in alarms if one.rule.field != "amp_overflow_detected"]
+    said += [f"{one.rule.label} {one.evidence}" for one in alarms if one.rule.name != "overflow"]
     if update.amp_overflow_detected:
         said.append(f"mixed precision overflowed, loss scale now {update.loss_scale:g}")
     if update.early_stop_epoch is not None:

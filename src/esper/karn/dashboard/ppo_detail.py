@@ -70,8 +70,8 @@ def _verdicts(view: View, width: int) -> list[Row]:
 def _finding(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width: int, room: int) -> list[Row]:
     """Return a finding, what it rests on, and what to do about it."""
     drawn, newest, texts = "", "", [finding.evidence]
-    if finding.rule in RULES:
-        rule = RULES[finding.rule]
+    if finding.rule in _RULES:
+        rule = _RULES[finding.rule]
         values = [value_of(entry.data, rule.field) for entry in updates[-room:]]
         drawn, newest = plot(values, room)[0], number(values[-1] if values else None, 9)
         texts.append(f"{rule.text} Drawn: {scale(values)}." if scale(values) else rule.text)
@@ -94,7 +94,7 @@ def _finding(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width
     ]
 
 
-RULES = {rule.name: rule for rule in UPDATE_RULES}
+_RULES = {rule.name: rule for rule in UPDATE_RULES}
 """Those for updates, by name."""
 
 
