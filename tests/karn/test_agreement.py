@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.builders import event
 from tests.karn.drawn_runs import DrawnRun, drawn_runs, fold
 from tests.karn.shown import screens
+from tests.leyline.test_position import between_ends
 
 from esper.karn.bounds import WHOLE_RUN
 from esper.karn.progress import best_value, played_text
-from esper.karn.quantities import LIFECYCLE, QUANTITIES
+from esper.karn.quantities import LIFECYCLE, QUANTITIES, lifecycle_counts
+from esper.karn.report.log import RunLog, read_log
+from esper.karn.report.plot import Arm, Table
+from esper.karn.report.tables import outcome
 from esper.karn.seeds import count_endings
 from esper.karn.snapshot import Ending, RunSnapshot
 from esper.karn.summary import summary
+from esper.leyline.position import Positions, Shard, env_of
+from esper.leyline.schema import duckdb_views
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     CounterfactualMatrixPayload,
     EpochCompletedPayload,
     RewardComputedPayload,
+    TelemetryEvent,
     TrainingStartedPayload,
 )
+from esper.leyline.wire import encode_event
+from esper.nissa.sinks.tensorboard import TensorBoardSink
 
 pytest.importorskip("textual")
 
@@ -99,6 +116,160 @@ def test_the_fold_of_the_whole_run_counts_what_the_bounded_one_does(run: DrawnRu
         germinated = sum(seed.germinated is not None for seed in seeds)
         ended = [counts[ending] for ending in Ending if ending is not Ending.OPEN]
         assert totals == [germinated, *ended] or other.counted_from
+
+
+@contextmanager
+def written(run: DrawnRun) -> Iterator[Path]:
+    """The run's directory: a shard for each rank."""
+    with tempfile.TemporaryDirectory() as name:
+        for rank, shard in run.shards.items():
+            log = Path(name, f"events-rank{rank}.jsonl" if run.is_sharded else "events.jsonl")
+            log.write_text("".join(f"{encode_event(made)}\n" for made in shard))
+        yield Path(name)
+
+
+def rows_of_outcome(log: RunLog, group_id: str) -> dict[str, str]:
+    """What the report says came out of a group."""
+    table = outcome([Arm("arm", 0, log, group_id, log.arms[group_id])]).parts[-1]
+    assert isinstance(table, Table)
+    return dict(table.rows)
+
+
+def same(one: Iterable[float], other: Iterable[float]) -> bool:
+    """Whether two are the same numbers in any order, whatever NaN is compared with."""
+    return Counter(map(repr, one)) == Counter(map(repr, other))
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn_runs())
+def test_the_report_says_what_summary_and_dashboard_do(run: DrawnRun) -> None:
+    snapshot = fold(run.by_time(), WHOLE_RUN)
+    with written(run) as directory:
+        log = read_log(str(directory))
+    assert sorted(log.arms) == sorted(snapshot.groups)
+    for group_id, group in snapshot.groups.items():
+        rows, series = rows_of_outcome(log, group_id), log.arms[group_id]
+        rewards = [entry.data.avg_reward for entry in group.batches]
+        assert same((data.avg_reward for _, data, _ in series.completed), rewards)
+        assert rows["mean episode return, best batch"] == QUANTITIES["avg_reward"].text(best_value(rewards))
+        assert rows["played"] == (played_text(group.batch.data) if group.batch else "—")
+        history = f"{group.earlier_runs}, {group.resumes}, {group.superseded:,}"
+        assert rows["runs before this one in the log, resumes, events taken back"] == history
+        became = [sum(column) for column in zip([0] * 5, *map(lifecycle_counts, group.lifecycle.values()), strict=True)]
+        assert [rows[f"seeds {name}"] for name in (*["germinated"], *SEED_ENDS)] == [str(count) for count in became]
+        lives = count_endings(life.seed for life in series.seeds)
+        assert [lives[end] for end in Ending if end is not Ending.OPEN] == became[1:] or group.counted_from
+        ops = sum((batch.ops for batch in series.batches), Counter[str]())
+        assert dict(ops) == dict(group.actions) or series.unplaced or group.counted_from
+
+
+SEED_ENDS = [ending.value for ending in Ending if ending is not Ending.OPEN]
+
+
+@settings(max_examples=40, deadline=None)
+@given(drawn_runs(), st.integers(0, 2**32))
+def test_how_environments_interleave_changes_nothing_that_is_drawn(run: DrawnRun, seed: int) -> None:
+    with written(run) as directory:
+        before = read_log(str(directory))
+    rng = random.Random(seed)
+    for rank, shard in run.shards.items():
+        run.shards[rank] = [made for _, made in between_ends([(None, made) for made in shard], rng)]
+    with written(run) as directory:
+        after = read_log(str(directory))
+    for group_id, series in before.arms.items():
+        other = after.arms[group_id]
+        assert [drawn_of(batch) for batch in series.batches] == [drawn_of(batch) for batch in other.batches]
+        assert (series.unplaced, series.span) == (other.unplaced, other.span)
+
+
+def drawn_of(batch: Any) -> tuple[object, ...]:
+    """What is drawn of a batch, but for the order in which numbers were added."""
+    sums = [batch.accuracy, batch.loss, batch.returns, batch.components, batch.contributions]
+    spreads = [
+        {key: (of.n, round(of.total, 9), of.low, of.high, of.not_finite) for key, of in one.items()} for one in sums
+    ]
+    seeds = Counter((life.env_id, life.slot_id, life.seed.ending, str(life.stages)) for life in batch.seeds)
+    return batch.start, batch.end, batch.epoch, spreads, batch.ops, len(batch.updates), seeds
+
+
+@settings(max_examples=12, deadline=None)
+@given(drawn_runs())
+def test_sql_says_what_the_fold_does(run: DrawnRun) -> None:
+    snapshot = fold(run.by_time(), WHOLE_RUN)
+    with written(run) as directory:
+        database = duckdb.connect()
+        database.execute(duckdb_views(directory))
+
+        def ask(question: str, *values: object) -> list[tuple[Any, ...]]:
+            return database.execute(question, values).fetchall()
+
+        for group_id, group in snapshot.groups.items():
+            of_run = (group_id, group.earlier_runs)
+            told = ask("SELECT avg_reward FROM batch_epoch_completed WHERE group_id = ? AND run = ?", *of_run)
+            assert same((value for (value,) in told), (entry.data.avg_reward for entry in group.batches))
+            taken_back = "SELECT count(*) FILTER (superseded) FROM events WHERE group_id = ? AND run = ?"
+            assert ask(taken_back, *of_run) == [(group.superseded,)]
+            if group.counted_from:
+                continue
+            ops = "SELECT action_name, count(*) FROM reward_computed WHERE group_id = ? AND run = ? GROUP BY ALL"
+            assert dict(ask(ops, *of_run)) == dict(group.actions)
+            ends = "SELECT count(*) FROM {} WHERE group_id = ? AND run = ?"
+            totals = group.lifecycle.values()
+            assert ask(ends.format("seed_germinated"), *of_run) == [(sum(of.germinated for of in totals),)]
+            assert ask(ends.format("seed_fossilized"), *of_run) == [(sum(of.fossilized for of in totals),)]
+            pruned = sum(of.pruned + of.pruned_by_policy + of.pruned_by_rule for of in totals)
+            assert ask(ends.format("seed_pruned"), *of_run) == [(pruned,)]
+
+
+def in_step(events: Sequence[tuple[Shard, TelemetryEvent]]) -> bool:
+    """Whether every environment plays one episode a batch, as far as anybody knows."""
+    groups: defaultdict[str, Positions] = defaultdict(Positions)
+    found = [(env_of(made), groups[made.group_id].locate(made, shard)) for shard, made in events]
+    return all(env_id is None or at.episode is not None or at.episodes is None for env_id, at in found)
+
+
+@settings(max_examples=30, deadline=None)
+@given(drawn_runs().filter(lambda run: not run.is_sharded))
+def test_tensorboard_shows_what_the_report_does(run: DrawnRun) -> None:
+    with written(run) as directory:
+        log = read_log(str(directory))
+        sink = TensorBoardSink(directory / "tensorboard")
+        for _, made in run.by_time():
+            sink.write(made)
+        sink.flush()
+        for group_id, series in log.arms.items():
+            top = directory / "tensorboard" / ("" if group_id == "default" else group_id)
+            completed = {data.batch_idx: data.avg_reward for _, data, _ in series.completed}
+            assert close(curve(top, "BatchEpochCompleted/avg_reward"), completed)
+            start = log.snapshot.groups[group_id].started
+            if start is None or not start.data.max_epochs or not in_step(run.by_time()):
+                continue
+            drawn: defaultdict[int, list[float]] = defaultdict(list)
+            for env in top.glob("env*"):
+                for step, value in curve(env, "EpochCompleted/val_accuracy").items():
+                    drawn[step].append(value)
+            told = {
+                batch.start // series.n_envs * series.max_epochs + epoch: spread.mean
+                for batch in series.batches for epoch, spread in batch.accuracy.items()
+            }  # fmt: skip
+            assert close({step: sum(values) / len(values) for step, values in drawn.items()}, told)
+
+
+def curve(directory: Path, tag: str) -> dict[int, float]:
+    """The newest value at each step, as TensorBoard's own reader has it."""
+    if not list(directory.glob("events.out*")):
+        return {}
+    reader = EventAccumulator(str(directory))
+    reader.Reload()
+    return {point.step: point.value for point in reader.Scalars(tag)} if tag in reader.Tags()["scalars"] else {}
+
+
+def close(one: dict[int, float], other: dict[int, float | None] | dict[int, float]) -> bool:
+    """Whether two curves are the same in 32 bits."""
+    return one.keys() == other.keys() and all(
+        math.isclose(value, other[step] or 0.0, rel_tol=1e-6, abs_tol=1e-6) or repr(value) == repr(other[step])
+        for step, value in one.items()
+    )
 
 
 def test_what_was_supplied_and_empty_is_none_and_what_was_not_supplied_is_a_dash() -> None:

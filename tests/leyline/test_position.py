@@ -33,6 +33,7 @@ class Run:
     n_envs: int = 2
     max_epochs: int = 3
     world_size: int = 1
+    emits: str = "seeds epochs rewards"
     shards: dict[int, list[tuple[TelemetryEvent, int | None]]] = field(default_factory=dict)
 
     def emit(self, rank: int, made: TelemetryEvent, batch: int | None) -> None:
@@ -48,9 +49,12 @@ class Run:
 
     def step(self, env_id: int, batch: int, epoch: int) -> None:
         rank = env_id % self.world_size
-        self.emit(rank, event(SeedGerminatedPayload, env_id=env_id, slot_id="a", epoch=epoch), batch)
-        self.emit(rank, event(EpochCompletedPayload, env_id=env_id, inner_epoch=epoch), batch)
-        self.emit(rank, event(RewardComputedPayload, env_id=env_id, epoch=epoch), batch)
+        if "seeds" in self.emits:
+            self.emit(rank, event(SeedGerminatedPayload, env_id=env_id, slot_id="a", epoch=epoch), batch)
+        if "epochs" in self.emits:
+            self.emit(rank, event(EpochCompletedPayload, env_id=env_id, inner_epoch=epoch), batch)
+        if "rewards" in self.emits:
+            self.emit(rank, event(RewardComputedPayload, env_id=env_id, epoch=epoch), batch)
 
     def end(self, batch: int) -> None:
         self.emit(0, event(PPOUpdatePayload, batch=batch), batch)
@@ -97,7 +101,10 @@ def batches(found: dict[str, Position]) -> dict[str, int | None]:
     return {event_id: position.batch for event_id, position in found.items()}
 
 
-runs = st.builds(Run, n_envs=st.integers(1, 4), max_epochs=st.integers(1, 4), world_size=st.integers(1, 3))
+runs = st.builds(
+    Run, n_envs=st.integers(1, 4), max_epochs=st.integers(1, 4), world_size=st.integers(1, 3),
+    emits=st.sampled_from(["seeds epochs rewards", "epochs rewards", "rewards", "seeds rewards", "epochs"]),
+)  # fmt: skip
 
 
 def played(run: Run, n_batches: int, broken: int | None) -> Run:

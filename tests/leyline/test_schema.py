@@ -288,6 +288,21 @@ def test_neighbouring_lines_are_described_once(tmp_path: Path) -> None:
     assert rows(log, "SELECT count(*) AS n FROM invalid_lines") == [{"n": 40_000}]
 
 
+def test_many_short_stretches_cost_what_their_lines_do(tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    line = encode_event(event(EpochCompletedPayload))
+    log.write_text(f"{line}\nx\n" * 2_000)
+    database = duckdb.connect()
+    database.execute(duckdb_views(log))
+    ((_, plan),) = database.execute("EXPLAIN SELECT line FROM events").fetchall()
+    assert "Hash Join" in plan.replace(
+        "HASH_JOIN", "Hash Join"
+    )  # any other join compares every line with every stretch
+    assert "VALUES" not in duckdb_views(log)  # parsing those is far from linear
+    assert rows(log, "SELECT count(*) AS n, max(line) AS last FROM events") == [{"n": 2_000, "last": 3_999}]
+    assert rows(log, "SELECT count(*) AS n, max(line) AS last FROM invalid_lines") == [{"n": 2_000, "last": 4_000}]
+
+
 def _empty(directory: Path) -> Path:
     log = directory / "empty.jsonl"
     log.touch()

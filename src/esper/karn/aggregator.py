@@ -104,6 +104,18 @@ class TelemetryAggregator:
                 self._omitted += 1
                 return None
 
+    def settled(self, group_id: str, position: Position) -> Position | None:
+        """Return what is known by now of a place; None when a resume or another run has taken it back.
+
+        Args:
+            group_id: a group of which an event was folded in.
+            position: as `process` returned it, or a snapshot holds it.
+        """
+        with self._lock:
+            positions = self._groups[group_id].positions
+            stands = position.run == positions.run and not positions.is_superseded(position)
+            return positions.settled(position) if stands else None
+
     def snapshot(self) -> RunSnapshot:
         """Return what the events so far amount to; later events do not change it."""
         with self._lock:

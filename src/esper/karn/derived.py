@@ -11,6 +11,7 @@ from esper.karn.formatting import is_finite, plural, real
 from esper.leyline.telemetry import BatchEpochCompletedPayload, EpochCompletedPayload, RewardComputedPayload
 
 if TYPE_CHECKING:
+    from esper.karn.snapshot import EnvSnapshot
     from esper.leyline.position import Position
     from esper.leyline.telemetry import CounterfactualMatrixPayload
 
@@ -18,6 +19,7 @@ __all__ = [
     "COMPONENTS",
     "MatrixRow",
     "accuracy_of",
+    "age_in",
     "age_text",
     "contributions",
     "known",
@@ -103,6 +105,12 @@ def contributions(data: CounterfactualMatrixPayload) -> Iterator[tuple[str, floa
             full, less = by_mask[everything], by_mask[without]
             if full is not None and less is not None:
                 yield slot_id, real(full) - real(less)
+
+
+def age_in(env: EnvSnapshot, then: Position) -> str:
+    """Return how long before the newest event of its environment something was; nothing within one batch."""
+    newest = env.epoch or env.reward
+    return "" if newest is None else age_text(then, newest.position)
 
 
 def age_text(then: Position, now: Position) -> str:

@@ -141,6 +141,8 @@ class _Env:
     """The newest epoch of the episode; 0 before one."""
     validated: int = 0
     """The newest that an EPOCH_COMPLETED was about."""
+    rewarded: int = 0
+    """The newest that a REWARD_COMPUTED was about."""
     rewards: int = 0
     """Rewards of the episode that had no epoch."""
     timed: bool = False
@@ -240,20 +242,29 @@ class _ShardState:
         if epoch > self.max_epochs:
             self.in_step = False  # episodes are longer than the start said
             return self.locate(env_id, event)
-        if epoch < env.epoch or (epoch <= env.validated and (validates or self._begins(data))):
-            return self._start_over(env_id, env, epoch, validates=validates)
-        if env.batches != self.batches and not env.timed:
-            env = self.envs[env_id] = self._first_episode(env_id)
-        if env.batches != self.batches:
-            return self._go_on(env, epoch, validates=validates)
+        if epoch < env.epoch or (epoch == env.epoch and self._begins(env, epoch, data)):
+            env, position = self._start_over(env_id, env, epoch)
+        else:
+            if env.batches != self.batches:
+                env = self._go_on(env_id, env, epoch)
+            position = env.position
         env.epoch, env.timed = epoch, True
         if validates:
             env.validated = epoch
-        return env.position
+        elif data.__class__ is RewardComputedPayload:
+            env.rewarded = epoch
+        return position
 
-    def _begins(self, data: object) -> bool:
-        """Whether an event of an epoch that was validated is of the next episode: where an episode is one epoch."""
-        return self.max_epochs == 1 and isinstance(data, _SEED_EVENTS)
+    def _begins(self, env: _Env, epoch: int, data: object) -> bool:
+        """Whether an event of the newest epoch is of the next episode, which must be one of the same epoch.
+
+        An epoch is validated and paid once; where an episode is one epoch, its seeds come before both.
+        """
+        if data.__class__ is EpochCompletedPayload:
+            return epoch == env.validated
+        if data.__class__ is RewardComputedPayload:
+            return epoch == env.rewarded and (env.batches != self.batches or epoch == self.max_epochs)
+        return self.max_epochs == 1 and isinstance(data, _SEED_EVENTS) and epoch in {env.validated, env.rewarded}
 
     def _first_episode(self, env_id: int) -> _Env:
         start = self.attempt.start_episode
@@ -276,7 +287,8 @@ class _ShardState:
                 self.furthest = earliest
         return _Env(position, self.batches, done, earliest, timed=timed)
 
-    def _start_over(self, env_id: int, env: _Env, epoch: int, *, validates: bool) -> Position:
+    def _start_over(self, env_id: int, env: _Env, epoch: int) -> tuple[_Env, Position]:
+        """Return the next episode of an environment, and where its first event stands."""
         episodes = env.position.episodes
         done = self.done
         assert done is not None
@@ -286,15 +298,15 @@ class _ShardState:
             episodes = env.earliest if env.done == done else env.done
         elif self.anchored and episodes == done and epoch <= 1 and env.timed and env.epoch < self.max_epochs:
             self.in_step = False  # an episode shorter than the start said, and no batch ended with it
-            return self.present
+            return env, self.present
         env = self.envs[env_id] = self._episode(env_id, episodes + self.width, timed=True)
-        env.epoch = epoch
-        if validates:
-            env.validated = epoch
-        return env.position
+        return env, env.position
 
-    def _go_on(self, env: _Env, epoch: int, *, validates: bool) -> Position:
-        """Return the position of an event that goes on with the epochs of an episode, after the end of a batch."""
+    def _go_on(self, env_id: int, env: _Env, epoch: int) -> _Env:
+        """Return the episode of which an epoch is that came after the end of a batch and does not start over."""
+        if not env.timed:
+            self.envs[env_id] = self._first_episode(env_id)
+            return self.envs[env_id]
         episodes = env.position.episodes
         assert self.done is not None
         if episodes is not None:
@@ -302,10 +314,7 @@ class _ShardState:
                 env.batches = self.batches
             elif episodes + self.width < self.done or epoch > env.epoch + 1:  # late, or the rest of it was lost
                 env.position, env.earliest, env.done = self.unknown, episodes, self.done
-        env.epoch, env.timed = epoch, True
-        if validates:
-            env.validated = epoch
-        return env.position
+        return env
 
     def _untimed(self, env_id: int, env: _Env, data: object) -> Position:
         """Return the position of an event without an epoch: of the present batch, unless it is missing before."""
@@ -337,6 +346,10 @@ class Positions:
         self._shards: dict[Shard, _ShardState] = {None: self._newest}
         self._cuts: list[list[tuple[int, int]]] = []
         """Of each run: (resume, start_episode) of each resume that no later one reaches behind, ascending."""
+        self._before_first: Position | None = None
+        """Where stands what came before the first end of a batch, the start having been lost."""
+        self._first = self._newest.present
+        """That batch."""
 
     @property
     def run(self) -> int:
@@ -357,9 +370,7 @@ class Positions:
         if isinstance(data, PPOUpdatePayload):
             return state.of_update(data)
         if isinstance(data, BatchEpochCompletedPayload):
-            if state.attempt.index < 0:
-                self._begin_without_start(state)
-            return state.end_batch(data)
+            return state.end_batch(data) if state.attempt.index >= 0 else self._end_without_start(state, data)
         if isinstance(data, TrainingStartedPayload):
             return self._start(data, state, shard)
         if data.env_id is None or getattr(data, "kind", "") == "action_distribution":
@@ -389,14 +400,26 @@ class Positions:
         episode = self.superseded_from(position.resume, position.run)
         return episode is not None and position.is_from(episode)
 
-    def _begin_without_start(self, state: _ShardState) -> None:
+    def settled(self, position: Position) -> Position:
+        """Return what is known of a place by now: of what came before the first end of a batch, that batch.
+
+        Args:
+            position: as `locate` returned it; another one that equals it is another place.
+        """
+        return self._first if position is self._before_first else position
+
+    def _end_without_start(self, state: _ShardState, data: BatchEpochCompletedPayload) -> Position:
         """Begin the run whose start was lost; a start that comes next begins another run, or resumes this one."""
         if self._attempts:
             state.attempt = self._attempts[0]
-        else:
-            state.attempt = _Attempt(0, 0, 0, None)
-            self._attempts.append(state.attempt)
-            self._cuts.append([])
+            return state.end_batch(data)
+        state.attempt = _Attempt(0, 0, 0, None)
+        self._attempts.append(state.attempt)
+        self._cuts.append([])
+        self._before_first = state.present
+        position = state.end_batch(data)
+        self._first = state.before
+        return position
 
     def _start(self, data: TrainingStartedPayload, state: _ShardState, shard: Shard) -> Position:
         attempt = self._joined(data, state, shard)

@@ -19,6 +19,7 @@ import dataclasses
 import json
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from esper.leyline._payload.construct import default_of
@@ -148,10 +149,6 @@ def _rows_of(lines: LogLines, raw: str) -> str:
     DuckDB gives a row for each line that is not blank, in order; a line that is not JSON has only NULLs. It is read as
     text, because a column of another type would turn what does not fit into NULL.
     """
-    stretches = ", ".join(
-        f"({part.first}, {part.last}, {part.blank}, {part.run}, {str(part.superseded).lower()})"
-        for part in lines.events or [Events(0, 0, 0, 0, superseded=False)]
-    )
     path = os.fspath(lines.path.resolve())
     options = {
         "format": "'newline_delimited'", "records": "true", "ignore_errors": "true", "compression": "'none'",
@@ -161,21 +158,32 @@ def _rows_of(lines: LogLines, raw: str) -> str:
     log = ", ".join([_quoted(_no_pattern(path)), *(f"{name} = {value}" for name, value in options.items())])
     columns = f"r.*, s.run, s.superseded, r.nth + s.blank AS line, {_quoted(path)} AS file"
     rows = f"(SELECT row_number() OVER () AS nth, * FROM read_json({log})) AS r"  # noqa: S608 - all of it is quoted
-    known = f"(VALUES {stretches}) AS s(first, last, blank, run, superseded)"
-    return f"SELECT {columns}\nFROM {rows}\nASOF JOIN {known} ON r.nth >= s.first\nWHERE r.nth <= s.last"
+    # A row for each, and not the stretches themselves: whether a join by ranges is linear, is for DuckDB to guess.
+    each = "unnest(generate_series(first, last)) AS nth, blank, run, superseded"
+    known = f"(SELECT {each} FROM ({_table_of(Events, lines.events)})) AS s"  # noqa: S608 - as above
+    return f"SELECT {columns}\nFROM {rows}\nJOIN {known} ON r.nth = s.nth"
 
 
 _LEAST_BUFFER = 1 << 24
 
 
 def _invalid_of(lines: LogLines) -> str:
-    stretches = ", ".join(
-        f"({part.first}, {part.last}, {'NULL' if part.kind is None else _quoted(part.kind)}, {_quoted(part.reason)})"
-        for part in lines.invalid or [Invalid(1, 0, "", "")]
-    )
     file = _quoted(os.fspath(lines.path.resolve()))
     columns = f"{file} AS file, unnest(generate_series(first, last)) AS line, kind, reason"
-    return f"SELECT {columns}\nFROM (VALUES {stretches}) AS s(first, last, kind, reason)"
+    return f"SELECT {columns}\nFROM ({_table_of(Invalid, lines.invalid)})"
+
+
+_SQL_TYPES = {"int": "BIGINT", "bool": "BOOLEAN", "str": "VARCHAR", "str | None": "VARCHAR"}
+
+
+def _table_of(cls: type[Events | Invalid], rows: Sequence[Events | Invalid]) -> str:
+    """Return the query for rows as a table: each column one text, since parsing a list of values is far from linear."""
+    columns = [
+        f"unnest(from_json({_quoted(json.dumps([getattr(row, field.name) for row in rows]))}, "
+        f"""'["{_SQL_TYPES[str(field.type)]}"]')) AS {field.name}"""
+        for field in dataclasses.fields(cls)
+    ]
+    return f"SELECT {', '.join(columns)}"
 
 
 def _no_pattern(path: str) -> str:

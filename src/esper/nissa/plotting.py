@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from esper.leyline.position import Position, Positions, epoch_of
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     EpochCompletedPayload,
@@ -39,82 +40,147 @@ class Point:
     """The environment the event is about; None when it is about all of them."""
     axis: str
     """What the steps count: ``batch``, or ``env_epoch`` for what is about one environment."""
-    step: int
-    """Position on that axis. An environment's epochs are counted on over its episodes."""
+    step: int | None
+    """Position on that axis; an environment's epochs are counted on over its episodes. None where that is unknown, or
+    taken back: the event is not drawn."""
     numbers: dict[str, float]
     """The numbers that were supplied, by field name; those of a dict as ``field/key``. Not finite ones are kept."""
     is_text: bool
     """Whether the event is written as text, rather than as its numbers."""
-    retracts_from: dict[str, int]
-    """By axis, the step from which on the curves of the event's group are drawn anew, this event being a resume or the
-    start of another run; empty for all other events."""
+    retracts_from: int | None
+    """From this step on its environment's curves, or the global ones, are drawn anew: this is the first of them since a
+    resume, or the start of another run. None for all other events."""
+    begun_anew: int
+    """How often that has happened to its group."""
 
 
 class Plotter:
-    """Turns events into points. Keeps count of each environment's epochs, so every sink has one of its own."""
+    """Turns events into points. It follows where events stand, so every sink has one of its own."""
 
     def __init__(self) -> None:
-        self._epochs_before = 0
-        self._batches_before = 0
-        self._base: dict[tuple[str, int], int] = {}
-        self._newest: Counter[tuple[str, int]] = Counter()
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._started: set[tuple[str, int]] = set()
-        """Groups and ranks that have started."""
+        self._groups: defaultdict[str, _Group] = defaultdict(_Group)
 
     def point(self, event: TelemetryEvent) -> Point:
         """Return the event as a point, and count it."""
         data = event.data
-        section = type(data).__name__.removesuffix("Payload")
         fields = data.to_dict()
         env_id = fields.pop("env_id", None)
-        retracts_from = self._start(data, event.group_id) if isinstance(data, TrainingStartedPayload) else {}
-        if isinstance(env_id, int):
-            axis, step = "env_epoch", self._env_step(event, env_id)
-        else:
+        if not isinstance(env_id, int):
             env_id = None
-            axis, step = "batch", self._global_step(event, section)
-        return Point(section, env_id, axis, step, _numbers(fields), isinstance(data, _AS_TEXT), retracts_from)
+        group = self._groups[event.group_id]
+        step, retracts_from = group.place(event, env_id)
+        return Point(
+            section=type(data).__name__.removesuffix("Payload"),
+            env_id=env_id,
+            axis="batch" if env_id is None else "env_epoch",
+            step=step,
+            numbers=_numbers(fields),
+            is_text=isinstance(data, _AS_TEXT),
+            retracts_from=retracts_from,
+            begun_anew=group.begun_anew,
+        )
 
-    def _start(self, data: TrainingStartedPayload, group_id: str) -> dict[str, int]:
-        """Begin the curves, or go on with those of a run that is resumed; return from where on they are drawn anew."""
-        rank = (group_id, data.rank)
-        draws_anew = data.start_episode > 0 or rank in self._started
-        self._started.add(rank)
-        self._batches_before = data.start_episode // max(1, data.n_envs)
-        self._epochs_before = self._batches_before * data.max_epochs
-        self._base.clear()
-        self._newest.clear()
-        self._counts.clear()
-        return {"batch": self._batches_before, "env_epoch": self._epochs_before + 1} if draws_anew else {}
 
-    def _env_step(self, event: TelemetryEvent, env_id: int) -> int:
-        env = (event.group_id, env_id)
-        base = self._base.setdefault(env, self._epochs_before)
+@dataclass(slots=True)
+class _Curve:
+    """How far the curves of one environment, or the global ones, are since the newest start."""
+
+    begun: int = 0
+    """Epochs of earlier episodes."""
+    newest: int = 0
+    """The newest epoch of the present one."""
+    position: Position | None = None
+    """Where that stands."""
+    drawn: bool = False
+
+
+class _Group:
+    """Where the curves of one A/B group are."""
+
+    def __init__(self) -> None:
+        self.positions = Positions()
+        self.attempt: tuple[int, int] | None = None
+        self.begun_anew = 0
+        self.started = False
+        self._begin(0, 0, 0, 0)
+
+    def _begin(self, cut: int, batches: int, width: int, max_epochs: int) -> None:
+        self.cut = cut
+        """Episodes completed before the newest start."""
+        self.batches = batches
+        self.width = width
+        self.max_epochs = max_epochs
+        self.ended = False
+        self.curves: defaultdict[int | None, _Curve] = defaultdict(self._curve)
+        self.counts = Counter[type]()
+
+    def _curve(self) -> _Curve:
+        return _Curve(self.batches * self.max_epochs)
+
+    def place(self, event: TelemetryEvent, env_id: int | None) -> tuple[int | None, int | None]:
+        """Return the step of the next event, and from where on its curves are drawn anew with it."""
+        position = self.positions.locate(event)
+        if isinstance(event.data, TrainingStartedPayload):
+            self._start(event.data, position)
+        elif self.attempt is None:
+            self.attempt = position.run, position.resume
+        curve = self.curves[env_id]
+        step = self._global_step(event, position) if env_id is None else self._env_step(curve, event, position)
+        if step is None or position.run < self.positions.run or self.positions.is_superseded(position):
+            return None, None
+        first, curve.drawn = not curve.drawn, True
+        return step, self._retracted(env_id, step) if first and self.begun_anew else None
+
+    def _start(self, data: TrainingStartedPayload, position: Position) -> None:
+        """Begin the curves, or go on with those of a run that is resumed."""
+        attempt = position.run, position.resume
+        if attempt != self.attempt or not self.started:  # else it is another rank's
+            self.begun_anew += self.attempt not in {None, attempt} or data.start_episode > 0
+            self.attempt, self.started = attempt, True
+            batches = data.start_episode // max(1, data.n_envs) if position.batch is None else position.batch
+            self._begin(data.start_episode, batches, data.n_envs, data.max_epochs)
+
+    def _retracted(self, env_id: int | None, step: int) -> int:
+        """Return the first step that was superseded; where that is unknown, the one that is drawn now."""
+        if self.width <= 0 or self.max_epochs <= 0:
+            return step
+        if env_id is None:
+            return self.cut // self.width
+        return max(-((env_id - self.cut) // self.width), 0) * self.max_epochs + 1
+
+    def _env_step(self, curve: _Curve, event: TelemetryEvent, position: Position) -> int | None:
+        epoch = epoch_of(event)
+        if position.episode is not None and position.batch is not None:
+            if position != curve.position:
+                curve.position, curve.begun, curve.newest = position, position.batch * self.max_epochs, 0
+        elif position.batch is None and self.width > 0 and self.max_epochs > 0:
+            return None
+        elif isinstance(event.data, EpochCompletedPayload) and event.data.inner_epoch <= curve.newest:
+            curve.begun, curve.newest = curve.begun + curve.newest, 0  # a new episode, with no end of batch in between
+        if epoch is None:
+            return curve.begun + curve.newest
         if isinstance(event.data, EpochCompletedPayload):
-            if event.data.inner_epoch <= self._newest[env]:  # a new episode, with no end of batch in between
-                base = self._base[env] = base + self._newest[env]
-            self._newest[env] = event.data.inner_epoch
-            return base + event.data.inner_epoch
-        return base + (self._newest[env] if event.epoch is None else event.epoch)
+            curve.newest = epoch
+        return curve.begun + epoch
 
-    def _global_step(self, event: TelemetryEvent, section: str) -> int:
-        kind = (event.group_id, section)
-        count = self._counts[kind]
-        self._counts[kind] += 1
-        match event.data:
-            case PPOUpdatePayload(batch=batch) if "batch" in event.data.supplied:
-                return batch
-            case BatchEpochCompletedPayload(batch_idx=batch):
-                self._end_episodes(event.group_id)
-                return batch
-        return self._batches_before + count
+    def _global_step(self, event: TelemetryEvent, position: Position) -> int | None:
+        """Return the batch; where nothing says which, how many of the kind came before."""
+        data = event.data
+        if isinstance(data, TrainingStartedPayload):
+            return self.batches
+        if isinstance(data, BatchEpochCompletedPayload):
+            self._end_episodes()
+        count = self.counts[type(data)]
+        self.counts[type(data)] += 1
+        named = self.ended or not isinstance(data, PPOUpdatePayload) or "batch" in data.supplied
+        return position.batch if named and position.batch is not None else self.batches + count
 
-    def _end_episodes(self, group_id: str) -> None:
-        for env, base in self._base.items():
-            if env[0] == group_id:
-                self._base[env] = base + self._newest[env]
-                self._newest[env] = 0
+    def _end_episodes(self) -> None:
+        """Begin another episode of each environment of which nothing else says when it does."""
+        self.ended = True
+        for curve in self.curves.values():
+            if curve.position is None:
+                curve.begun, curve.newest = curve.begun + curve.newest, 0
 
 
 def _numbers(fields: dict[str, object]) -> dict[str, float]:

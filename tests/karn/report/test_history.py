@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from esper.karn.report.growth import how_it_ended
 from esper.karn.report.log import RunLog, read_log
+from esper.karn.snapshot import Ending
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     EpochCompletedPayload,
@@ -20,6 +22,9 @@ from esper.leyline.telemetry import (
     TelemetryPayload,
     TrainingStartedPayload,
 )
+from esper.leyline.wire import encode_event
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -61,22 +66,6 @@ def reward(env_id: int, epoch: int, total: float = 1.0) -> TelemetryEvent:
     return TelemetryEvent(data=data, epoch=epoch)
 
 
-def test_what_became_of_the_seeds_agrees_with_the_aggregator(run_of: Any, log_of: Callable[..., RunLog]) -> None:
-    log = log_of(*run_of(n_batches=10).events())
-
-    seeds = [seed for part in log.arms["default"].batches for seed in part.seeds]
-    counted = {
-        name: [sum(1 for seed in seeds if seed.blueprint_id == name and how_it_ended(seed) == how) for how in
-               ("fossilized", "pruned by policy", "pruned by rule")]
-        for name in {seed.blueprint_id for seed in seeds}
-    }  # fmt: skip
-    lifecycle = log.snapshot.groups["default"].lifecycle
-    assert counted == {
-        name: [totals.fossilized, totals.pruned_by_policy, totals.pruned_by_rule] for name, totals in lifecycle.items()
-    }
-    assert sum(totals.fossilized for totals in lifecycle.values()) > 0
-
-
 def test_a_resume_takes_back_the_batches_it_runs_again(log_of: Callable[..., RunLog]) -> None:
     emitted = [started(), reward(0, 1, 10.0), batch(0), reward(0, 1, 20.0), batch(1), reward(0, 1, 30.0)]
     again = [started(start_episode=1), reward(0, 1, 50.0), batch(1)]
@@ -98,7 +87,8 @@ def test_another_rank_that_starts_replaces_nothing(log_of: Callable[..., RunLog]
 
 def test_an_environment_whose_episode_starts_over_is_in_the_next_batch(log_of: Callable[..., RunLog]) -> None:
     emitted = [reward(0, 1), reward(1, 1), reward(0, 2), reward(1, 2), reward(1, 1, 100.0), batch(0, episodes=2)]
-    arm = log_of(started(n_envs=2), *emitted, reward(0, 1), reward(1, 2), batch(1, episodes=2)).arms["default"]
+    again = [reward(0, 1), reward(1, 2), batch(1, episodes=2)]
+    arm = log_of(started(n_envs=2, max_epochs=2), *emitted, *again).arms["default"]
 
     first, second = (part for _, _, part in arm.completed)
     assert {env_id: spread.total for env_id, spread in first.returns.items()} == {0: 2.0, 1: 2.0}
@@ -110,9 +100,10 @@ def test_a_lost_end_of_a_batch_leaves_the_batches_after_it_in_place(log_of: Call
         [reward(0, 1, value), reward(0, 2, value), batch(index)] for index, value in enumerate((1.0, 2.0, 3.0, 4.0))
     ]
     del emitted[1][2]
-    arm = log_of(started(), *(event for events in emitted for event in events)).arms["default"]
+    arm = log_of(started(max_epochs=2), *(event for events in emitted for event in events)).arms["default"]
 
     assert [(end, part.returns[0].total) for end, _, part in arm.completed] == [(1, 2.0), (3, 6.0), (4, 8.0)]
+    assert arm.batches[1].returns[0].total == 4.0
     assert [arm.position(part, 0) for part in arm.batches[:4]] == [0, 1, 2, 3]
 
 
@@ -151,7 +142,7 @@ def test_a_log_of_updates_alone_counts_in_updates(log_of: Callable[..., RunLog])
 
 
 def test_time_on_the_axis_is_in_episodes_of_all_environments(log_of: Callable[..., RunLog]) -> None:
-    arm = log_of(started(n_envs=4), batch(0, episodes=4)).arms["default"]
+    arm = log_of(started(n_envs=4), batch(0, episodes=4), reward(0, 1)).arms["default"]
     assert [arm.position(part, epoch) for part in arm.batches for epoch in (0, 2, 4)] == [0, 2, 4, 4, 6, 8]
 
 
@@ -174,7 +165,7 @@ def test_a_seed_lives_as_long_as_its_stages_say(log_of: Callable[..., RunLog]) -
     )
     (seed,) = log.arms["default"].batches[0].seeds
     assert seed.stages == [(2, "GERMINATED"), (2, "TRAINING"), (6, "BLENDING")]
-    assert (seed.ended, how_it_ended(seed), seed.blueprint_id) == (8, "pruned by policy", "norm")
+    assert (seed.ended, seed.seed.ending, seed.seed.blueprint_id) == (8, Ending.PRUNED_BY_POLICY, "norm")
 
 
 def test_a_value_that_is_not_finite_stays_out_of_the_mean_and_is_counted(log_of: Callable[..., RunLog]) -> None:
@@ -185,3 +176,64 @@ def test_a_value_that_is_not_finite_stays_out_of_the_mean_and_is_counted(log_of:
     ]
     spread = log_of(started(n_envs=3), *emitted).arms["default"].batches[0].loss[1]
     assert (spread.mean, spread.n, spread.not_finite) == (0.5, 1, 2)
+
+
+def accuracy(env_id: int, epoch: int, value: float) -> TelemetryEvent:
+    data = EpochCompletedPayload(env_id=env_id, val_accuracy=value, val_loss=1.0, inner_epoch=epoch)
+    return TelemetryEvent(data=data, epoch=epoch)
+
+
+def test_an_epoch_that_comes_after_the_end_of_its_batch_shifts_nothing(log_of: Callable[..., RunLog]) -> None:
+    emitted: list[TelemetryPayload | TelemetryEvent] = [started(n_envs=2, max_epochs=2)]
+    for index in range(5):
+        late = accuracy(1, 2, float(index))
+        emitted += [accuracy(env_id, 1, float(index)) for env_id in (0, 1)] + [accuracy(0, 2, float(index))]
+        emitted += [late, batch(index, episodes=2)] if index else [batch(index, episodes=2), late]
+    arm = log_of(*emitted).arms["default"]
+    assert [[spread.mean for spread in part.accuracy.values()] for part in arm.batches] == [[b, b] for b in range(5)]
+    assert arm.unplaced == 0
+
+
+def test_what_stays_of_a_batch_that_a_resume_cuts_is_drawn_up_to_where_it_was_cut(
+    log_of: Callable[..., RunLog],
+) -> None:
+    emitted = [reward(0, 1, 10.0), reward(1, 1, 20.0), batch(0, episodes=2), reward(0, 1, 30.0), reward(1, 1, 40.0)]
+    again = [started(n_envs=2, max_epochs=1, start_episode=3), reward(0, 1, 50.0), reward(1, 1, 60.0)]
+    arm = log_of(started(n_envs=2, max_epochs=1), *emitted, batch(1, episodes=2), *again).arms["default"]
+
+    assert [(part.start, part.end) for part in arm.batches] == [(0, 2), (2, 3), (3, 5)]
+    assert [{env_id: steps.total for env_id, steps in part.returns.items()} for part in arm.batches] == [
+        {0: 10.0, 1: 20.0},
+        {0: 30.0},
+        {0: 50.0, 1: 60.0},
+    ]
+    assert [episodes for episodes, _, _ in arm.completed] == [2]
+
+
+def test_what_comes_before_the_first_end_of_a_log_without_its_start_is_of_that_batch(
+    log_of: Callable[..., RunLog],
+) -> None:
+    arm = log_of(update(), reward(0, 1, 5.0), batch(7), reward(0, 1, 6.0), update(), batch(8)).arms["default"]
+    assert [part.returns[0].total for part in arm.batches] == [5.0, 6.0]
+    assert [x for x, _ in arm.updates()] == [8.0, 9.0]
+
+
+def test_what_stands_nowhere_is_counted_and_not_drawn(log_of: Callable[..., RunLog]) -> None:
+    skipped = [accuracy(0, 1, 0.1), batch(0), batch(1), accuracy(0, 1, 0.2), batch(2)]
+    arm = log_of(started(max_epochs=1), *skipped).arms["default"]
+    assert [part.accuracy[1].mean for part in arm.batches if part.accuracy] == [0.1]
+    assert arm.unplaced == 1
+
+
+def test_shards_whose_clocks_are_hours_apart_are_put_together_by_their_batches(tmp_path: Path) -> None:
+    for rank in (0, 1):
+        begun = started(n_envs=2, max_epochs=1, world_size=2, rank=rank, episode_id="x")
+        own: list[TelemetryPayload | TelemetryEvent] = [begun]
+        for index in range(3):
+            own += [reward(rank, 1, float(index)), *([batch(index, episodes=2)] if rank == 0 else [])]
+        events = [one if isinstance(one, TelemetryEvent) else TelemetryEvent(data=one) for one in own]
+        lines = [encode_event(replace(one, timestamp=NOON + timedelta(hours=5 * rank))) + "\n" for one in events]
+        (tmp_path / f"events-rank{rank}.jsonl").write_text("".join(lines))
+    arm = read_log(str(tmp_path)).arms["default"]
+    totals = [{env_id: steps.total for env_id, steps in part.returns.items()} for part in arm.batches]
+    assert totals == [{0: float(index), 1: float(index)} for index in range(3)]

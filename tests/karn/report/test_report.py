@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.builders import event
 
 from esper.karn.report import report
 from esper.leyline.run_directory import RunDirectory
@@ -27,6 +28,7 @@ from esper.leyline.telemetry import (
     SeedGerminatedPayload,
     SeedStageChangedPayload,
     TelemetryEvent,
+    TrainingStartedPayload,
 )
 from esper.leyline.testing import events
 from esper.leyline.wire import encode_event
@@ -97,7 +99,7 @@ def test_numbers_are_the_numbers_that_were_emitted(run_of: Any, write_log: Any, 
 def test_every_field_of_an_update_has_a_panel_or_is_named_as_missing(write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", [update(ratio_mean=1.0, ratio_min=0.5, advantage_mean=0.0), batch(0)]))
     rows = flags_of(page)
-    missing = re.search(r"Entry by no update: .*?\.", page.text)
+    missing = re.search(r"Supplied by no update: .*?\.", page.text)
     assert missing
     shown = {*re.findall(r"\w+", f"{[*page.plots]} {rows} {missing[0]}")}
     # batch says where on the axis the update stands
@@ -129,6 +131,17 @@ def test_counterfactual_cells_are_the_measured_accuracies(write_log: Any, page_o
     (worth,) = page.plots["Contribution of each slot over the run"]["data"]
     rows = page.plots["Contribution of each slot over the run"]["layout"]["yaxis"]["ticktext"]
     assert (rows, worth["z"]) == (["b"], [[0.125]])
+
+
+def test_an_ablation_of_earlier_batches_is_shown_with_its_age(write_log: Any, page_of: Any) -> None:
+    matrix = CounterfactualMatrixPayload(env_id=0, slot_ids=("a",), configs=({"seed_mask": [True], "accuracy": 0.5},))
+    emitted = [event(TrainingStartedPayload, n_envs=1, max_epochs=1), TelemetryEvent(data=matrix, epoch=1)]
+    for index in range(6):
+        lived = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=1)
+        emitted += [TelemetryEvent(data=lived, epoch=1), batch(index)]
+    (newest,) = page_of(write_log("run", emitted)).plots["Newest ablation of each environment"]["data"]
+    assert newest["y"] == ["env 0, 5 batches ago"]
+    assert newest["text"][0][0].endswith("5 batches ago")
 
 
 def test_the_funnel_counts_each_seed_once_a_stage(run_of: Any, write_log: Any, page_of: Any) -> None:
@@ -221,7 +234,7 @@ def test_what_was_not_supplied_is_a_gap_and_never_its_default(write_log: Any, pa
 def test_what_nobody_supplied_is_named_and_not_drawn(write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", [update(), batch(0)]))
     assert not any(title.startswith("advantage_mean") for title in page.plots)
-    assert "Entry by no update:" in page.text
+    assert "Supplied by no update:" in page.text
     assert "advantage_mean" in page.text
 
 
@@ -295,7 +308,7 @@ def test_a_value_too_large_to_draw_is_a_gap_and_a_mark_and_stays_short_in_a_tabl
 
     curve, mark = page.plots["grad_norm"]["data"]
     assert (curve["y"], mark["text"], mark["marker"]["symbol"]) == ([1.0, None], ["run: 1e+308"], ["triangle-up"])
-    assert page.cell("mean episode return, best batch") == "1.000e+308"
+    assert page.cell("mean episode return, best batch") == "1e+308"
 
 
 def test_sums_that_overflow_are_gaps(write_log: Any, page_of: Any) -> None:
@@ -406,9 +419,9 @@ def test_two_runs_are_overlaid_and_their_difference_is_shown(run_of: Any, write_
     names = [trace["name"] for trace in page.plots["Mean episode return (avg_reward)"]["data"] if "fill" not in trace]
     assert names == ["first", "second"]
     assert [page.cell("mean episode return, last tenth", column) for column in (1, 2, 3)] == [
-        "2.000",
-        "2.500",
-        "+0.5000",
+        "2",
+        "2.5",
+        "+0.5",
     ]
     assert page.cell("policy entropy, last tenth", 3) == "—"
 

@@ -128,7 +128,7 @@ def test_a_run_is_read_back_from_its_own_file(tmp_path: Path) -> None:
     assert epochs[0]["SeedGerminated/r0/env0"] == "a message"
     assert epochs[1]["EpochCompleted/val_accuracy/env0"] == 0.25
     assert epochs[1]["EpochCompleted/val_accuracy/env1"] == 0.5
-    assert epochs[2]["EpochCompleted/val_accuracy/env0"] == 0.75
+    assert epochs[4]["EpochCompleted/val_accuracy/env0"] == 0.75
     assert [batches[batch]["PPOUpdate/kl_divergence"] for batch in (0, 1)] == [0.0, 0.25]
     assert batches[0]["BatchEpochCompleted/avg_reward"] == 1.0
 

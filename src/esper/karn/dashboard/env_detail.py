@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.env_rows import LARGE, chip
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
-from esper.karn.derived import accuracy_of, age_text, known, matrix_rows, reward_components
+from esper.karn.derived import accuracy_of, age_in, known, matrix_rows, reward_components
 from esper.karn.formatting import ABSENT, bar, cells, fraction, is_finite, number, plot, scale, signed, tidy, value_text
 from esper.leyline.telemetry import SeedFossilizedPayload
 
@@ -178,8 +178,7 @@ def _counterfactual(env: EnvSnapshot, width: int) -> list[Row]:
 
 def _age(entry: Entry[CounterfactualMatrixPayload] | Entry[RewardComputedPayload], env: EnvSnapshot) -> str:
     """Return how long before the newest event of an environment another was, where it is of an earlier episode."""
-    newest = env.epoch or env.reward
-    ago = "" if newest is None else age_text(entry.position, newest.position)
+    ago = age_in(env, entry.position)
     return f", {ago}" if ago else ""
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from esper.karn.derived import COMPONENTS, age_in, matrix_rows
+from esper.karn.formatting import fraction, number, real, signed
 from esper.karn.report.decimation import is_measured, measured_value
-from esper.karn.report.history import COMPONENTS, Batch, Spread, accuracies
-from esper.karn.report.plot import EPISODES, PALETTE, Arm, Plot, Section, Trace, label, left_of, number, shortened
+from esper.karn.report.episodes import Spread
+from esper.karn.report.history import Batch
+from esper.karn.report.plot import EPISODES, PALETTE, Arm, Plot, Section, Trace, label, left_of, shortened
+from esper.karn.snapshot import EnvSnapshot
 from esper.leyline.actions import Op
-from esper.leyline.telemetry import CounterfactualMatrixPayload
 
 __all__ = ["actions", "components", "counterfactuals"]
 
@@ -181,14 +184,14 @@ def counterfactuals(arms: Sequence[Arm]) -> Section:
     parts: list[Plot] = []
     missing_in = []
     for arm in arms:
-        newest = {env_id: matrix for batch in arm.series.batches for env_id, matrix in sorted(batch.matrices.items())}
-        if not newest:
+        envs = {env_id: env for env_id, env in arm.group.envs.items() if env.counterfactual is not None}
+        if not envs:
             missing_in.append(arm.label)
             continue
         suffix = f": {arm.label}" if len(arms) > 1 else ""
         if any(batch.contributions for batch in arm.series.batches):
             parts.append(_contributions(arm, f"Contribution of each slot over the run{suffix}"))
-        parts.append(_matrix(newest, f"Newest ablation of each environment{suffix}"))
+        parts.append(_matrix(envs, f"Newest ablation of each environment{suffix}"))
     missing = f"No ablation in: {', '.join(missing_in)}." if missing_in else ""
     return Section("What were the seeds worth?", says, parts, missing)
 
@@ -209,7 +212,7 @@ def _contributions(arm: Arm, title: str) -> Plot:
         cells.append(row)
         lost = [sum(spread.not_finite for spread in spreads) for spreads in pooled]
         texts.append([
-            f"{label(slot_id)}: {number(value, 6)}<br>mean of {n:,} ablations around {x:,.6g} episodes"
+            f"{label(slot_id)}: {signed(value)}<br>mean of {n:,} ablations around {x:,.6g} episodes"
             + (f", {k:,} more were not finite" if k else "")
             for (x, _, _), value, n, k in zip(pools, row, counts, lost, strict=True)
         ])  # fmt: skip
@@ -236,22 +239,21 @@ def _mean(spreads: Sequence[Spread]) -> float | None:
     return mean if is_measured(mean) else None
 
 
-def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], title: str) -> Plot:
-    cells = {env_id: _by_slots(data) for env_id, (data, _) in sorted(newest.items())}
+def _matrix(of: Mapping[int, EnvSnapshot], title: str) -> Plot:
+    cells = {env_id: _by_slots(env) for env_id, env in of.items()}
     columns = sorted({on for row in cells.values() for on in row}, key=lambda on: (len(on), on))
-    envs = list(cells)
     width = max([_LEAST_CELL, *(16 + 7 * len(_named(on)) for on in columns)])
     texts = [
         [
-            f"env {env_id}, {_named(on)}: {number(cells[env_id][on], 6)}<br>{_provenance(*newest[env_id])}"
-            if on in cells[env_id] else ""
+            f"env {env_id}, {_named(on)}: {fraction(row[on])}<br>{_provenance(of[env_id])}" if on in row else ""
             for on in columns
         ]
-        for env_id in envs
-    ]  # fmt: skip
+        for env_id, row in cells.items()
+    ]
+    names = [f"env {env_id}{_age(env)}" for env_id, env in of.items()]
     trace: Trace = {
-        "type": "heatmap", "x": [_named(on) for on in columns], "y": [f"env {env_id}" for env_id in envs],
-        "z": [[cells[env_id].get(on) for on in columns] for env_id in envs],
+        "type": "heatmap", "x": [_named(on) for on in columns], "y": names,
+        "z": [[row.get(on) for on in columns] for row in cells.values()],
         "text": texts, "hovertemplate": "%{text}<extra></extra>", "hoverongaps": False,
         "texttemplate": "%{z:.3f}" if len(columns) <= _MOST_CELLS else "", "xgap": 1, "ygap": 1,
         "textfont": {"color": "#1c2430"}, "colorscale": _SEQUENTIAL, "colorbar": _COLORBAR,
@@ -262,16 +264,18 @@ def _matrix(newest: dict[int, tuple[CounterfactualMatrixPayload, int | None]], t
         "annotations": [{"text": "seeds left on", "x": 0.5, "xref": "paper", "y": 0, "yref": "paper",
                          "yanchor": "top", "yshift": -24, "showarrow": False, "font": {"size": 14}}],
         "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
-        "margin": {**left_of([f"env {env_id}" for env_id in envs]), "t": _ABOVE}, "hovermode": "closest",
+        "margin": {**left_of(names), "t": _ABOVE}, "hovermode": "closest",
     }  # fmt: skip
-    return Plot(title, [trace], layout, height=150 + 26 * len(envs), least=80 + width * min(len(columns), _MOST_CELLS))
+    return Plot(title, [trace], layout, height=150 + 26 * len(of), least=80 + width * min(len(columns), _MOST_CELLS))
 
 
-def _by_slots(data: CounterfactualMatrixPayload) -> dict[tuple[str, ...], float | None]:
+def _by_slots(env: EnvSnapshot) -> dict[tuple[str, ...], float | None]:
+    assert env.counterfactual is not None
+    data = env.counterfactual.data
     return {
-        tuple(slot_id for slot_id, on in zip(data.slot_ids, mask, strict=True) if on): accuracy
-        if is_measured(accuracy) else None
-        for mask, accuracy in accuracies(data).items()
+        tuple(slot_id for slot_id, on in zip(data.slot_ids, row.mask, strict=True) if on): real(row.accuracy)
+        if is_measured(row.accuracy) else None
+        for row in matrix_rows(data) if row.mask is not None and row.accuracy is not None
     }  # fmt: skip
 
 
@@ -279,9 +283,16 @@ def _named(on: tuple[str, ...]) -> str:
     return shortened(" + ".join(on)) if on else "host alone"
 
 
-def _provenance(data: CounterfactualMatrixPayload, epoch: int | None) -> str:
-    when = "" if epoch is None else f", epoch {epoch}"
+def _age(env: EnvSnapshot) -> str:
+    ago = "" if env.counterfactual is None else age_in(env, env.counterfactual.position)
+    return f", {ago}" if ago else ""
+
+
+def _provenance(env: EnvSnapshot) -> str:
+    assert env.counterfactual is not None
+    data, event, _ = env.counterfactual
+    when = "" if event.epoch is None else f", epoch {number(event.epoch)}"
     time = measured_value(data, "compute_time_ms")
     took = "" if time is None else f", {number(time)} ms"
     strategy = label(data.strategy) if "strategy" in data.supplied else "strategy not supplied"
-    return f"{strategy}{when}{took}"
+    return f"{strategy}{when}{took}{_age(env)}"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
+from esper.karn.formatting import number, plural
+from esper.karn.quantities import lifecycle_counts
 from esper.karn.report.decimation import measured_value
-from esper.karn.report.history import Batch, SeedLife, Spread
+from esper.karn.report.episodes import Spread
+from esper.karn.report.history import Batch, SeedLife
 from esper.karn.report.plot import (
     EPISODES,
     PALETTE,
@@ -14,22 +18,26 @@ from esper.karn.report.plot import (
     Section,
     Table,
     Trace,
+    as_text,
     faded,
     label,
     left_of,
-    number,
     shortened,
 )
+from esper.karn.seeds import count_endings
+from esper.karn.snapshot import Ending, LifecycleTotals
+from esper.karn.totals import ENDINGS
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import SeedFossilizedPayload
 
-__all__ = ["how_it_ended", "lifecycle", "timeline"]
+__all__ = ["lifecycle", "timeline"]
 
 _MOST_BARS = 8000
 _MOST_HIGH_ROWS = 64
 _MOST_LARGE_MARKS = 300
 _LEAST_WIDTH = 760
 """Pixels that a timeline needs to be read."""
+_Marks: TypeAlias = dict[Ending, tuple[list[float], list[int], list[str]]]
 _NO_NAME = "blueprint unknown"
 _SHADES = {
     SeedStage.GERMINATED.name: 0.2,
@@ -39,7 +47,12 @@ _SHADES = {
     SeedStage.FOSSILIZED.name: 1.0,
 }
 """The further a seed has come, the stronger its colour."""
-_OUTCOMES = {"fossilized": "star", "pruned by policy": "x", "pruned by rule": "triangle-down"}
+_OUTCOMES = {
+    Ending.FOSSILIZED: "star",
+    Ending.PRUNED_BY_POLICY: "x",
+    Ending.PRUNED_BY_RULE: "triangle-down",
+    Ending.PRUNED: "diamond",
+}
 
 
 def timeline(arms: Sequence[Arm]) -> Section:
@@ -48,7 +61,8 @@ def timeline(arms: Sequence[Arm]) -> Section:
         "Each bar is a seed in its slot, from its germination until it was pruned or its episode ended, from the "
         "four seed events. Colour is the blueprint; it grows stronger with the stage (germinated, training, blending, "
         "holding, fossilized). The mark says how the seed ended: star fossilized, cross pruned by the policy, triangle "
-        "pruned by a rule. Drag to zoom in, double-click to zoom out; with a finger, take the magnifier first."
+        "pruned by a rule, diamond pruned by nobody knows whom. Drag to zoom in, double-click to zoom out; with a "
+        "finger, take the magnifier first."
     )
     blueprints = _blueprints(arms)
     parts, missing_in = [], []
@@ -58,12 +72,17 @@ def timeline(arms: Sequence[Arm]) -> Section:
         else:
             missing_in.append(arm.label)
     missing = f"No seed event in: {', '.join(missing_in)}." if missing_in else ""
-    return Section("What grew where?", says, parts, missing)
+    for arm in arms:
+        unplaced = len(arm.series.seeds) - sum(len(batch.seeds) for batch in arm.series.batches)
+        if unplaced:
+            missing += f" {arm.label}: the batch of {plural(unplaced, 'seed')} is unknown; they are not drawn."
+    return Section("What grew where?", says, parts, missing.strip())
 
 
 def _blueprints(arms: Sequence[Arm]) -> list[str]:
-    found = {seed.blueprint_id or _NO_NAME for arm in arms for batch in arm.series.batches for seed in batch.seeds}
-    return sorted(found)
+    found = {life.seed.blueprint_id for arm in arms for life in arm.series.seeds}
+    named = {name for name in found.union(*(arm.group.lifecycle for arm in arms)) if name is not None}
+    return [*sorted(named), *([_NO_NAME] if len(named) < len(found) else [])]
 
 
 def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Plot:
@@ -71,22 +90,20 @@ def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Plot:
     slots = sorted({(seed.env_id, seed.slot_id) for batch in batches for seed in batch.seeds})
     rows = {slot: row for row, slot in enumerate(slots)}
     bars: dict[tuple[str, str], Trace] = {}
-    marks: dict[str, tuple[list[float], list[int], list[str]]] = {name: ([], [], []) for name in _OUTCOMES}
+    marks: _Marks = {ending: ([], [], []) for ending in _OUTCOMES}
     for batch in batches:
         for seed in batch.seeds:
             row, text = rows[seed.env_id, seed.slot_id], _story(seed, batch)
             reach = arm.series.reach(batch)
             for stage, begin, end in _spans(seed, reach):
-                bar = bars.setdefault(
-                    (seed.blueprint_id or _NO_NAME, stage), {"base": [], "x": [], "y": [], "text": []}
-                )
+                bar = bars.setdefault((_blueprint(seed), stage), {"base": [], "x": [], "y": [], "text": []})
                 start, stop = arm.series.position(batch, begin), arm.series.position(batch, end)
                 for name, value in (("base", start), ("x", stop - start), ("y", row), ("text", text)):
                     values = bar[name]
                     assert isinstance(values, list)
                     values.append(value)
-            if seed.outcome is not None:
-                x, y, texts = marks[how_it_ended(seed)]
+            if seed.seed.ending is not Ending.OPEN:
+                x, y, texts = marks[seed.seed.ending]
                 x.append(arm.series.position(batch, _end(seed, reach)))
                 y.append(row)
                 texts.append(text)
@@ -119,46 +136,39 @@ def _newest(batches: Sequence[Batch]) -> tuple[list[Batch], int]:
     return list(batches[len(batches) - kept :]), sum(len(batch.seeds) for batch in older)
 
 
-def _end(seed: SeedLife, reach: int) -> float:
+def _end(life: SeedLife, reach: int) -> float:
     """Return where the outcome's mark belongs; a seed without an end is known up to the epoch ``reach``."""
-    if isinstance(seed.outcome, SeedFossilizedPayload):
-        entered = [epoch for epoch, stage in seed.stages if stage == SeedStage.FOSSILIZED.name]
+    if life.seed.ending is Ending.FOSSILIZED:
+        entered = [epoch for epoch, stage in life.stages if stage == SeedStage.FOSSILIZED.name]
         return entered[-1] if entered else reach
-    return reach if seed.ended is None else seed.ended
+    return reach if life.ended is None else life.ended
 
 
-def _spans(seed: SeedLife, reach: int) -> list[tuple[str, float, float]]:
-    stop = reach if seed.ended is None else seed.ended
-    ends = [*(epoch for epoch, _ in seed.stages[1:]), stop]
-    return [(stage, begin, end) for (begin, stage), end in zip(seed.stages, ends, strict=False) if end > begin]
+def _spans(life: SeedLife, reach: int) -> list[tuple[str, float, float]]:
+    stop = reach if life.ended is None else life.ended
+    ends = [*(epoch for epoch, _ in life.stages[1:]), stop]
+    return [(stage, begin, end) for (begin, stage), end in zip(life.stages, ends, strict=False) if end > begin]
 
 
-def how_it_ended(seed: SeedLife) -> str:
-    """Return the outcome in words; ``open`` while there is none."""
-    if seed.outcome is None:
-        return "open"
-    if isinstance(seed.outcome, SeedFossilizedPayload):
-        return "fossilized"
-    known = "auto_pruned" in seed.outcome.supplied
-    by_rule = seed.outcome.auto_pruned if known else seed.outcome.reason != "policy"
-    return "pruned by rule" if by_rule else "pruned by policy"
+def _blueprint(life: SeedLife) -> str:
+    return life.seed.blueprint_id or _NO_NAME
 
 
-def _story(seed: SeedLife, batch: Batch) -> str:
+def _story(life: SeedLife, batch: Batch) -> str:
     """Return what is shown when the mouse is over a seed."""
-    params = seed.germinated.params if seed.germinated is not None else None
-    blueprint = label(seed.blueprint_id or _NO_NAME)
-    lines = [f"<b>{blueprint}</b>{'' if params is None else f', {params:,} parameters'}"]
-    lines.append(f"env {seed.env_id} · {label(seed.slot_id)}")
+    seed = life.seed
+    params = None if seed.germinated is None else measured_value(seed.germinated.data, "params")
+    lines = [f"<b>{label(_blueprint(life))}</b>{'' if params is None else f', {number(params)} parameters'}"]
+    lines.append(f"env {life.env_id} · {label(life.slot_id)}")
     if seed.seed_id:
         lines.append(f"seed {label(seed.seed_id)}")
     if batch.completed is not None:
         lines.append(f"batch {batch.completed.batch_idx}")
-    lines += [f"{stage} from epoch {epoch:g}" for epoch, stage in seed.stages]
-    outcome = seed.outcome
-    if outcome is not None:
+    lines += [f"{label(stage)} from epoch {epoch:g}" for epoch, stage in life.stages]
+    if seed.outcome is not None:
+        outcome = seed.outcome.data
         reason = "" if isinstance(outcome, SeedFossilizedPayload) else f" ({label(outcome.reason)})"
-        lines.append(f"{how_it_ended(seed)}{reason}")
+        lines.append(f"{seed.ending.value}{reason}")
         for name in ("improvement", "counterfactual", "epochs_total"):
             lines.append(f"{name} {number(measured_value(outcome, name))}")
     return "<br>".join(lines)
@@ -184,16 +194,16 @@ def _bars(bars: dict[tuple[str, str], Trace], blueprints: Sequence[str]) -> list
     return traces
 
 
-def _marks(marks: dict[str, tuple[list[float], list[int], list[str]]]) -> list[Trace]:
+def _marks(marks: _Marks) -> list[Trace]:
     size = 7 if sum(len(x) for x, _, _ in marks.values()) <= _MOST_LARGE_MARKS else 5
     return [
         {
-            "type": "scatter", "mode": "markers", "x": x or [None], "y": y or [0], "text": text or [""], "name": name,
-            "marker": {"symbol": _OUTCOMES[name], "size": size, "color": "#ffffff",
+            "type": "scatter", "mode": "markers", "x": x or [None], "y": y or [0], "text": text or [""],
+            "name": ending.value, "marker": {"symbol": _OUTCOMES[ending], "size": size, "color": "#ffffff",
                        "line": {"width": 1, "color": "#222222"}},
             "hovertemplate": "%{text}<extra></extra>",
         }
-        for name, (x, y, text) in marks.items()
+        for ending, (x, y, text) in marks.items()
     ]  # fmt: skip
 
 
@@ -211,31 +221,32 @@ def lifecycle(arms: Sequence[Arm]) -> Section:
         return Section("Which blueprints are kept?", says, missing="No seed event.")
     parts: list[Plot | Table] = [_funnel(arms, blueprint) for blueprint in blueprints]
     head = [
-        "blueprint", "germinated", "fossilized", "pruned by policy", "pruned by rule", "open",
+        "blueprint", "germinated", *(ending.value for ending in ENDINGS), Ending.OPEN.value,
         "mean improvement, fossilized", "mean counterfactual, fossilized", "mean improvement, pruned",
     ]  # fmt: skip
     rows = []
     for blueprint in blueprints:
         for arm in arms:
-            seeds = _seeds(arm, blueprint)
-            if seeds:
+            lives = _lives(arm, blueprint)
+            totals = arm.group.lifecycle.get(None if blueprint == _NO_NAME else blueprint, LifecycleTotals())
+            if lives or any(lifecycle_counts(totals)):
                 name = blueprint if len(arms) == 1 else f"{blueprint} · {arm.label}"
-                rows.append([name, *_outcomes(seeds)])
-    return Section("Which blueprints are kept?", says, [*parts, Table(head, rows)])
+                rows.append([as_text(name), *map(number, lifecycle_counts(totals)), *_means(lives)])
+    since = [f"{arm.label} is counted since episode {number(arm.group.counted_from)}: the log does not hold the rest."
+             for arm in arms if arm.group.counted_from]  # fmt: skip
+    return Section("Which blueprints are kept?", says, [*parts, Table(head, rows)], " ".join(since))
 
 
-def _seeds(arm: Arm, blueprint: str) -> list[SeedLife]:
-    return [
-        seed for batch in arm.series.batches for seed in batch.seeds if (seed.blueprint_id or _NO_NAME) == blueprint
-    ]
+def _lives(arm: Arm, blueprint: str) -> list[SeedLife]:
+    return [life for life in arm.series.seeds if _blueprint(life) == blueprint]
 
 
 def _funnel(arms: Sequence[Arm], blueprint: str) -> Plot:
     stages = list(_SHADES)
     traces: list[Trace] = []
     for arm in arms:
-        seeds = _seeds(arm, blueprint)
-        reached = [sum(1 for seed in seeds if stage in _reached(seed)) for stage in stages]
+        lives = _lives(arm, blueprint)
+        reached = [sum(1 for life in lives if stage in _reached(life)) for stage in stages]
         traces.append({
             "type": "funnel", "y": stages, "x": reached, "name": label(arm.label), "texttemplate": "%{x:,}",
             "hovertemplate": "%{y}: %{x:,} seeds, %{percentInitial} of those germinated<extra></extra>",
@@ -252,33 +263,30 @@ def _funnel(arms: Sequence[Arm], blueprint: str) -> Plot:
     return Plot(blueprint, traces, layout, height=150 + 70 * len(arms), small=True)
 
 
-def _reached(seed: SeedLife) -> set[str]:
-    stages = {stage for _, stage in seed.stages}
-    if seed.germinated is not None:
+def _reached(life: SeedLife) -> set[str]:
+    stages = {stage for _, stage in life.stages}
+    if life.seed.germinated is not None:
         stages.add(SeedStage.GERMINATED.name)
-    if isinstance(seed.outcome, SeedFossilizedPayload):
+    if life.seed.ending is Ending.FOSSILIZED:
         stages.add(SeedStage.FOSSILIZED.name)
     return stages
 
 
-def _outcomes(seeds: Sequence[SeedLife]) -> list[str]:
-    ended = [how_it_ended(seed) for seed in seeds]
-    kept = [seed for seed, how in zip(seeds, ended, strict=True) if how == "fossilized"]
-    pruned = [seed for seed, how in zip(seeds, ended, strict=True) if how.startswith("pruned")]
-    germinated = sum(1 for seed in seeds if seed.germinated is not None)
-    counts = [germinated, *(ended.count(how) for how in (*_OUTCOMES, "open"))]
+def _means(lives: Sequence[SeedLife]) -> list[str]:
+    kept = [life for life in lives if life.seed.ending is Ending.FOSSILIZED]
+    pruned = [life for life in lives if life.seed.ending not in {Ending.FOSSILIZED, Ending.OPEN}]
     return [
-        *(number(count) for count in counts),
+        number(count_endings(life.seed for life in lives)[Ending.OPEN]),
         number(_mean(kept, "improvement")),
         number(_mean(kept, "counterfactual")),
         number(_mean(pruned, "improvement")),
     ]
 
 
-def _mean(seeds: Sequence[SeedLife], name: str) -> float | None:
+def _mean(lives: Sequence[SeedLife], name: str) -> float | None:
     spread = Spread()
-    for seed in seeds:
-        value = None if seed.outcome is None else measured_value(seed.outcome, name)
+    for life in lives:
+        value = None if life.seed.outcome is None else measured_value(life.seed.outcome.data, name)
         if value is not None:
             spread.add(value)
     return spread.mean

@@ -8,9 +8,11 @@ from dataclasses import fields, replace
 from typing import TypeAlias
 
 from esper.karn.absence import supplied
-from esper.karn.formatting import real
+from esper.karn.derived import accuracy_of
+from esper.karn.formatting import plural, real
 from esper.karn.report.decimation import measured_value
-from esper.karn.report.history import Batch, Spread
+from esper.karn.report.episodes import Spread
+from esper.karn.report.history import Batch
 from esper.karn.report.plot import (
     DASHES,
     EPISODES,
@@ -48,7 +50,7 @@ def learning(arms: Sequence[Arm]) -> Section:
     parts: list[Plot] = []
     if len(missing_in) < len(arms):
         parts += [_rewards(arms), _accuracies(arms)]
-    if any(batch.accuracy for arm in arms for batch in arm.series.batches):
+    if any(batch.loss for arm in arms for batch in arm.series.batches):
         parts += [_episodes(arms)]
         parts += [
             _by_epoch(arms, "val_accuracy by host epoch", lambda batch: batch.accuracy, "fraction"),
@@ -56,6 +58,10 @@ def learning(arms: Sequence[Arm]) -> Section:
         ]
     else:
         missing += " No host epoch (EPOCH_COMPLETED)."
+    for arm in arms:
+        if arm.series.unplaced:
+            events = plural(arm.series.unplaced, "event")
+            missing += f" {arm.label}: the batch of {events} of environments is unknown; they are not drawn."
     return Section("Is it learning?", says, parts, missing.strip())
 
 
@@ -95,7 +101,7 @@ def _accuracies(arms: Sequence[Arm]) -> Plot:
         x = [float(episodes) for episodes, _, _ in completed]
         bands = [_finite_band(data.env_accuracies or ()) for _, data, _ in completed]
         band = ([low for low, _ in bands], [high for _, high in bands])
-        lines.append(Line(arm.label, x, [data.avg_accuracy for _, data, _ in completed], arm.colour, arm.dash, band))
+        lines.append(Line(arm.label, x, [accuracy_of(data) for _, data, _ in completed], arm.colour, arm.dash, band))
         rolling = [measured_value(data, "rolling_accuracy") for _, data, _ in completed]
         if len(arms) == 1 and any(value is not None for value in rolling):
             lines.append(Line("rolling_accuracy (ten batches)", x, rolling, PALETTE[1], "dot"))
@@ -166,13 +172,10 @@ def _episodes(arms: Sequence[Arm]) -> Plot:
 
 
 def _pool(spreads: Sequence[Spread]) -> Spread:
-    return Spread(
-        sum(spread.n for spread in spreads),
-        sum(spread.total for spread in spreads),
-        min(spread.low for spread in spreads),
-        max(spread.high for spread in spreads),
-        sum(spread.not_finite for spread in spreads),
-    )
+    pooled = Spread()
+    for spread in spreads:
+        pooled.merge(spread)
+    return pooled
 
 
 # ── PPO ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,7 +219,7 @@ def ppo(arms: Sequence[Arm]) -> Section:
             absent.append(name)
         else:
             parts.append(_panel(name, lines, x_title, small=small, height=230 if small else 380))
-    missing = f"Entry by no update: {', '.join(absent)}." if absent else ""
+    missing = f"Supplied by no update: {', '.join(absent)}." if absent else ""
     return Section("Is PPO healthy?", says, parts, missing)
 
 

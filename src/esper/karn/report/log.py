@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from esper.karn.aggregator import RunSnapshot, TelemetryAggregator
+from esper.karn.bounds import WHOLE_RUN
+from esper.karn.report.episodes import Episodes
 from esper.karn.report.history import ArmSeries
 from esper.leyline.invalid_lines import InvalidLines
 from esper.leyline.run_directory import info_beside
 from esper.leyline.run_info import RunInfo
-from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
-from esper.leyline.wire import InvalidRecord, read_events
+from esper.leyline.telemetry import TelemetryEvent
+from esper.leyline.wire import InvalidRecord, read_shards
 
 __all__ = ["INVALID_KEPT", "NOTABLE_KEPT", "RunLog", "read_log"]
 
@@ -60,29 +63,29 @@ def read_log(source: str) -> RunLog:
         FileNotFoundError: there is no log.
         NoEventsError: the log holds no event.
     """
-    aggregator = TelemetryAggregator()
+    aggregator = TelemetryAggregator(WHOLE_RUN)
+    episodes = defaultdict[str, Episodes](Episodes)
     log = RunLog(source, aggregator.snapshot(), {})
     invalid = InvalidLines()
-    for record in read_events(source):
+    for shard, record in read_shards(source):
         if isinstance(record, InvalidRecord):
             log.n_invalid += 1
             invalid.add(record)
             if log.n_invalid <= INVALID_KEPT:
                 log.invalid.append(record)
             continue
-        aggregator.process(record)
+        position = aggregator.process(record, shard)
+        if position is not None:
+            episodes[record.group_id].add(record, position)
         log.first, log.last = min(log.first, record.timestamp), max(log.last, record.timestamp)
         log.severities[record.severity] += 1
         if record.severity in _NOTABLE:
             log.notable.append(record)
-        if isinstance(record.data, TrainingStartedPayload):
-            _begin(log, record, record.data, aggregator.snapshot())
-        if record.group_id not in log.arms:
-            log.arms[record.group_id] = ArmSeries()
-        log.arms[record.group_id].add(record)
     if not log.severities:
         raise invalid.no_events(source)
     log.snapshot = aggregator.snapshot()
+    for group_id, group in log.snapshot.groups.items():
+        log.arms[group_id] = ArmSeries(group, episodes[group_id], partial(aggregator.settled, group_id))
     _join_info(log)
     return log
 
@@ -94,16 +97,3 @@ def _join_info(log: RunLog) -> None:
         log.no_info = "a log from standard input has no run.json"
         return
     log.info, log.no_info = info_beside(directory)
-
-
-def _begin(log: RunLog, event: TelemetryEvent, data: TrainingStartedPayload, now: RunSnapshot) -> None:
-    """Follow the aggregator's judgement of a start: another rank of the same run, a resume, or another run."""
-    before, after = log.snapshot.groups, now.groups[event.group_id]
-    log.snapshot = now
-    runs, resumes = 0, 0
-    if event.group_id in before:
-        runs, resumes = before[event.group_id].earlier_runs, before[event.group_id].resumes
-    if after.earlier_runs > runs:
-        log.arms[event.group_id] = ArmSeries()
-    elif after.resumes > resumes:
-        log.arms[event.group_id].resume(data.start_episode)

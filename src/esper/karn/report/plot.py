@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import html
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from esper.karn.formatting import real
-from esper.karn.report.decimation import COLUMNS, HUGE, decimate, is_measured
+from esper.karn.formatting import number, real, tidy
+from esper.karn.report.decimation import COLUMNS, decimate, is_measured
 from esper.karn.report.history import ArmSeries
 from esper.karn.report.log import RunLog
+from esper.karn.snapshot import GroupSnapshot
 
 __all__ = [
     "DASHES",
@@ -28,7 +28,6 @@ __all__ = [
     "faded",
     "label",
     "left_of",
-    "number",
     "panel",
     "shortened",
 ]
@@ -36,7 +35,7 @@ __all__ = [
 Trace: TypeAlias = dict[str, object]
 
 PALETTE = ("#2f7ed8", "#e07b00", "#1a9f77", "#c2508f", "#8a6fd1", "#b58900", "#39a7c9", "#d0483e", "#6b7f2a", "#8c8c8c")
-"""Entry apart with the usual colour blindnesses, on light and on dark ground."""
+"""Distinct with the usual colour blindnesses, on light and on dark ground."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 EPISODES = "episodes completed, all environments"
 _LONGEST_TEXT = 160
@@ -55,6 +54,11 @@ class Arm:
     log: RunLog
     group_id: str
     series: ArmSeries
+
+    @property
+    def group(self) -> GroupSnapshot:
+        """What the log amounts to."""
+        return self.log.snapshot.groups[self.group_id]
 
     @property
     def colour(self) -> str:
@@ -133,8 +137,7 @@ class Line:
 
 def as_text(text: str) -> str:
     """Return text from a log so that it can do no harm: control characters made visible, and not too long."""
-    shown = "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
-    return shown if len(shown) <= _LONGEST_TEXT else f"{shown[: _LONGEST_TEXT - 1]}…"
+    return tidy(text, _LONGEST_TEXT)
 
 
 def label(text: str) -> str:
@@ -151,17 +154,6 @@ def shortened(text: str) -> str:
 def left_of(names: Sequence[str]) -> dict[str, object]:
     """Return a margin wide enough for the names of rows; measuring them is slow in the browser."""
     return {"l": max(_LEAST_LEFT, 16 + 7 * max(map(len, names), default=0))}
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """Return a number for a table; — for what was not measured."""
-    if value is None:
-        return "—"
-    if isinstance(value, int):
-        return f"{value:,}" if abs(value) <= HUGE else f"about 1e{math.log10(abs(value)):.0f}"
-    if not math.isfinite(value):
-        return str(value)
-    return f"{value:,.0f}" if 10**digits <= abs(value) < HUGE else f"{value:#.{digits}g}"
 
 
 def faded(colour: str, opacity: float) -> str:
@@ -247,7 +239,7 @@ def _curve(line: Line, kept: Sequence[int]) -> Trace:
         trace["hovertemplate"] = f"%{{y}}<extra>{label(f'{line.arm}: {line.name}')}</extra>"
     if line.band:
         low, high = line.band
-        trace["customdata"] = [f"{number(low[i], 8)} … {number(high[i], 8)}" for i in kept]
+        trace["customdata"] = [f"{number(low[i])} … {number(high[i])}" for i in kept]
         trace["hovertemplate"] = "%{y}  (%{customdata})"
     return trace
 

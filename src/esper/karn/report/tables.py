@@ -7,15 +7,19 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from esper.karn.absence import supplied
-from esper.karn.formatting import age, mean, real
+from esper.karn.derived import accuracy_of
+from esper.karn.formatting import ABSENT, age, mean, number, real
+from esper.karn.progress import best_value, played_text
+from esper.karn.quantities import QUANTITIES, Quantity, lifecycle_counts, score_texts
 from esper.karn.report.decimation import measured_value
-from esper.karn.report.growth import how_it_ended
 from esper.karn.report.log import INVALID_KEPT, NOTABLE_KEPT, RunLog
-from esper.karn.report.plot import Arm, Section, Table, as_text, number
+from esper.karn.report.plot import Arm, Section, Table, as_text
+from esper.karn.totals import ENDINGS
 from esper.leyline.event_types import TelemetryEventType
-from esper.leyline.run_info import Estimate, RunInfo
+from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import PPOUpdatePayload, TrainingStartedPayload
 
 __all__ = ["configuration", "differences", "headline", "outcome", "telemetry"]
@@ -37,7 +41,7 @@ def headline(arm: Arm) -> str:
         f"Task {as_text(started.task)}, seed {started.seed}, {number(started.n_envs)} environments, "
         f"{len(started.slot_ids)} slots, {number(started.max_epochs)} host epochs an episode"
     )  # fmt: skip
-    done = f"{_progress(arm)} episodes" if arm.series.completed else "no completed batch"
+    done = "no completed batch" if arm.group.batch is None else _progress(arm)
     ending = f", {_ending(arm.log)}" if arm.log.info else ""
     if evaluation is None:
         return f"{what}; {done}{ending}. Not evaluated."
@@ -46,7 +50,7 @@ def headline(arm: Arm) -> str:
         f"{learnt.errors_above(other.test_accuracy):+.1f} standard errors from {name}"
         for name, other in (("doing nothing", evaluation.do_nothing), ("random", evaluation.random))
     )
-    return f"{what}; {done}{ending}. Test accuracy of the learnt policy {_estimate(learnt)}: {above}."
+    return f"{what}; {done}{ending}. Test accuracy of the learnt policy {score_texts(evaluation.learnt)[2]}: {above}."
 
 
 # ── outcome ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -61,11 +65,11 @@ def outcome(arms: Sequence[Arm]) -> Section:
     rows = [["log", *(as_text(arm.log.source) for arm in arms)]]
     rows.append(["first event", *(arm.log.first.strftime(_SHORT_TIME) for arm in arms)])
     rows.append(["first to last event", *(age((arm.log.last - arm.log.first).total_seconds()) for arm in arms)])
-    rows.append(["episodes completed, of those planned", *(_progress(arm) for arm in arms)])
+    rows.append(["played", *(_progress(arm) for arm in arms)])
     rows.append(["runs before this one in the log, resumes, events taken back", *(_history(arm) for arm in arms)])
     rows.append(["how it ended", *(_ending(arm.log) for arm in arms)])
     if len(arms) == 1:  # several are set against each other in a section of their own
-        rows += [[name, number(value)] for name, value in _measures(arms[0]).items()]
+        rows += [[name, write(value)] for name, (value, write) in _measures(arms[0]).items()]
     parts = [Table(["", *(arm.label for arm in arms)], rows)]
     evaluated = {arm.log.source: arm for arm in arms if arm.log.info and arm.log.info.evaluation}
     if evaluated:
@@ -80,7 +84,7 @@ def outcome(arms: Sequence[Arm]) -> Section:
 def _ending(log: RunLog) -> str:
     """Return what run.json says about the end; a run that says it is running may have been killed."""
     if log.info is None:
-        return "—"
+        return ABSENT
     return as_text(f"{log.info.status}: {log.info.error}" if log.info.error else log.info.status)
 
 
@@ -95,64 +99,64 @@ def _evaluations(arms: Sequence[Arm]) -> Table:
         assert evaluation is not None
         learnt = evaluation.learnt
         for name, score in (("learnt", learnt), ("random", evaluation.random), ("do nothing", evaluation.do_nothing)):
-            cells = [_estimate(score.reward), _estimate(score.val_accuracy), _estimate(score.test_accuracy)]
             above = ["", ""] if score is learnt else [
                 f"{estimate.errors_above(other):+.1f} standard errors"
                 for estimate, other in ((learnt.reward, score.reward), (learnt.test_accuracy, score.test_accuracy))
             ]  # fmt: skip
             label = name if len(arms) == 1 else f"{arm.label}: {name}"
-            rows.append([label, number(evaluation.episodes), *cells, *above])
+            rows.append([label, number(evaluation.episodes), *score_texts(score), *above])
     return Table(head, rows, "Evaluation on fresh episodes, mean ± standard error (run.json)")
 
 
-def _estimate(estimate: Estimate) -> str:
-    """Return the mean as exactly as its error allows."""
-    mean, error = estimate.mean, estimate.standard_error
-    if not (math.isfinite(mean) and math.isfinite(error) and error > 0):
-        return f"{number(mean)} ± {number(error)}"
-    decimals = min(12, max(0, 1 - math.floor(math.log10(error))))
-    return f"{mean:,.{decimals}f} ± {error:,.{decimals}f}"
-
-
 def _progress(arm: Arm) -> str:
-    completed = arm.series.completed
-    if not completed:
-        return "—"
-    episodes, data, _ = completed[-1]
-    return f"{episodes:,} of {data.total_episodes:,}"
+    batch = arm.group.batch
+    return ABSENT if batch is None else played_text(batch.data)
 
 
 def _history(arm: Arm) -> str:
-    group = arm.log.snapshot.groups[arm.group_id]
+    group = arm.group
     return f"{group.earlier_runs}, {group.resumes}, {group.superseded:,}"
 
 
-def _measures(arm: Arm) -> dict[str, float | None]:
+_Measure: TypeAlias = tuple[float | None, Callable[[float | None], str]]
+"""A number, and how it is written."""
+
+
+def _measures(arm: Arm) -> dict[str, _Measure]:
     """Return the numbers by which runs are compared."""
-    batches = [data for _, data, _ in arm.series.completed]
-    updates = [update for _, update in arm.series.updates() if not update.skipped]
-    seeds = [seed for batch in arm.series.batches for seed in batch.seeds]
-    ended = [how_it_ended(seed) for seed in seeds]
-    rewards, accuracies = [real(data.avg_reward) for data in batches], [real(data.avg_accuracy) for data in batches]
+    batches = [entry.data for entry in arm.group.batches]
+    updates = [entry.data for entry in arm.group.ppo if not entry.data.skipped]
+    accuracies = [accuracy for accuracy in map(accuracy_of, batches) if accuracy is not None]
+    became = ["germinated", *(ending.value for ending in ENDINGS)]
+    counts = map(sum, zip([0] * len(became), *map(lifecycle_counts, arm.group.lifecycle.values()), strict=True))
     return {
-        "mean episode return, first tenth": mean(_tenth(rewards, first=True)),
-        "mean episode return, last tenth": mean(_tenth(rewards)),
-        "mean episode return, best batch": _most(rewards),
-        "validation accuracy, first tenth": mean(_tenth(accuracies, first=True)),
-        "validation accuracy, last tenth": mean(_tenth(accuracies)),
-        "validation accuracy, best batch": _most(accuracies),
-        "seeds germinated": sum(1 for seed in seeds if seed.germinated is not None),
-        "seeds fossilized": ended.count("fossilized"),
-        "seeds pruned by the policy": ended.count("pruned by policy"),
-        "seeds pruned by a rule": ended.count("pruned by rule"),
-        "PPO updates": len(updates),
-        "policy entropy, last tenth": _of_updates(updates, "entropy"),
-        "KL divergence, last tenth": _of_updates(updates, "kl_divergence"),
-        "clip fraction, last tenth": _of_updates(updates, "clip_fraction"),
-        "explained variance, last tenth": _of_updates(updates, "explained_variance"),
-        "gradient norm, highest": max((real(update.grad_norm) for update in updates), key=_nan_last, default=None),
-        "updates with NaN gradients": sum(1 for update in updates if update.nan_grad_count),
-        "time of an update (ms), last tenth": _of_updates(updates, "update_time_ms"),
+        **_of_batches(QUANTITIES["avg_reward"], [data.avg_reward for data in batches]),
+        **_of_batches(QUANTITIES["avg_accuracy"], accuracies),
+        **{f"seeds {name}": (count, number) for name, count in zip(became, counts, strict=True)},
+        "PPO updates": (len(updates), number),
+        **{f"{name}, last tenth": (_of_updates(updates, field), number) for field, name in _MEASURED.items()},
+        "gradient norm, highest": (
+            max((real(data.grad_norm) for data in updates), key=_nan_last, default=None),
+            number,
+        ),
+        "updates with NaN gradients": (sum(1 for data in updates if data.nan_grad_count), number),
+    }
+
+
+_MEASURED = {
+    "entropy": QUANTITIES["entropy"].name,
+    "kl_divergence": QUANTITIES["kl_divergence"].name,
+    "clip_fraction": "clip fraction",
+    "explained_variance": "explained variance",
+    "update_time_ms": "time of an update (ms)",
+}
+
+
+def _of_batches(quantity: Quantity, values: Sequence[float]) -> dict[str, _Measure]:
+    return {
+        f"{quantity.name}, first tenth": (mean(_tenth(values, first=True)), quantity.text),
+        f"{quantity.name}, last tenth": (mean(_tenth(values)), quantity.text),
+        f"{quantity.name}, best batch": (best_value(values), quantity.text),
     }
 
 
@@ -163,10 +167,6 @@ def _nan_last(value: float) -> float:
 def _tenth(values: Sequence[float], *, first: bool = False) -> Sequence[float]:
     n = max(1, len(values) // 10)
     return values[:n] if first else values[-n:]
-
-
-def _most(values: Sequence[float]) -> float | None:
-    return max((value for value in values if math.isfinite(value)), default=None)
 
 
 def _of_updates(updates: Sequence[PPOUpdatePayload], name: str) -> float | None:
@@ -186,11 +186,12 @@ def differences(arms: Sequence[Arm]) -> Section:
     for arm in arms[1:]:
         head += [arm.label, "difference"]
     rows = []
-    for name, base in measures[0].items():
-        row = [name, number(base)]
+    for name in dict.fromkeys(name for measure in measures for name in measure):
+        base, write = measures[0].get(name, (None, number))
+        row = [name, write(base)]
         for measure in measures[1:]:
-            value = measure[name]
-            row += [number(value), _difference(base, value)]
+            value, write = measure.get(name, (None, number))
+            row += [write(value), _difference(base, value)]
         rows.append(row)
     changed = [row for row in _settings(arms) if len(set(row[1:])) > 1]
     parts = [Table(head, rows, "Outcome")]
@@ -202,7 +203,7 @@ def differences(arms: Sequence[Arm]) -> Section:
 
 def _difference(base: float | None, value: float | None) -> str:
     if base is None or value is None:
-        return "—"
+        return ABSENT
     difference = value - base
     if not math.isfinite(difference):
         return "undefined"
@@ -241,7 +242,7 @@ def _surroundings(arms: Sequence[Arm]) -> list[list[str]]:
 
 
 def _started(arm: Arm) -> TrainingStartedPayload | None:
-    start = arm.log.snapshot.groups[arm.group_id].started
+    start = arm.group.started
     return None if start is None else start.data
 
 
@@ -256,7 +257,7 @@ def _setting(started: TrainingStartedPayload | None, name: str) -> str:
     value = None if started is None else supplied(started, name)
     if value is None:
         said = started is not None and name in started.supplied
-        return "none" if said else "—"
+        return "none" if said else ABSENT
     if isinstance(value, Mapping):
         return as_text(", ".join(f"{key} {item}" for key, item in value.items()))
     if isinstance(value, tuple):
@@ -283,6 +284,7 @@ def telemetry(logs: Mapping[str, RunLog]) -> Section:
         _row("all events", columns, lambda log: log.snapshot.n_events),
         _row("of severity warning and above", columns, lambda log: log.severities.total() - _routine(log)),
         _row("lines that are no events", columns, lambda log: log.n_invalid),
+        _row("events that name more than is kept", columns, lambda log: log.snapshot.omitted),
         ["events rejected", *(number(len(found)) for found in rejected.values())],
     ]
     parts = [Table(["", *logs], rows)]

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class TensorBoardSink:
     Tags are ``<payload>/<field>``, such as ``PPOUpdate/kl_divergence``, and ``<payload>/<field>/<key>`` for dicts. Each
     environment is a run of its own (``env0``, ``env1``, …), so that TensorBoard draws one number of all of them in one
     chart; so is each A/B group but the default one. Steps are batches, and epochs of the environment, counted on over
-    its episodes.
+    its episodes; an event of which neither is known, or which a resume took back, is not drawn.
 
     What was not supplied is not written. What is not finite is written as it is. TensorBoard keeps 32 bits of a float.
 
@@ -59,10 +60,6 @@ class TensorBoardSink:
         self._begun: set[Path] = set()
         self._reporter = Reporter()
         self._unwritten: dict[Path, io.BytesIO] = {}
-        self._retracted: dict[str, dict[str, int]] = {}
-        """By group, from which step on its newest start draws its curves anew, by axis."""
-        self._drawn_anew: set[Path] = set()
-        """Runs of TensorBoard that have been given that step."""
 
     def write(self, event: TelemetryEvent) -> None:
         """Add the event's numbers, or its text, to what the next flush writes.
@@ -72,13 +69,15 @@ class TensorBoardSink:
         """
         try:
             point = self._plotter.point(event)
-            if point.retracts_from:
-                self._retracted[event.group_id] = point.retracts_from
-                group = self._group(event.group_id)
-                self._drawn_anew -= {run for run in self._drawn_anew if group in (run, run.parent)}
+            if point.step is None:
+                return
             self._add(event, point, self._summary(event, point))
             if event.severity not in {"debug", "info"}:
-                self._add(event, point, self._text.text_pb(f"messages/{event.severity}", event.message))
+                self._add(
+                    event,
+                    replace(point, retracts_from=None),
+                    self._text.text_pb(f"messages/{event.severity}", event.message),
+                )
         except Exception as error:
             raise Rejected(repr(error)) from error
 
@@ -111,12 +110,11 @@ class TensorBoardSink:
         messages = [self._events.Event(wall_time=wall_time, step=point.step, summary=summary)]
         if run not in self._begun and run not in self._unwritten:
             messages.insert(0, self._events.Event(wall_time=wall_time, file_version="brain.Event:2"))
-        if event.group_id in self._retracted and run not in self._drawn_anew:
+        if point.retracts_from is not None:
             # TensorBoard's own way: a start at a step makes its readers forget what stands there and behind.
             start = self._events.SessionLog(status=self._events.SessionLog.START)
-            step = self._retracted[event.group_id][point.axis]
-            messages.insert(len(messages) - 1, self._events.Event(wall_time=wall_time, step=step, session_log=start))
-            self._drawn_anew.add(run)
+            retracted = self._events.Event(wall_time=wall_time, step=point.retracts_from, session_log=start)
+            messages.insert(len(messages) - 1, retracted)
         # Not tensorboard's own EventFileWriter: it wakes a thread of its own for every event.
         writer = self._writer(self._unwritten.setdefault(run, io.BytesIO()))
         for message in messages:

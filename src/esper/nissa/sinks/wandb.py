@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections import Counter
 from typing import Any
 
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
@@ -24,7 +23,9 @@ class WandbSink:
     Metrics are ``<payload>/<field>``, such as ``PPOUpdate/kl_divergence``, ``<payload>/<field>/<key>`` for dicts, and
     have ``/env0`` behind them when they are about one environment; those of an A/B group but the default one have its
     name before them. They are drawn over ``batch``, and over ``env_epoch``, the epochs of the environment counted on
-    over its episodes. What is measured at one step is one row. Seed lifecycles are rows of text.
+    over its episodes. What is measured at one step is one row. Seed lifecycles are rows of text. An event whose step is
+    unknown, or which a resume took back, is not logged; what was logged before stays, and rows since have
+    ``drawn_anew``.
 
     What was not supplied is not logged. What is not finite is logged as it is.
 
@@ -54,8 +55,6 @@ class WandbSink:
         self._run = isolated("WandbSink", "Weights & Biases", "wandb", init, hint=hint) if run is None else run
         self._plotter = Plotter()
         self._axes: dict[str, str] = {}
-        self._retracted: Counter[str] = Counter()
-        """How often each group's curves were begun anew, by a resume or another run."""
         self._rows: dict[tuple[str, int], dict[str, object]] = {}
 
     def write(self, event: TelemetryEvent) -> None:
@@ -66,10 +65,10 @@ class WandbSink:
         """
         try:
             point = self._plotter.point(event)
-            if point.retracts_from:
-                self._retracted[event.group_id] += 1
             if isinstance(event.data, TrainingStartedPayload):
                 self._run.config.update(event.data.to_dict(), allow_val_change=True)
+                return
+            if point.step is None:
                 return
             prefix = "" if event.group_id == "default" else f"{event.group_id}/"
             suffix = "" if point.env_id is None else f"/env{point.env_id}"
@@ -83,8 +82,8 @@ class WandbSink:
         if section not in self._axes:
             self._axes[section] = point.axis
             self._run.define_metric(f"{section}/*", step_metric=point.axis)
-        if self._retracted[event.group_id]:
-            values[f"{prefix}drawn_anew"] = self._retracted[event.group_id]
+        if point.begun_anew:
+            values[f"{prefix}drawn_anew"] = point.begun_anew
         self._rows.setdefault((point.axis, point.step), {}).update(values)
 
     def flush(self, *, barrier: bool = True) -> None:  # noqa: ARG002 - it is the log that survives a crash
