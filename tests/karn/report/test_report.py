@@ -34,7 +34,7 @@ from esper.leyline.testing import events
 from esper.leyline.wire import encode_event
 
 SECTIONS = (
-    "What came out", "Is it learning?", "Is PPO healthy?", "What grew where?", "Which blueprints are kept?",
+    "What came out", "Is it learning?", "PPO, update by update", "What grew where?", "Which blueprints are kept?",
     "What did the policy do?", "What was it paid for?", "What were the seeds worth?", "How good is the telemetry?",
     "How was it configured?",
 )  # fmt: skip
