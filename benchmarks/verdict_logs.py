@@ -29,9 +29,14 @@ __all__ = ["HEALTHY", "TROUBLE", "Log", "info"]
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RANDOM = random.Random(0)
 WELL: dict[str, Any] = {
-    "policy_loss": -0.02, "nan_grad_count": 0, "inf_grad_count": 0, "dead_layers": 0, "exploding_layers": 0,
-    "entropy_collapsed": False, "skipped": False,
-}  # fmt: skip
+    "policy_loss": -0.02,
+    "nan_grad_count": 0,
+    "inf_grad_count": 0,
+    "dead_layers": 0,
+    "exploding_layers": 0,
+    "entropy_collapsed": False,
+    "skipped": False,
+}
 
 
 def noise(scale: float) -> float:
@@ -72,10 +77,20 @@ class Log:
         RANDOM.seed(self.seed)
         now = START
         begun = TrainingStartedPayload(
-            n_envs=self.envs, max_epochs=2, task="drawn", host_params=10, slot_ids=self.slots, seed=1,
-            n_episodes=self.envs * self.batches, lr=1e-3, clip_ratio=self.clip_ratio, entropy_coef=0.01,
-            param_budget=100, policy_device="cpu", env_devices=("cpu",) * self.envs,
-        )  # fmt: skip
+            n_envs=self.envs,
+            max_epochs=2,
+            task="drawn",
+            host_params=10,
+            slot_ids=self.slots,
+            seed=1,
+            n_episodes=self.envs * self.batches,
+            lr=1e-3,
+            clip_ratio=self.clip_ratio,
+            entropy_coef=0.01,
+            param_budget=100,
+            policy_device="cpu",
+            env_devices=("cpu",) * self.envs,
+        )
         yield self._event(begun, now)
         for b in range(self.batches):
             now += timedelta(seconds=self.seconds(b))
@@ -113,20 +128,30 @@ class Log:
             yield from self._seeds(b, self.seeds(b))
         entropy = 0.6 + 1.2 * math.exp(-3 * b / self.batches)
         told = WELL | {
-            "value_loss": positive(0.05), "entropy": entropy, "grad_norm": positive(0.6),
-            "kl_divergence": positive(0.012), "clip_fraction": positive(0.1), "explained_variance": 0.8 + noise(0.05),
-            "ratio_max": 1.0 + positive(0.5), "batch": b, "lr": 1e-3,
-        }  # fmt: skip
+            "value_loss": positive(0.05),
+            "entropy": entropy,
+            "grad_norm": positive(0.6),
+            "kl_divergence": positive(0.012),
+            "clip_fraction": positive(0.1),
+            "explained_variance": 0.8 + noise(0.05),
+            "ratio_max": 1.0 + positive(0.5),
+            "batch": b,
+            "lr": 1e-3,
+        }
         if not self.flag:
             del told["entropy_collapsed"]
         yield PPOUpdatePayload(**told | self.update(b)), None
         yield (
             BatchEpochCompletedPayload(
-                episodes_completed=self.envs * (b + 1), batch_idx=b, avg_reward=value, n_envs=self.envs,
-                avg_accuracy=self.accuracy(b) if self.accuracy else math.nan, total_episodes=self.envs * self.batches,
+                episodes_completed=self.envs * (b + 1),
+                batch_idx=b,
+                avg_reward=value,
+                n_envs=self.envs,
+                avg_accuracy=self.accuracy(b) if self.accuracy else math.nan,
+                total_episodes=self.envs * self.batches,
             ),
             None,
-        )  # fmt: skip
+        )
 
     def _seeds(self, b: int, what: str) -> Iterator[tuple[TelemetryPayload, int | None]]:
         slot = what.rstrip("!")
@@ -139,8 +164,18 @@ class Log:
 
 def info(**changes: Any) -> RunInfo:
     """A run.json, of a run that completed with nothing lost unless it is said otherwise."""
-    sink = {"name": "jsonl", "durable": True, "emitted": 900, "delivered": 900, "rejected": 0, "dropped": 0, "queued": 0,
-            "lag": 0.0, "set_aside": False, "last_error": None}  # fmt: skip
+    sink: dict[str, Any] = {
+        "name": "jsonl",
+        "durable": True,
+        "emitted": 900,
+        "delivered": 900,
+        "rejected": 0,
+        "dropped": 0,
+        "queued": 0,
+        "lag": 0.0,
+        "set_aside": False,
+        "last_error": None,
+    }
     told: dict[str, Any] = {
         "status": "completed",
         "started": START,
@@ -183,13 +218,21 @@ TROUBLE = {
     "return not finite from half on": Log(lambda b: math.nan if b >= 30 else b / 3 + noise(0.4)),
     "return infinite once": Log(lambda b: math.inf if b == 20 else min(b, 30) / 3 + noise(0.4)),
     "accuracy falls, return rises": Log(rises(), accuracy=lambda b: 0.9 - 0.01 * b + noise(0.01)),
-    "NaN gradients from the start, three batches": Log(rises(of=3), batches=3, update=at(ALWAYS, nan_grad_count=400, value_loss=math.nan)),
+    "NaN gradients from the start, three batches": Log(
+        rises(of=3), batches=3, update=at(ALWAYS, nan_grad_count=400, value_loss=math.nan)
+    ),
     "entropy collapsed, flagged": Log(rises(), update=at(LATE, entropy=0.001, entropy_collapsed=True)),
-    "entropy collapsed, without a flag": Log(lambda b: 5 + noise(0.5), flag=False, update=lambda b: {"entropy": 1.4 * math.exp(-b / 3)}),
-    "differential entropy collapsed": Log(lambda b: 5 + noise(0.5), flag=False, update=lambda b: {"entropy": 2.8 - 0.3 * b}),
+    "entropy collapsed, without a flag": Log(
+        lambda b: 5 + noise(0.5), flag=False, update=lambda b: {"entropy": 1.4 * math.exp(-b / 3)}
+    ),
+    "differential entropy collapsed": Log(
+        lambda b: 5 + noise(0.5), flag=False, update=lambda b: {"entropy": 2.8 - 0.3 * b}
+    ),
     "KL spikes now and then": Log(rises(), update=at((11, 25, 40, 52), kl_divergence=0.4)),
     "KL too large throughout": Log(rises(), update=lambda _b: {"kl_divergence": positive(0.3), "clip_fraction": 0.6}),
-    "KL ten times the run's target": Log(rises(), info=info(configuration={"target_kl": 0.01}), update=at(LATE, kl_divergence=0.1)),
+    "KL ten times the run's target": Log(
+        rises(), info=info(configuration={"target_kl": 0.01}), update=at(LATE, kl_divergence=0.1)
+    ),
     "clip fraction saturated": Log(rises(), update=lambda _b: {"clip_fraction": 0.85}),
     "value loss explodes": Log(rises(), update=lambda b: {"value_loss": positive(0.05) * (1e5 if b >= 40 else 1)}),
     "explained variance below 0 throughout": Log(rises(), update=lambda _b: {"explained_variance": -0.6 + noise(0.2)}),
@@ -201,7 +244,9 @@ TROUBLE = {
     "dead layers": Log(rises(), update=at(LATE, dead_layers=2)),
     "exploding layers": Log(rises(), update=at((20, 21), exploding_layers=1, grad_norm=200.0)),
     "ratio of 1,000": Log(rises(), update=at((30, 31), ratio_max=1000.0)),
-    "overflow in every update": Log(rises(), update=at(ALWAYS, amp_overflow_detected=True, update_skipped=True, grad_norm=math.inf)),
+    "overflow in every update": Log(
+        rises(), update=at(ALWAYS, amp_overflow_detected=True, update_skipped=True, grad_norm=math.inf)
+    ),
     "hosts diverge again and again": Log(rises(), loss=lambda env, b: math.nan if env == 0 and b % 3 == 0 else 0.5),
     "a host diverged once": Log(rises(), loss=lambda env, b: math.inf if env == 1 and b == 20 else 0.5),
     "every seed dies": Log(rises(), seeds=lambda b: f"r{b % 2}"),
@@ -212,7 +257,7 @@ TROUBLE = {
     "silent for three hours": Log(rises(), seconds=lambda b: 10800.0 if b == 30 else 2.0),
     "clock set back": Log(rises(), seconds=lambda b: -3600.0 if b == 30 else 2.0),
     "one batch far below all": Log(lambda b: -200.0 if b == 30 else min(b, 30) / 3 + noise(0.4)),
-}  # fmt: skip
+}
 HEALTHY = {
     "learns at once": Log(rises(within=0.2)),
     "learns until the end": Log(rises(within=1.0)),
@@ -225,12 +270,38 @@ HEALTHY = {
     "costs: from -1,500 to -150": Log(lambda b: -1500 + 1350 * min(b / 40, 1) + noise(60)),
     "learns after a dip": Log(lambda b: (4 - b / 4 if b < 5 else 3 + 7 * min((b - 5) / 30, 1)) + noise(0.4)),
     "continuous actions": Log(rises(), flag=False, update=lambda b: {"entropy": 1.42 - 0.05 * b}),
-    "unscaled returns": Log(rises(500, scatter=20), update=lambda b: {"grad_norm": positive(200.0), "value_loss": positive(900.0) * (1 + b)}),
-    "stops at its target KL": Log(rises(), info=info(configuration={"target_kl": 0.075}), update=lambda _b: {"kl_divergence": positive(0.08), "clip_fraction": 0.42, "ratio_max": 3.5, "early_stop_epoch": 3}),
-    "finds its loss scale": Log(rises(), update=at(range(4), amp_overflow_detected=True, update_skipped=True, grad_norm=math.inf, inf_grad_count=9)),
+    "unscaled returns": Log(
+        rises(500, scatter=20), update=lambda b: {"grad_norm": positive(200.0), "value_loss": positive(900.0) * (1 + b)}
+    ),
+    "stops at its target KL": Log(
+        rises(),
+        info=info(configuration={"target_kl": 0.075}),
+        update=lambda _b: {
+            "kl_divergence": positive(0.08),
+            "clip_fraction": 0.42,
+            "ratio_max": 3.5,
+            "early_stop_epoch": 3,
+        },
+    ),
+    "finds its loss scale": Log(
+        rises(),
+        update=at(range(4), amp_overflow_detected=True, update_skipped=True, grad_norm=math.inf, inf_grad_count=9),
+    ),
     "a critic that begins badly": Log(rises(), update=lambda b: {"explained_variance": 0.9 - 4 * math.exp(-b / 2)}),
-    "solved early, at its ceiling": Log(lambda b: min(500.0, 20 + 40 * b + noise(10)), batches=200, flag=False, update=lambda b: {"entropy": 0.69 * math.exp(-b / 40) + 0.05}),
-    "returns without variance at the end": Log(lambda b: min(500.0, 20 + 20 * b + noise(10)), update=lambda b: {"explained_variance": math.nan if b > 30 else 0.8}),
-    "seeds kept in both slots": Log(rises(), seeds=lambda b: f"r{b % 2}{'!' if b % 3 == 0 else ''}", accuracy=lambda b: 0.6 + 0.3 * min(b / 40, 1) + noise(0.01)),
+    "solved early, at its ceiling": Log(
+        lambda b: min(500.0, 20 + 40 * b + noise(10)),
+        batches=200,
+        flag=False,
+        update=lambda b: {"entropy": 0.69 * math.exp(-b / 40) + 0.05},
+    ),
+    "returns without variance at the end": Log(
+        lambda b: min(500.0, 20 + 20 * b + noise(10)),
+        update=lambda b: {"explained_variance": math.nan if b > 30 else 0.8},
+    ),
+    "seeds kept in both slots": Log(
+        rises(),
+        seeds=lambda b: f"r{b % 2}{'!' if b % 3 == 0 else ''}",
+        accuracy=lambda b: 0.6 + 0.3 * min(b / 40, 1) + noise(0.01),
+    ),
     "one KL a little above": Log(rises(), update=at((7,), kl_divergence=0.07)),
-}  # fmt: skip
+}

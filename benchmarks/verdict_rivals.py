@@ -45,9 +45,13 @@ def records(events: Iterable[TelemetryEvent]) -> list[dict[str, Any]]:
                 record["reward_std"] = statistics.pstdev(returns.values())
             if update is not None and not update.skipped:
                 record |= {
-                    "entropy": update.entropy, "kl": update.kl_divergence, "pg_clipfrac": update.clip_fraction,
-                    "grad_norm": update.grad_norm, "policy_loss": update.policy_loss, "loss": update.policy_loss + update.value_loss,
-                }  # fmt: skip
+                    "entropy": update.entropy,
+                    "kl": update.kl_divergence,
+                    "pg_clipfrac": update.clip_fraction,
+                    "grad_norm": update.grad_norm,
+                    "policy_loss": update.policy_loss,
+                    "loss": update.policy_loss + update.value_loss,
+                }
                 for name, field in (
                     ("value_explained_var", "explained_variance"),
                     ("lr", "lr"),

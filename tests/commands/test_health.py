@@ -41,9 +41,7 @@ def test_the_headline_is_first_and_the_status_what_was_asked_for(
     assert capsys.readouterr().out.startswith(f"{name} ")
 
 
-def test_a_bad_verdict_fails_by_itself_and_says_what_to_try(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_verdict_fails_by_itself_and_says_what_to_try(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run(tmp_path / "run", HEALTH["BAD"])
     assert main(["health", path]) == 1
     out = capsys.readouterr().out

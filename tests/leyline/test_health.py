@@ -69,7 +69,8 @@ def test_nothing_is_ok_that_was_not_supplied_or_means_nothing(update: PPOUpdateP
 )
 def test_what_is_not_finite_is_bad_but_for_a_critic_with_nothing_to_explain(rule: Any, value: float) -> None:
     nothing = rule.name == "explained_variance" and math.isnan(value)
-    assert judged(rule.name, **{rule.field: value}).status is (Status.UNKNOWN if nothing else Status.BAD)
+    changed: dict[str, Any] = {rule.field: value}
+    assert judged(rule.name, **changed).status is (Status.UNKNOWN if nothing else Status.BAD)
 
 
 @pytest.mark.parametrize(

@@ -193,11 +193,11 @@ class _Group:
         if isinstance(data, RewardComputedPayload):
             self.totals.add_action(data.action_name, counts)
             self._env(data.env_id).rewards.append(event, position)
-            if data.total_reward - data.total_reward != 0:
+            if (reward := data.total_reward) - reward != 0:
                 self.health.mark(self.health.rewards, Entry(data, event, position))
         elif isinstance(data, EpochCompletedPayload):
             self._env(data.env_id).epochs.append(event, position)
-            if data.val_loss - data.val_loss != 0:
+            if (loss := data.val_loss) - loss != 0:
                 self.health.mark(self.health.hosts, Entry(data, event, position))
         elif isinstance(data, CounterfactualMatrixPayload):
             keep_newest(self._env(data.env_id).counterfactuals, Entry(data, event, position))

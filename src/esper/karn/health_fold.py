@@ -97,7 +97,9 @@ class HealthFold:
         self.updates += 1
         rules, ordinal = self.rules, self.updates
         for rule, status, value, evidence in judge_update(update, self.limits, self.typical):
-            if status is not Status.UNKNOWN:
+            if status is Status.OK:
+                rules[rule.name] = rules[rule.name].after_ok()
+            elif status is not Status.UNKNOWN:
                 tripped = Occurrence(event, batch, ordinal, value, evidence)
                 rules[rule.name] = rules[rule.name].after(status, tripped, self._before)
             if rule.name == "entropy" and value is not None:
@@ -112,9 +114,12 @@ class HealthFold:
         reward, batch = _real(data.avg_reward), data.batch_idx
         self.series["avg_reward"].add(reward)
         self.series["avg_accuracy"].add(_real(data.avg_accuracy))
-        status = Status.OK if reward - reward == 0.0 else Status.BAD
-        tripped = Occurrence(event, batch, self.batches, reward, "not finite")
-        self.rules["return_finite"] = self.rules["return_finite"].after(status, tripped)
+        finite = self.rules["return_finite"]
+        if reward - reward == 0.0:
+            self.rules["return_finite"] = finite.after_ok()
+        else:
+            tripped = Occurrence(event, batch, self.batches, reward, "not finite")
+            self.rules["return_finite"] = finite.after(Status.BAD, tripped)
         self._time(event.timestamp)
         if self._batch is not None and batch > self._batch + 1:
             self.missing += batch - self._batch - 1

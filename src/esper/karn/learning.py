@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "did_it_learn", "learning_findings", "returns_well"]
 
+_LABELS: Final = {
+    "return_finite": "return finite",
+    "return_fell": "return kept",
+    "return_learnt": "return rises",
+    "accuracy_fell": "accuracy kept",
+    "accuracy_learnt": "accuracy rises",
+}
 _CERTAIN: Final = 0.05
 """Noise, as a share of the rise, that leaves nothing more to be gained."""
 _SOLVED: Final = 0.95
@@ -64,7 +71,7 @@ def _finding(
         rule=rule,
         area="learning",
         group=group.group_id,
-        label=rule.partition("_")[0],
+        label=_LABELS[rule],
         status=status,
         evidence=evidence,
         first=first,

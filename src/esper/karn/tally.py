@@ -47,11 +47,11 @@ class Trips:
 
     def after(self, tripped: Occurrence | None, before: Iterable[PPOUpdatePayload] = ()) -> Trips:
         """Return what it is after the next update, which may not have tripped."""
+        if tripped is None and not self.recent:
+            return self
         recent = (self.recent << 1 | (tripped is not None)) & _MASK
         if tripped is None:
-            return (
-                Trips(self.count, recent, self.first, self.newest, self.extreme, self.before) if self.recent else self
-            )
+            return Trips(self.count, recent, self.first, self.newest, self.extreme, self.before)
         extreme = tripped if self.extreme is None or _size(tripped) > _size(self.extreme) else self.extreme
         if self.first is None:
             return Trips(1, recent, tripped, tripped, extreme, tuple(before))
@@ -78,11 +78,13 @@ class Tally:
     bad: Trips = Trips()
 
     def after(self, status: Status, tripped: Occurrence, before: Iterable[PPOUpdatePayload] = ()) -> Tally:
-        """Return what it is after a judgement."""
-        if status is Status.BAD:
-            return Tally(self.judged + 1, self.watch.after(tripped, before), self.bad.after(tripped, before))
-        watch = self.watch.after(tripped if status is Status.WATCH else None, before)
-        return Tally(self.judged + 1, watch, self.bad.after(None))
+        """Return what it is after an update that tripped it, at WATCH or BAD."""
+        bad = self.bad.after(tripped if status is Status.BAD else None, before)
+        return Tally(self.judged + 1, self.watch.after(tripped, before), bad)
+
+    def after_ok(self) -> Tally:
+        """Return what it is after an update that did not."""
+        return Tally(self.judged + 1, self.watch.after(None), self.bad.after(None))
 
 
 for each in (Occurrence, Trips, Tally):  # one of each a rule and update

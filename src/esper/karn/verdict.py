@@ -116,20 +116,10 @@ def _about(finding: Finding) -> str:
     return "" if finding.group in (None, "default") else f"{finding.group}: "
 
 
-def gravest_first(findings: Iterable[Finding], room: int | None = None) -> tuple[Finding, ...]:
-    """Return findings with the gravest first, else in their order.
-
-    Args:
-        findings: to be ordered.
-        room: how many of them are lifted above the others; None for all.
-    """
-    findings = tuple(findings)
+def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings with the gravest first, else in their order."""
     order = list(Status)
-    above = sorted(findings, key=lambda one: -order.index(one.status))
-    if room is None:
-        return tuple(above)
-    lifted = {id(one) for one in above[:room]}
-    return tuple(sorted(findings, key=lambda one: id(one) not in lifted))
+    return tuple(sorted(findings, key=lambda one: -order.index(one.status)))
 
 
 def tally_text(findings: Iterable[Finding]) -> str:

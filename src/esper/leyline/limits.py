@@ -45,7 +45,7 @@ class Limits:
     """PPO's epsilon. Unit: 1; above 0. Source: Schulman et al. 2017, table 3."""
     kl_watch: float = 0.05
     """KL divergence above it is WATCH, where the run has no target. Unit: nats.
-    Source: five times the 0.01 of Spinning Up's PPO; a healthy update lies well below."""
+    Source: five times the 0.01 of Spinning Up's PPO, well above a healthy update."""
     kl_bad: float = 0.15
     """KL divergence above it is BAD, where the run has no target. Unit: nats. Source: thrice the WATCH limit."""
     target_watch: float = 2.0
@@ -82,8 +82,8 @@ class Limits:
     """Share of all that lies between the lowest and the highest level; lost more of it is WATCH."""
     fell_bad: float = 0.5
     """Lost more of it is BAD: nearer to the worst than to the best."""
-    fell_errors: float = 5.0
-    """Standard errors that a fall must have: of forty levels the highest is 2.2 above by chance."""
+    fell_errors: float = 4.0
+    """Standard errors that a fall must have: of sixty levels of noise the highest and the lowest are 3.3 apart."""
     trend_errors: float = 4.0
     """Standard errors of Kendall's trend test that make a rise: one in 30,000 by chance, if values do not wander."""
     learnt_errors: float = 3.0

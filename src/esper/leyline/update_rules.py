@@ -35,14 +35,17 @@ class UpdateRule:
     """From this on one update is enough to keep a run at WATCH; None where it means nothing unless it lasts."""
 
 
+_WITHIN: Final[_Finding] = (Status.OK, "within its limits")
+
+
 def _at_most(limit: Callable[[Limits, Status], float], *, least: float) -> _Test:
     def test(_update: PPOUpdatePayload, value: float, limits: Limits, _typical: Typical) -> _Finding:
         if value < least:
             return Status.BAD, f"{text(value)} < {text(least)} cannot be"
-        for status in (Status.BAD, Status.WATCH):
-            if value > limit(limits, status):
-                return status, f"{text(value)} > {text(limit(limits, status))}"
-        return Status.OK, f"{text(value)} ≤ {text(limit(limits, Status.WATCH))}"
+        if value <= limit(limits, Status.WATCH):
+            return _WITHIN
+        status = Status.BAD if value > limit(limits, Status.BAD) else Status.WATCH
+        return status, f"{text(value)} > {text(limit(limits, status))}"
 
     return test
 
@@ -54,13 +57,13 @@ def _of_typical(name: str) -> _Test:
         usual: float | None = getattr(typical, name)
         if value < 0:
             return Status.BAD, f"{text(value)} < 0 cannot be"
-        if usual is None:
-            return Status.OK, "finite"
+        if usual is None or value <= usual:
+            return _WITHIN
         levels = (Status.BAD,) if typical.updates < WARM else (Status.BAD, Status.WATCH)
         for status in levels:
             if value > getattr(limits, f"{name}_{status.name.lower()}") * usual:
                 return status, f"{text(value)}, {text(value / usual)} times the typical {text(usual)}"
-        return Status.OK, f"{text(value)}, typically {text(usual)}"
+        return _WITHIN
 
     return test
 
@@ -79,7 +82,7 @@ def _entropy(update: PPOUpdatePayload, value: float, _limits: Limits, _typical: 
         return Status.UNKNOWN, "what the masks allow was not supplied"
     if update.entropy_collapsed:
         return Status.BAD, f"{text(value)} is below 1 % of what the masks allow"
-    return Status.OK, f"{text(value)} is not collapsed"
+    return _WITHIN
 
 
 def _explained(_update: PPOUpdatePayload, value: float, limits: Limits, typical: Typical) -> _Finding:
@@ -91,7 +94,7 @@ def _explained(_update: PPOUpdatePayload, value: float, limits: Limits, typical:
         return Status.BAD, f"{text(value)} < {text(limits.explained_bad)}"
     if value < limits.explained_watch:
         return Status.WATCH, f"{text(value)} < {text(limits.explained_watch)}"
-    return Status.OK, f"{text(value)} ≥ {text(limits.explained_watch)}"
+    return _WITHIN
 
 
 def _not_finite_count(update: PPOUpdatePayload, value: float, _limits: Limits, _typical: Typical) -> _Finding:
@@ -135,11 +138,11 @@ def _exploding(update: PPOUpdatePayload, value: float, limits: Limits, typical: 
 def _still(_update: PPOUpdatePayload, value: float, limits: Limits, _typical: Typical) -> _Finding:
     if value < limits.kl_least:
         return Status.WATCH, f"KL {text(value)} < {text(limits.kl_least)}"
-    return Status.OK, "the policy moves"
+    return _WITHIN
 
 
 def _finite(_update: PPOUpdatePayload, _value: float, _limits: Limits, _typical: Typical) -> _Finding:
-    return Status.OK, "finite"
+    return _WITHIN
 
 
 _KL: Final = _at_most(Limits.kl, least=-0.01)  # k1 estimates may be a little below 0
@@ -191,7 +194,6 @@ _FOUND: Final = _plain("found")
 _BAD, _WATCH, _LASTS = Status.BAD, Status.WATCH, None
 UPDATE_RULES: Final = (
     UpdateRule("kl", "kl_divergence", "KL", _KL_TEXT, _KL, _above(Limits.kl), _BAD),
-    UpdateRule("still", "kl_divergence", "movement", _STILL_TEXT, _still, _plain("none, by the KL,"), _LASTS),
     UpdateRule(
         "clip_fraction", "clip_fraction", "clip fraction", _CLIP_TEXT, _CLIP, _above(Limits.clip_fraction), _BAD
     ),
@@ -225,5 +227,6 @@ UPDATE_RULES: Final = (
     UpdateRule("ratio", "ratio_max", "largest ratio", _RATIO_TEXT, _RATIO, _above(Limits.ratio), _BAD),
     UpdateRule("dead_layers", "dead_layers", "dead layers", _DEAD_TEXT, _dead, _FOUND, _WATCH),
     UpdateRule("exploding_layers", "exploding_layers", "exploding layers", _EXPLODING_TEXT, _exploding, _FOUND, _BAD),
+    UpdateRule("still", "kl_divergence", "movement", _STILL_TEXT, _still, _plain("none, by the KL,"), _LASTS),
 )
 """Every rule for one update. A value that is not finite is BAD by any of them, unless the rule says otherwise."""

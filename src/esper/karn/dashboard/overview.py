@@ -241,7 +241,7 @@ def health_rows(view: View, width: int, height: int) -> list[Row]:
         opens="ppo",
     )
     spark = max(min((width - 64) // 2, 40), 8)
-    return [title, *(_found(view, finding, spark) for finding in gravest_first(verdict.findings, room))]
+    return [title, *(_found(view, finding, spark) for finding in gravest_first(verdict.findings))]
 
 
 def _found(view: View, finding: Finding, spark: int) -> Row:

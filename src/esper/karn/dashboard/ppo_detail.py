@@ -27,8 +27,6 @@ __all__ = ["ppo_detail"]
 _FIELDS = tuple(field.name for field in dataclasses.fields(PPOUpdatePayload))
 _ENTROPIES = tuple(name for name in _FIELDS if name.startswith("head_") and name.endswith("_entropy"))
 _GRAD_NORMS = tuple(name for name in _FIELDS if name.startswith("head_") and name.endswith("_grad_norm"))
-_ABOVE = 7
-"""Rules that the smallest screen shows without scrolling."""
 _UPDATES = 200
 """Updates listed."""
 
@@ -62,7 +60,7 @@ def _verdicts(view: View, width: int) -> list[Row]:
             opens=opens,
         )
     ]
-    for finding in gravest_first(verdict.findings, _ABOVE):
+    for finding in gravest_first(verdict.findings):
         rows += _finding(finding, updates, width, room)
     return rows
 
