@@ -293,6 +293,58 @@ def test_an_update_belongs_to_the_batch_it_names_also_after_the_end_of_that() ->
     assert [(p.batch, p.episodes) for p in (before, late, named, far)] == [(0, 0), (0, 0), (1, 2), (5, 10)]
 
 
+def test_an_update_of_a_far_batch_says_which_also_where_nobody_knows_how_many_episodes_that_is() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=0))
+    for batch, completed, width in ((0, 3, 3), (1, 8, 5)):
+        positions.locate(event(BatchEpochCompletedPayload, episodes_completed=completed, batch_idx=batch, n_envs=width))
+    found = [positions.locate(event(PPOUpdatePayload, batch=batch)) for batch in (0, 1, 2, 7)]
+    assert [(p.batch, p.episodes) for p in found] == [(0, None), (1, 3), (2, 8), (7, None)]
+
+
+def test_an_update_of_a_batch_that_nobody_can_have_played_is_of_the_first() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=1))
+    assert positions.locate(event(PPOUpdatePayload, batch=-3)).episodes == 0
+
+
+def test_what_came_before_the_first_end_of_a_batch_is_settled_by_it() -> None:
+    positions = Positions()
+    first = positions.locate(event(RewardComputedPayload))
+    assert positions.settled(first) is first
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=8, batch_idx=3, n_envs=2))
+    assert (positions.settled(first).batch, positions.settled(first).episodes) == (3, 6)
+    after = positions.locate(event(RewardComputedPayload))
+    assert positions.settled(after) is after
+    other_shard = positions.locate(event(RewardComputedPayload), 1)
+    assert positions.settled(other_shard) is other_shard
+
+
+def test_an_epoch_is_paid_once_so_that_rewards_alone_tell_episodes_of_one_epoch_apart() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=1))
+    found = []
+    for batch in range(3):
+        found.append(positions.locate(event(RewardComputedPayload, epoch=1)).batch)
+        if batch != 1:  # whose end is lost
+            end = event(BatchEpochCompletedPayload, episodes_completed=batch + 1, batch_idx=batch, n_envs=1)
+            positions.locate(end)
+    assert found == [0, 1, 2]
+
+
+def test_an_ablation_after_the_reward_is_of_the_same_episode_of_one_epoch() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=1))
+    told = (event(RewardComputedPayload, epoch=1), event(CounterfactualMatrixPayload, epoch=1))
+    assert [positions.locate(made).batch for made in told] == [0, 0]
+
+
+def test_several_rewards_of_an_epoch_are_of_one_episode_while_its_batch_lasts() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=3))
+    assert [positions.locate(event(RewardComputedPayload, epoch=2)).batch for _ in range(4)] == [0] * 4
+
+
 def test_the_last_batch_may_be_a_part_and_the_run_goes_on_after_it() -> None:
     positions = Positions()
     positions.locate(event(TrainingStartedPayload, n_envs=4, max_epochs=1))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from tests.builders import event
 
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
@@ -111,6 +112,58 @@ class TestSteps:
             ("batch", 2),
             ("batch", 2),
         ]
+
+
+def started_small(start_episode: int = 0, **settings: int) -> TelemetryEvent:
+    return event(TrainingStartedPayload, **{"n_envs": 2, "max_epochs": 2, **settings}, start_episode=start_episode)
+
+
+def ended(batch: int, *, n_envs: int = 2) -> TelemetryEvent:
+    completed = (batch + 1) * n_envs
+    return event(BatchEpochCompletedPayload, episodes_completed=completed, batch_idx=batch, n_envs=n_envs)
+
+
+def episode(env_id: int, epochs: int = 2) -> list[TelemetryEvent]:
+    return [epoch_completed(epoch, env_id) for epoch in range(1, epochs + 1)]
+
+
+class TestPositions:
+    def test_what_comes_after_the_end_of_its_batch_stands_in_its_batch(self, plotter: Plotter) -> None:
+        told = [started_small(), *episode(0), epoch_completed(1, 1), ended(0), epoch_completed(2, 1), *episode(1)]
+        assert [plotter.point(one).step for one in told] == [0, 1, 2, 1, 0, 2, 3, 4]
+
+    def test_what_stands_nowhere_known_is_not_drawn(self, plotter: Plotter) -> None:
+        told = [started_small(), *episode(0), ended(0), ended(1), *episode(0), ended(2), *episode(0)]
+        steps = [plotter.point(one).step for one in told]
+        assert steps == [0, 1, 2, 0, 1, None, None, 2, 7, 8]
+
+    def test_a_resume_retracts_of_each_environment_what_it_supersedes(self, plotter: Plotter) -> None:
+        """It begins with the second of the two episodes of batch 1."""
+        told = [started_small(), *episode(0), *episode(1), ended(0), *episode(0), *episode(1), ended(1)]
+        assert all(plotter.point(one).retracts_from is None for one in told)
+        again = [started_small(3), *episode(0), *episode(1)]
+        points = [plotter.point(one) for one in again]
+        assert [point.retracts_from for point in points] == [1, 5, None, 3, None]
+        assert {point.begun_anew for point in points} == {1}
+
+    def test_the_start_of_another_rank_retracts_nothing(self, plotter: Plotter) -> None:
+        def rank(number: int) -> TelemetryEvent:
+            return event(TrainingStartedPayload, n_envs=2, max_epochs=1, world_size=2, rank=number, episode_id="x")
+
+        assert [plotter.point(one).retracts_from for one in (rank(0), *episode(0, 1), rank(1))] == [None] * 3
+
+    def test_another_run_in_the_log_is_drawn_anew_from_its_first_step(self, plotter: Plotter) -> None:
+        for one in (started_small(), *episode(0), ended(0)):
+            plotter.point(one)
+        assert [plotter.point(one).retracts_from for one in (started_small(), *episode(0))] == [0, 1, None]
+
+    def test_where_episodes_end_when_they_like_epochs_are_counted_on(self, plotter: Plotter) -> None:
+        told = [started_small(max_epochs=0), *episode(0, 3), *episode(0, 1), ended(0), *episode(0, 2)]
+        assert [plotter.point(one).step for one in told] == [0, 1, 2, 3, 4, 0, 5, 6]
+
+    def test_updates_without_a_batch_are_counted_until_one_has_ended(self, plotter: Plotter) -> None:
+        told = [started_small(), updated(), updated(), ended(0), updated(), updated(), ended(1), updated()]
+        assert [plotter.point(one).step for one in told] == [0, 0, 1, 0, 1, 1, 1, 2]
 
 
 class TestNumbers:

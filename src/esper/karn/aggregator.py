@@ -55,6 +55,7 @@ __all__ = ["RunSnapshot", "TelemetryAggregator"]
 
 
 P = TypeVar("P", bound=TelemetryPayload)
+_ENDS = (SeedFossilizedPayload, SeedPrunedPayload)
 
 
 class TelemetryAggregator:
@@ -201,17 +202,17 @@ class _Group:
                 self.health.mark(self.health.hosts, Entry(data, event, position))
         elif isinstance(data, CounterfactualMatrixPayload):
             keep_newest(self._env(data.env_id).counterfactuals, Entry(data, event, position))
-        elif isinstance(data, AnalyticsSnapshotPayload):
-            self._add_analytics(Entry(data, event, position))
         elif isinstance(data, SeedStageChangedPayload):
             self._env(data.env_id).add_seed_event(Entry(data, event, position), self.rooms.slots)
         elif isinstance(data, SeedGerminatedPayload):
             self._env(data.env_id).add_seed_event(Entry(data, event, position), self.rooms.slots)
             self.totals.add_seed(data.blueprint_id, 0, counts)
-        elif isinstance(data, SeedFossilizedPayload | SeedPrunedPayload):
+        elif isinstance(data, _ENDS):
             end: SeedOutcome = Entry(data, event, position)
             seed = self._env(data.env_id).add_seed_event(end, self.rooms.slots)
             self.totals.add_seed(seed.blueprint_id, ENDINGS[seed.ending], counts)
+        elif isinstance(data, AnalyticsSnapshotPayload):
+            self._add_analytics(Entry(data, event, position))
         elif isinstance(data, PPOUpdatePayload):
             self.ppo.append(event, position)
             self.health.add_update(event, data, position.batch)

@@ -54,7 +54,7 @@ class Totals:
 
     def at(self, position: Position) -> EpisodeCounts | None:
         """Return the counts of an episode; None where that is unknown, or too long ago."""
-        about = position.about
+        about = position.episodes if position.episode is None else position.episode  # a call less, for every event
         if about in self.episodes:
             return self.episodes[about]
         if about is None or about <= self.forgotten:

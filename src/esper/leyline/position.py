@@ -143,6 +143,8 @@ class _Env:
     """The newest that an EPOCH_COMPLETED was about."""
     rewarded: int = 0
     """The newest that a REWARD_COMPUTED was about."""
+    closed: int = 0
+    """The newest of both."""
     rewards: int = 0
     """Rewards of the episode that had no epoch."""
     timed: bool = False
@@ -218,7 +220,9 @@ class _ShardState:
             return self.present
         if data.batch == self.before.batch:
             return self.before
-        if self.in_step and self.done is not None and self.present.batch is not None:
+        if self.in_step:
+            assert self.done is not None
+            assert self.present.batch is not None
             episodes = self.done + (data.batch - self.present.batch) * self.width
             return self.at(max(episodes, 0), data.batch)
         return self.at(None, data.batch)
@@ -235,14 +239,15 @@ class _ShardState:
             env = self.envs[env_id] = self._first_episode(env_id)
         else:
             return self.unknown
-        validates = data.__class__ is EpochCompletedPayload
+        validates, pays = data.__class__ is EpochCompletedPayload, data.__class__ is RewardComputedPayload
         epoch = data.inner_epoch if validates else event.epoch  # type: ignore[union-attr]
         if epoch is None:
             return self._untimed(env_id, env, data)
         if epoch > self.max_epochs:
             self.in_step = False  # episodes are longer than the start said
             return self.locate(env_id, event)
-        if epoch < env.epoch or (epoch == env.epoch and self._begins(env, epoch, data)):
+        seen = env.validated if validates else env.rewarded if pays else env.closed
+        if epoch < env.epoch or (epoch == seen and self._begins(env, epoch, data)):
             env, position = self._start_over(env_id, env, epoch)
         else:
             if env.batches != self.batches:
@@ -250,21 +255,21 @@ class _ShardState:
             position = env.position
         env.epoch, env.timed = epoch, True
         if validates:
-            env.validated = epoch
-        elif data.__class__ is RewardComputedPayload:
-            env.rewarded = epoch
+            env.validated = env.closed = epoch
+        elif pays:
+            env.rewarded = env.closed = epoch
         return position
 
     def _begins(self, env: _Env, epoch: int, data: object) -> bool:
-        """Whether an event of the newest epoch is of the next episode, which must be one of the same epoch.
+        """Whether an event begins the next episode, because this epoch of the present one has had all of its kind.
 
         An epoch is validated and paid once; where an episode is one epoch, its seeds come before both.
         """
         if data.__class__ is EpochCompletedPayload:
-            return epoch == env.validated
+            return True
         if data.__class__ is RewardComputedPayload:
-            return epoch == env.rewarded and (env.batches != self.batches or epoch == self.max_epochs)
-        return self.max_epochs == 1 and isinstance(data, _SEED_EVENTS) and epoch in {env.validated, env.rewarded}
+            return env.batches != self.batches or epoch == self.max_epochs
+        return self.max_epochs == 1 and isinstance(data, _SEED_EVENTS)
 
     def _first_episode(self, env_id: int) -> _Env:
         start = self.attempt.start_episode

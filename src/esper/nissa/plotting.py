@@ -41,8 +41,8 @@ class Point:
     axis: str
     """What the steps count: ``batch``, or ``env_epoch`` for what is about one environment."""
     step: int | None
-    """Position on that axis; an environment's epochs are counted on over its episodes. None where that is unknown, or
-    taken back: the event is not drawn."""
+    """Position on that axis; an environment's epochs are counted on over its episodes. None where that is unknown:
+    the event is not drawn."""
     numbers: dict[str, float]
     """The numbers that were supplied, by field name; those of a dict as ``field/key``. Not finite ones are kept."""
     is_text: bool
@@ -126,7 +126,7 @@ class _Group:
             self.attempt = position.run, position.resume
         curve = self.curves[env_id]
         step = self._global_step(event, position) if env_id is None else self._env_step(curve, event, position)
-        if step is None or position.run < self.positions.run or self.positions.is_superseded(position):
+        if step is None:
             return None, None
         first, curve.drawn = not curve.drawn, True
         return step, self._retracted(env_id, step) if first and self.begun_anew else None

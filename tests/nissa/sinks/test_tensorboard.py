@@ -119,6 +119,17 @@ def test_a_process_that_resumes_retracts_what_the_one_before_it_wrote(tmp_path: 
     assert curve(tmp_path, "BatchEpochCompleted/avg_reward") == [(0, 0.0), (1, 7.0)]
 
 
+def test_a_warning_that_comes_first_after_a_resume_is_drawn_too(tmp_path: Path) -> None:
+    started = payload(TrainingStartedPayload, n_envs=1, max_epochs=1, start_episode=1)
+    lived = payload(EpochCompletedPayload, inner_epoch=1, val_loss=3.0)
+    with TelemetryHub([TensorBoardSink(tmp_path)]) as hub:
+        hub.emit(TelemetryEvent(data=started))
+        hub.emit(TelemetryEvent(data=lived, message="diverged", severity="warning"))
+    assert curve(tmp_path / "env0", "EpochCompleted/val_loss") == [(2, 3.0)]
+    (text,) = read(tmp_path / "env0").Tensors("messages/warning")
+    assert text.tensor_proto.string_val == [b"diverged"]
+
+
 def test_a_warning_is_shown_as_text(tmp_path: Path) -> None:
     with TelemetryHub([TensorBoardSink(tmp_path)]) as hub:
         hub.emit(TelemetryEvent(data=update(0), message="entropy collapsed", severity="warning"))

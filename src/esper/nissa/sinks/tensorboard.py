@@ -34,7 +34,7 @@ class TensorBoardSink:
     Tags are ``<payload>/<field>``, such as ``PPOUpdate/kl_divergence``, and ``<payload>/<field>/<key>`` for dicts. Each
     environment is a run of its own (``env0``, ``env1``, …), so that TensorBoard draws one number of all of them in one
     chart; so is each A/B group but the default one. Steps are batches, and epochs of the environment, counted on over
-    its episodes; an event of which neither is known, or which a resume took back, is not drawn.
+    its episodes; an event of which that is unknown is not drawn.
 
     What was not supplied is not written. What is not finite is written as it is. TensorBoard keeps 32 bits of a float.
 

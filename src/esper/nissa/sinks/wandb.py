@@ -24,8 +24,7 @@ class WandbSink:
     have ``/env0`` behind them when they are about one environment; those of an A/B group but the default one have its
     name before them. They are drawn over ``batch``, and over ``env_epoch``, the epochs of the environment counted on
     over its episodes. What is measured at one step is one row. Seed lifecycles are rows of text. An event whose step is
-    unknown, or which a resume took back, is not logged; what was logged before stays, and rows since have
-    ``drawn_anew``.
+    unknown is not logged. What a resume takes back stays, and rows since have ``drawn_anew``.
 
     What was not supplied is not logged. What is not finite is logged as it is.
 
