@@ -178,6 +178,7 @@ def main() -> int:
         ("trouble called OK", False, ("OK",)),
         ("healthy runs called OK", True, ("OK",)),
         ("healthy runs called WATCH", True, ("WATCH",)),
+        ("healthy runs called UNKNOWN", True, ("UNKNOWN",)),
         ("healthy runs called BAD", True, ("BAD",)),
     ):
         found = [sum(counts[healthy, name][status] for status in statuses) for name in names]

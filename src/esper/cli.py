@@ -34,7 +34,7 @@ examples:
   esper train --episodes 400 --envs 8 --seed 3  longer and wider
   esper train --task wine:wine --slots 2        a task of your own: attribute wine of wine.py
   esper train --dashboard --tensorboard         watch it live, keep it for TensorBoard
-  esper train --stop-on-bad --notify 'jq -r .headline | mail -s esper me@example.org'
+  esper train --stop-on-bad --notify ./tell-me  end a run that is lost, and hear of it
 
 exit status: 0 done, 1 the training failed, 2 something asked for is not there,
 3 an event is not in the log, 130 or 143 ended by Ctrl-C or SIGTERM.
