@@ -245,17 +245,18 @@ def health_rows(view: View, width: int, height: int) -> list[Row]:
 
 
 def _found(view: View, finding: Finding, spark: int) -> Row:
-    field = RULE_FIELDS[finding.rule] if finding.rule in RULE_FIELDS else None
-    history = [] if view.group is None or field is None else view.group.ppo[-spark:]
-    values = [value_of(entry.data, field) for entry in history if field is not None]
-    newest = "" if field is None else number(values[-1] if values else None, 9)
-    return line(
+    status: tuple[Span, ...] = (
         (f" {finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status]),
-        f"{cells(finding.label, 16)}{newest:>9} ",
-        (plot(values, spark)[0] if field is not None else " " * spark, "plot"),
-        (f" {finding.evidence}", "plain" if finding.is_alarm else "dim"),
-        opens="ppo",
+        (cells(finding.label, 16), "plain"),
     )
+    tone: Tone = "plain" if finding.is_alarm else "dim"
+    if finding.rule not in RULE_FIELDS:
+        return line(*status, (f" {finding.evidence}", tone), opens="ppo")
+    field = RULE_FIELDS[finding.rule]
+    values = [value_of(entry.data, field) for entry in (() if view.group is None else view.group.ppo[-spark:])]
+    newest = number(values[-1] if values else None, 9)
+    evidence = finding.evidence.removeprefix(f"{finding.label} ")
+    return line(*status, f"{newest:>9} ", (plot(values, spark)[0], "plot"), (f" {evidence}", tone), opens="ppo")
 
 
 RULE_FIELDS = {rule.name: rule.field for rule in UPDATE_RULES}
