@@ -16,7 +16,9 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
 from tests.builders import event
 from tests.karn.drawn_runs import DrawnRun, drawn_runs, fold
 from tests.karn.shown import screens
@@ -156,7 +158,7 @@ def rows_of_outcome(log: RunLog, group_id: str) -> dict[str, str]:
     """What the report says came out of a group."""
     table = outcome([Arm("arm", 0, log, group_id, log.arms[group_id])]).parts[-1]
     assert isinstance(table, Table)
-    return dict(table.rows)
+    return {row[0]: row[1] for row in table.rows}
 
 
 def same(one: Iterable[float], other: Iterable[float]) -> bool:

@@ -332,6 +332,13 @@ def test_an_epoch_is_paid_once_so_that_rewards_alone_tell_episodes_of_one_epoch_
     assert found == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "before"), [(1, 2, True), (2, 2, False), (3, 2, False), (None, 2, False), (1, None, False)]
+)
+def test_one_place_is_before_another_where_both_are_known(one: int | None, other: int | None, before: bool) -> None:
+    assert Position(0, 0, 0, 0, 0, one).is_before(Position(0, 0, 0, 0, 0, other)) == before
+
+
 def test_an_ablation_after_the_reward_is_of_the_same_episode_of_one_epoch() -> None:
     positions = Positions()
     positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=1))

@@ -66,7 +66,7 @@ def started(start_episode: int) -> TelemetryEvent:
     )
 
 
-def places(plotter: Plotter, *events: TelemetryEvent) -> list[tuple[str, int]]:
+def places(plotter: Plotter, *events: TelemetryEvent) -> list[tuple[str, int | None]]:
     points = [plotter.point(event) for event in events]
     return [(point.axis, point.step) for point in points]
 

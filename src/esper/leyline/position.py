@@ -81,7 +81,7 @@ class Position:
 
     def is_from(self, episode: int) -> bool:
         """Whether it is known to be about this episode or a later one."""
-        about = self.episodes if self.episode is None else self.episode
+        about = self.about
         return about is not None and about >= episode
 
 
