@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-core test-pythons pictures bench verdicts mutants soak fields docs clean
+.PHONY: help demo test check test-core test-pythons pictures bench verdicts mutants soak fields contract docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -61,7 +61,7 @@ pictures: $(READY) ## the pictures in docs, of the stages and of the run of make
 	$(BIN)/python docs/picture_report.py $(RUN)
 
 bench: $(READY) ## ratios against the alternatives, measured beside them; nothing is asserted
-	@for table in contract delivery aggregator training_share; do \
+	@for table in contract end_to_end delivery aggregator training_share; do \
 	  echo "## $$table"; echo; $(BIN)/python benchmarks/$$table.py; echo; done
 
 verdicts: $(READY) ## the verdict on trouble and on healthy runs, beside what others say (the first time an hour: it trains them)
@@ -74,8 +74,12 @@ soak: $(READY) ## runs under signals, failing system calls and hostile values: S
 	$(BIN)/python benchmarks/soak.py kills --times 100
 	$(BIN)/python benchmarks/faults.py --seconds $(or $(SECONDS),600)
 
-fields: $(READY) ## run every mode briefly, and what became of each of the 149 fields in it (docs/fields.md)
+fields: $(READY) ## run every mode briefly, and what became of each field in it (docs/fields.md)
 	@PYTHONPATH=. $(BIN)/python tests/field_census.py
+
+contract: $(READY) ## after a payload was edited: write what is derived from it and kept (docs/changing-the-contract.md)
+	@$(BIN)/python -m tests.golden.contract
+	@PYTHONPATH=. $(BIN)/python tests/field_census.py > build/fields.md; mv build/fields.md docs/fields.md
 
 docs: $(READY) ## run every example in the documentation, and write the field reference to build/fields.md
 	$(BIN)/pytest tests/test_docs.py

@@ -25,7 +25,7 @@ from uuid import uuid4
 
 from esper.leyline.telemetry import RewardComputedPayload, TelemetryEvent, TrainingStartedPayload
 from esper.leyline.wire import InvalidRecord, encode_event, read_events
-from esper.simic.training.config import TrainingConfig
+from esper.simic.config import TrainingConfig
 
 SECONDS = 15.0
 RATE = 10.0

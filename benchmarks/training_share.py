@@ -17,7 +17,7 @@ from esper.karn.aggregator import TelemetryAggregator
 from esper.leyline import TelemetryEvent, TelemetryPayload
 from esper.nissa.output import Durable, FunctionSink, TelemetryHub
 from esper.nissa.sinks.jsonl import JsonlSink
-from esper.simic.training.config import TrainingConfig
+from esper.simic.config import TrainingConfig
 from esper.simic.training.vectorized import train
 
 REPEATS = 5

@@ -1,4 +1,4 @@
-"""Runs every mode briefly and says of each of the 149 fields what became of it: ``make fields``.
+"""Runs every mode briefly and says of each field what became of it: ``make fields``.
 
 Prints a markdown table, which docs/fields.md keeps. Exits with 1 when a field is never supplied or never changes, and
 does not stand on `CONSTANT` with its reason.
@@ -14,11 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from tests.golden.contract import WAITING
+
 import esper
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent, TelemetryPayload, TrainingStartedPayload
+from esper.simic.config import Fault, TrainingConfig
 from esper.simic.tasks import Task, load_task
-from esper.simic.training.config import Fault, TrainingConfig
 from esper.simic.training.vectorized import train_arms
 
 SOURCE = Path(esper.__file__).parent
@@ -36,6 +38,7 @@ CONSTANT = {
     "SeedGerminatedPayload.has_vanishing": "a new seed has had no training batch",
     "SeedGerminatedPayload.has_exploding": "a new seed has had no training batch",
     "CounterfactualMatrixPayload.strategy": "seeds are few enough for all subsets; other emitters may choose otherwise",
+    **WAITING,
 }
 """Fields that are never supplied, or never change, and why that is right."""
 SMALL: dict[str, Any] = {"episodes": 6, "envs": 2, "max_epochs": 6, "seed": 1}
@@ -125,7 +128,7 @@ def run_modes() -> list[TelemetryEvent]:
 
 
 def census(events: list[TelemetryEvent]) -> list[Use]:
-    """Count, for each of the 149 fields, what the events did with it."""
+    """Count, for each field, what the events did with it."""
     uses = []
     for cls in EVENT_TYPES:
         payloads = [event.data for event in events if type(event.data) is cls]
@@ -225,7 +228,7 @@ def _flags(options: dict[str, Any]) -> str:
 def table(uses: list[Use]) -> str:
     """Return the table in markdown."""
     modes = "\n".join(f"- `{_flags(options)}`" for options in MODES.values())
-    lines = [_HEAD.format(modes=modes)]
+    lines = [_HEAD.format(modes=modes, count=len(uses))]
     for cls in EVENT_TYPES:
         lines.append(f"\n## {cls.__name__}\n\nEmitted by {', '.join(f'`{module}`' for module in emitters(cls))}.\n")
         lines.append("| field | supplied | distinct values | ever non-default | named by |\n|---|---|---|---|---|")
@@ -243,11 +246,11 @@ def table(uses: list[Use]) -> str:
 _HEAD = """\
 # Every field, and what becomes of it
 
-`make fields` runs each mode briefly and counts, for each of the contract's 149 fields, the events that supplied it, the
-values it had (its default, where an event left it out, is one of them) and whether it ever differed from its default.
-*Named by* lists the views whose own code names the field; names that several payloads share count for each. The
-dashboard's event inspector, the SQL views and `esper replay --json` show every field there is. A field that is never
-supplied or never changes fails the build, unless it stands at the end of this page with its reason.
+`make fields` runs each mode briefly and counts, for each of the contract's {count} fields, the events that supplied it,
+the values it had (its default, where an event left it out, is one of them) and whether it ever differed from its
+default. *Named by* lists the views whose own code names the field; names that several payloads share count for each.
+The dashboard's event inspector, the SQL views and `esper replay --json` show every field there is. A field that is
+never supplied or never changes fails the build, unless it stands at the end of this page with its reason.
 
 The modes, as options of `esper train`:
 

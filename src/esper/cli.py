@@ -19,7 +19,7 @@ from uuid import uuid4
 from esper.commands.streams import give_up_broken_streams, say, show
 from esper.leyline.field_docs import field_table, meanings
 from esper.leyline.invalid_lines import NoEventsError, printable
-from esper.simic.training.config import TrainingConfig
+from esper.simic.config import TrainingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.builders import events_in
+from tests.golden.contract import CONTRACT, CONTRACTS, golden
 
-from esper.leyline import PPOUpdatePayload, TelemetryEvent, TelemetryEventType
+from esper.leyline import PPOUpdatePayload
 from esper.leyline.testing import same
-from esper.leyline.wire import decode_event, encode_event, read_events
+from esper.leyline.wire import SCHEMA_VERSION, decode_event, encode_event
 
-LOGS = sorted(Path(__file__).parent.glob("schema_version_*.jsonl"))
-V1 = Path(__file__).parent / "schema_version_1.jsonl"
+V1 = golden(1)
 NAMES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-TYPED_LEVELS = {"seeds": 2, "slot_states": 2, "configs": 2, "alternatives": 2}
-"""Fields that hold Any, and how many containers deep it begins."""
+TYPES = {(name, field["name"]): field["type"] for name, of in CONTRACT.items() for field in of}
 
 
 def by_hand(value: Any, typed: int) -> Any:
@@ -36,8 +35,16 @@ def by_hand(value: Any, typed: int) -> Any:
     return [by_hand(v, deeper) for v in value] if isinstance(value, list) else value
 
 
+def by_type(value: Any, annotation: str) -> Any:
+    """What the wire wrote for a field of this type; Any begins as many containers deep as stand before it."""
+    before, holds_any, _ = annotation.partition("Any")
+    if holds_any:
+        return by_hand(value, before.count("["))
+    return with_floats(value) if "float" in annotation else value
+
+
 def with_floats(value: Any) -> Any:
-    """The strings that stand for floats in typed fields; no text in the golden logs is one of them."""
+    """The strings that stand for floats in typed fields."""
     if isinstance(value, dict):
         return {k: with_floats(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -45,32 +52,44 @@ def with_floats(value: Any) -> Any:
     return NAMES.get(value, value) if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
-def test_every_line_of_a_golden_log_is_an_event_and_all_types_are_there(log: Path) -> None:
-    events = list(read_events(log))
-    assert {e.event_type for e in events if isinstance(e, TelemetryEvent)} == set(TelemetryEventType)
-    assert len(events) == len(log.read_text().splitlines())
+@pytest.mark.parametrize("version", CONTRACTS)
+def test_every_line_of_a_golden_log_is_an_event_and_all_types_are_there(version: int) -> None:
+    events = events_in(golden(version))
+    assert {type(event.data).__name__ for event in events} == CONTRACTS[version].keys()
+    assert len(events) == len(golden(version).read_text().splitlines())
 
 
-@pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
-def test_events_hold_what_their_lines_say_and_what_they_do_not_say_was_not_supplied(log: Path) -> None:
-    for line in log.read_text().splitlines():
+@pytest.mark.parametrize("version", CONTRACTS)
+def test_what_a_version_added_is_in_its_golden_log(version: int) -> None:
+    supplied = {(type(e.data).__name__, name) for e in events_in(golden(version)) for name in e.data.to_dict()}
+    assert _fields_of(version) - _fields_of(version - 1) <= supplied or version == 1
+
+
+def _fields_of(version: int) -> set[tuple[str, str]]:
+    return {(name, field["name"]) for name, of in CONTRACTS.get(version, {}).items() for field in of}
+
+
+@pytest.mark.parametrize("version", CONTRACTS)
+def test_events_hold_what_their_lines_say_and_what_they_do_not_say_was_not_supplied(version: int) -> None:
+    for line in golden(version).read_text().splitlines():
         event = decode_event(line)
         for name, written in json.loads(line)["data"].items():
             value = event.data.to_dict()[name]
-            read = by_hand(written, TYPED_LEVELS[name]) if name in TYPED_LEVELS else with_floats(written)
+            read = by_type(written, TYPES[type(event.data).__name__, name])
             assert same(list(value) if isinstance(value, tuple) else value, read), name
         assert event.data.to_dict().keys() == json.loads(line)["data"].keys()
 
 
-def test_this_version_writes_version_1_byte_for_byte() -> None:
-    """As long as SCHEMA_VERSION is 1: the bytes are part of the contract, too."""
-    for line in V1.read_text().splitlines():
-        assert encode_event(decode_event(line)) == line
+@pytest.mark.parametrize("version", CONTRACTS)
+def test_events_of_every_version_are_written_byte_for_byte_as_they_were(version: int) -> None:
+    """But for the number of the version: the bytes are part of the contract, too."""
+    for line in golden(version).read_text().splitlines():
+        was = line.replace(f'"schema_version":{version}', f'"schema_version":{SCHEMA_VERSION}', 1)
+        assert encode_event(decode_event(line)) == was
 
 
 def test_what_is_hard_to_carry_is_there() -> None:
-    events = [e for e in read_events(V1) if isinstance(e, TelemetryEvent)]
+    events = events_in(V1)
     full, bare = (e.data for e in events if isinstance(e.data, PPOUpdatePayload))
     assert isinstance(full, PPOUpdatePayload)
     assert (full.grad_norm, full.kl_divergence) == (math.inf, -math.inf)

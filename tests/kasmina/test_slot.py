@@ -222,6 +222,7 @@ def test_gradient_flags_follow_the_norm_and_an_explosion_is_a_warning(
     assert isinstance(change.data, SeedStageChangedPayload)
     assert (change.data.has_vanishing, change.data.has_exploding) == (vanishing, exploding)
     assert change.severity == ("warning" if exploding else "info")
+    assert ("gradient exploding: norm" in change.message) is exploding
 
 
 def test_there_is_no_ratio_to_a_host_without_a_gradient() -> None:

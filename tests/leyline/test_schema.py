@@ -32,7 +32,7 @@ from esper.leyline.doubtful import doubtful
 from esper.leyline.field_docs import meanings
 from esper.leyline.schema import duckdb_views, json_schema
 from esper.leyline.testing import events, same
-from esper.leyline.wire import InvalidRecord, decode_event, encode_event, read_events
+from esper.leyline.wire import SCHEMA_VERSION, InvalidRecord, decode_event, encode_event, read_events
 
 LIMITS = {"minimum", "maximum", "exclusiveMinimum"}
 
@@ -50,6 +50,7 @@ IN_RANGE = jsonschema.Draft202012Validator(SCHEMA)
 VALIDATOR = jsonschema.Draft202012Validator(without_limits(SCHEMA))
 DATA = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=math.inf, inner_epoch=3, seeds={"a": {"b": 1}})
 RECORD: dict[str, Any] = json.loads(encode_event(TelemetryEvent(data=DATA)))
+NEWER = RECORD | {"schema_version": SCHEMA_VERSION + 1}
 
 
 def decodes(record: object) -> bool:
@@ -111,7 +112,7 @@ def test_it_rejects_what_the_decoder_rejects_and_accepts_what_it_accepts(event: 
     assert verdicts == {True, False}
 
 
-@pytest.mark.parametrize("record", [None, 3, [], {}, {"schema_version": 2}, RECORD | {"schema_version": 2}])
+@pytest.mark.parametrize("record", [None, 3, [], {}, {"schema_version": 2}, NEWER])
 def test_it_rejects_what_is_no_event_at_all(record: object) -> None:
     assert not VALIDATOR.is_valid(record)
     assert not decodes(record)
@@ -227,7 +228,7 @@ def test_any_float_is_exact(tmp_path_factory: pytest.TempPathFactory, floats: li
 def test_a_torn_last_line_an_empty_one_and_a_newer_version_are_left_out(tmp_path: Path) -> None:
     log = tmp_path / "events.jsonl"
     line = json.dumps(RECORD)
-    newer = json.dumps(RECORD | {"schema_version": 2})
+    newer = json.dumps(NEWER)
     log.write_text(f"{line}\n\n{newer}\n{line}\n{line[:100]}")
     assert rows(log, "SELECT count(*) AS n FROM events") == [{"n": 2}]
     assert len(rows(log, "FROM epoch_completed")) == 2
@@ -244,13 +245,14 @@ def test_an_integer_beyond_64_bits_costs_its_line(tmp_path: Path) -> None:
     assert "env_id is beyond the 64 bits" in bad["reason"]
 
 
+VERSION = b'"schema_version":%d' % SCHEMA_VERSION
 GOOD = [encode_event(numbered(number)).encode() for number in range(3)]
 BAD = [
     b"", b" \t", b"\r", b"\v\f", b"\r\r", b"null", b"3", b"[]", b"{}", b"{", b"\x00", b"nonsense", b'"', b"\xff",
     b"// x", b"\xef\xbb\xbf" + GOOD[0], GOOD[0][:50], GOOD[0] + b"}", GOOD[0] + GOOD[1], GOOD[0].replace(b"1", b"NaN"),
     GOOD[0].replace(b'"val_loss"', b'"no\\u0000thing\'s"'),
-    GOOD[0].replace(b'"schema_version":1', b'"schema_version":2'),
-    GOOD[0].replace(b'"schema_version":1', b'"schema_version":"x"'), b'{"a":1,"a":2}', b"[" * 2000, b"x" * (17 << 20),
+    GOOD[0].replace(VERSION, VERSION + b"9"),
+    GOOD[0].replace(VERSION, b'"schema_version":"x"'), b'{"a":1,"a":2}', b"[" * 2000, b"x" * (17 << 20),
     GOOD[0].replace(b'"inner_epoch":0', b'"inner_epoch":"three"'),
     GOOD[0].replace(b"EPOCH_COMPLETED", b"NO_SUCH_EVENT"),
     GOOD[0].replace(b'"inner_epoch":0', b'"inner_epoch":3.0'), GOOD[0].replace(b"+00:00", b""),

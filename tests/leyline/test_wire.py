@@ -25,7 +25,7 @@ from esper.leyline import (
 )
 from esper.leyline._payload.containers import DEEPEST
 from esper.leyline.testing import events, same
-from esper.leyline.wire import InvalidRecord, decode_event, encode_event, log_files, read_events
+from esper.leyline.wire import SCHEMA_VERSION, InvalidRecord, decode_event, encode_event, log_files, read_events
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -264,7 +264,7 @@ NO_EVENT: dict[str, tuple[str, str, str]] = {
     "version 0": (changed(schema_version=0), "envelope", "expected a number from 1, got 0"),
     "version of another type": (changed(schema_version="1"), "envelope", "expected a number from 1, got '1'"),
     "version true": (changed(schema_version=True), "envelope", "expected a number from 1, got True"),
-    "newer version": (changed(schema_version=2), "version", "pip install -U esper-telemetry"),
+    "newer version": (changed(schema_version=SCHEMA_VERSION + 1), "version", "pip install -U esper-telemetry"),
     "newer version, other fields": ('{"schema_version": 99, "kind": 1}', "version", "schema version 99"),
     "nothing but a version": ('{"schema_version": 1}', "missing", "missing event_id, event_type, timestamp, data"),
     "payload field missing": (changed(data={"env_id": 0}), "missing", "missing val_accuracy, val_loss, inner_epoch"),

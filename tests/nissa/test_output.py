@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import pickle
 import signal
 import threading
@@ -680,6 +681,21 @@ class TestEmitters:
         assert emitted[0].data == EpochCompletedPayload(env_id=3, val_accuracy=0.5, val_loss=1.25, inner_epoch=2)
         assert (emitted[0].epoch, emitted[0].group_id, emitted[0].severity) == (2, "B", "info")
         assert emitted[0].message == "env 3, epoch 2: validation accuracy 0.500, loss 1.25"
+
+    @pytest.mark.parametrize(
+        ("accuracy", "loss", "says", "severity"),
+        [
+            (math.nan, math.nan, "the host has diverged, its loss is nan", "warning"),
+            (math.nan, math.inf, "the host has diverged, its loss is inf", "warning"),
+            (math.nan, 0.5, "accuracy not measured, loss 0.5", "info"),
+        ],
+    )
+    def test_an_epoch_without_an_accuracy_says_why(
+        self, accuracy: float, loss: float, says: str, severity: str
+    ) -> None:
+        emitted: list[TelemetryEvent] = []
+        emit_epoch_completed(emitted.append, env_id=3, inner_epoch=2, val_accuracy=accuracy, val_loss=loss)
+        assert (emitted[0].message, emitted[0].severity) == (f"env 3, epoch 2: {says}", severity)
 
     def test_seeds_are_supplied_only_when_they_were_given(self) -> None:
         emitted: list[TelemetryEvent] = []

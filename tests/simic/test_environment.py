@@ -27,7 +27,9 @@ from esper.leyline.telemetry import (
     TelemetryEvent,
 )
 from esper.leyline.wire import decode_event, encode_event
-from esper.simic.environment import EPISODE_END, GrowthEnv, do_nothing_control
+from esper.simic.control import do_nothing_control
+from esper.simic.environment import GrowthEnv
+from esper.simic.episode import EPISODE_END
 from esper.simic.tasks import Task, load_task
 
 MIXER, MLP = 2, 1

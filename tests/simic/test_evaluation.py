@@ -9,9 +9,9 @@ import torch
 
 from esper.leyline.actions import Op
 from esper.leyline.run_info import Estimate
+from esper.simic.config import TrainingConfig
 from esper.simic.evaluation import evaluate
 from esper.simic.observation import observation_size
-from esper.simic.training.config import TrainingConfig
 from esper.simic.training.trained import TrainedPolicy
 from esper.tamiyo.policy import Policy, PolicyShape
 

@@ -14,10 +14,10 @@ from esper.leyline.limits import Limits
 from esper.leyline.telemetry import PPOUpdatePayload
 from esper.leyline.typical import Typical
 from esper.simic.assessment import assess_update
+from esper.simic.config import TrainingConfig
 from esper.simic.determinism import one_thread
 from esper.simic.ppo import Learner
 from esper.simic.rollout import Rollout, Transition
-from esper.simic.training.config import TrainingConfig
 from esper.tamiyo.distribution import MaskBatch
 from esper.tamiyo.policy import Policy, PolicyShape
 

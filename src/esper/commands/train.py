@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from esper.leyline.telemetry import Emit
     from esper.nissa.output import Sink
-    from esper.simic.training.config import TrainingConfig
+    from esper.simic.config import TrainingConfig
 
 __all__ = ["FAILED", "LOST", "RunGoneBadError", "TrainOptions", "train_command"]
 

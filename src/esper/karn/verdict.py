@@ -96,10 +96,11 @@ class Verdict:
     @property
     def headline(self) -> str:
         """The verdict in a line, which begins with its status."""
-        name, alarms = self.status.name, self.alarms
-        if alarms:
-            more = f" (and {len(alarms) - 1} more)" if len(alarms) > 1 else ""
-            return f"{name} {_about(alarms[0])}{alarms[0].evidence}{more}"
+        name = self.status.name
+        if self.alarms:
+            first, *others = self.alarms
+            more = f" (and {len(others)} more)" if others else ""
+            return f"{name} {_about(first)}{first.evidence}{more}"
         if all(one.group is None for one in self.findings):
             return f"{name} no event"
         unknown = [one for one in self.findings if one.rule == "return_learnt" and one.status is Status.UNKNOWN]

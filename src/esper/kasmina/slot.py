@@ -285,7 +285,8 @@ class SeedSlot:
             epochs_total=seed.epochs_total,
             **_measured(counterfactual=seed.contribution),
         )
-        message = f"{seed.blueprint_id} seed fossilized, {improvement:+.3f} accuracy since germination"
+        gained = f"{improvement:+.3f} accuracy since germination" if math.isfinite(improvement) else "gain unknown"
+        message = f"{seed.blueprint_id} seed fossilized, {gained}"
         self._enter(SeedStage.FOSSILIZED, payload, message)
 
     def prune(self, reason: str = POLICY) -> None:
@@ -382,9 +383,12 @@ class SeedSlot:
             self.seed = None
         if payload:
             self._emit_event(payload, seed, message, "info")
-        exploding = seed is not None and seed.gradient is not None and seed.gradient.exploding
-        routine: Severity = "debug" if stage in _ROUTINE_STAGES else "info"
-        self._emit_event(changed, seed, f"{left.name} → {stage.name}", "warning" if exploding else routine)
+        message = f"{left.name} → {stage.name}"
+        severity: Severity = "debug" if stage in _ROUTINE_STAGES else "info"
+        if seed and seed.gradient and seed.gradient.exploding:
+            message += f", gradient exploding: norm {seed.gradient.seed_norm:.3g}"
+            severity = "warning"
+        self._emit_event(changed, seed, message, severity)
 
     def _emit_event(self, payload: TelemetryPayload, seed: Seed | None, message: str, severity: Severity) -> None:
         self._emit(

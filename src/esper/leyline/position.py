@@ -19,12 +19,14 @@ also where that is read after the resume. What is not known to be superseded sta
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final, TypeAlias
 
+from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import (
+    EVENT_TYPES,
+    AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
-    CounterfactualMatrixPayload,
     EpochCompletedPayload,
     PPOUpdatePayload,
     RewardComputedPayload,
@@ -48,7 +50,9 @@ _REACH: Final = 64
 """Attempts looked through for the one that a rank joins."""
 _BEYOND: Final = 1 << 62
 _SEED_EVENTS = (SeedGerminatedPayload, SeedStageChangedPayload, SeedFossilizedPayload, SeedPrunedPayload)
-_OF_ONE_ENV = frozenset({EpochCompletedPayload, RewardComputedPayload, CounterfactualMatrixPayload, *_SEED_EVENTS})
+_OF_ONE_ENV = frozenset(
+    cls for cls in EVENT_TYPES if any(f.name == "env_id" and not is_optional(f) for f in fields(cls))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,9 +382,13 @@ class Positions:
             return state.end_batch(data) if state.attempt.index >= 0 else self._end_without_start(state, data)
         if isinstance(data, TrainingStartedPayload):
             return self._start(data, state, shard)
-        if data.env_id is None or getattr(data, "kind", "") == "action_distribution":
-            return state.present
-        return state.locate(data.env_id, event)
+        if (
+            isinstance(data, AnalyticsSnapshotPayload)
+            and data.env_id is not None
+            and data.kind != "action_distribution"
+        ):
+            return state.locate(data.env_id, event)
+        return state.present
 
     def _shard(self, shard: Shard) -> _ShardState:
         if shard not in self._shards:

@@ -1,6 +1,8 @@
 """What is known about a run beside its events: ``run.json``, as frozen dataclasses.
 
-Reading checks every field against these classes; a file that does not fit is refused with the name of the field.
+Reading checks every field against these classes; a file that does not fit is refused with the name of the field. It is
+no part of the contract: its classes nest, and its text may be any that an operating system gives (paths and error
+messages that are not valid Unicode), which no event may hold. So it does not stand on the table of payloads' types.
 """
 
 from __future__ import annotations

@@ -220,13 +220,14 @@ class PPOUpdatePayload(Payload):
     """Gradient elements that were infinite, after unscaling and before clipping, summed over optimizer steps.
     Unit: elements; 0 or more."""
     dead_layers: int = 0
-    """Linear layers of which at least 90 % of the gradient was zero in the last optimizer step.
+    """Linear layers of which at least 90 % of the weight's gradient was zero in the last optimizer step.
     Unit: layers; 0 or more."""
     exploding_layers: int = 0
-    """Linear layers whose gradient norm in the last optimizer step exceeded 100 times their weight norm or was not
-    finite. Unit: layers; 0 or more."""
+    """Linear layers whose weight's gradient norm in the last optimizer step exceeded 100 times the weight's norm or was
+    not finite. Unit: layers; 0 or more."""
     layer_gradient_health: dict[str, float] | None = None
-    """Gradient norm over weight norm of each linear layer in the last optimizer step, by module name.
+    """Norm of the weight's gradient over that of the weight, of each linear layer in the last optimizer step, by module
+    name, biases apart.
     Unit: 1; 0 or more. Source: You et al. 2017, equation 6, inverted."""
     entropy_collapsed: bool = False
     """Whether the mean entropy fell below 1 % of its maximum under the masks of the batch."""

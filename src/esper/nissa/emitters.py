@@ -41,12 +41,15 @@ def emit_epoch_completed(
         if seeds is None
         else EpochCompletedPayload(*result, seeds={slot: dict(seed) for slot, seed in seeds.items()})
     )
+    finite = math.isfinite(val_loss)
+    accuracy = f"validation accuracy {val_accuracy:.3f}" if math.isfinite(val_accuracy) else "accuracy not measured"
     emit(
         TelemetryEvent(
             data=payload,
             epoch=inner_epoch,
             group_id=group_id,
-            message=f"env {env_id}, epoch {inner_epoch}: validation accuracy {val_accuracy:.3f}, loss {val_loss:.4g}",
-            severity="info" if math.isfinite(val_loss) else "warning",
+            message=f"env {env_id}, epoch {inner_epoch}: "
+            + (f"{accuracy}, loss {val_loss:.4g}" if finite else f"the host has diverged, its loss is {val_loss}"),
+            severity="info" if finite else "warning",
         )
     )

@@ -12,7 +12,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Stream", "derive_seed", "one_thread"]
+__all__ = ["Stream", "derive_seed", "episode_generators", "one_thread"]
 
 
 class Stream(IntEnum):
@@ -42,6 +42,12 @@ def derive_seed(seed: int, stream: Stream, index: int = 0) -> int:
     """
     state = np.random.SeedSequence((seed, stream, index)).generate_state(1)
     return int(state[0]) * len(Stream) + stream
+
+
+def episode_generators(random: np.random.Generator) -> tuple[torch.Generator, torch.Generator]:
+    """Return an episode's own generators, for initialisation and shuffling, their seeds drawn from ``random``."""
+    initialisation, shuffling = (torch.Generator().manual_seed(int(random.integers(2**63))) for _ in range(2))
+    return initialisation, shuffling
 
 
 @contextlib.contextmanager

@@ -10,8 +10,9 @@ import torch
 
 from esper.leyline.actions import HEADS
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore
+from esper.simic.control import do_nothing_control
 from esper.simic.determinism import Stream, derive_seed, one_thread
-from esper.simic.environment import GrowthEnv, do_nothing_control
+from esper.simic.environment import GrowthEnv
 from esper.simic.tasks import load_task
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch, head_sizes
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from esper.leyline.actions import ActionMasks, Head
     from esper.simic.action_space import ActionVector
+    from esper.simic.config import TrainingConfig
     from esper.simic.observation import Observation
-    from esper.simic.training.config import TrainingConfig
     from esper.simic.training.trained import TrainedPolicy
 
 __all__ = ["ArmDifference", "compare_arms", "evaluate"]

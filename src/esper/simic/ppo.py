@@ -23,9 +23,9 @@ from esper.tamiyo.distribution import FactoredDistribution, MaskBatch
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from esper.simic.config import TrainingConfig
     from esper.simic.diagnostics import GradientTotals
     from esper.simic.rollout import Rollout
-    from esper.simic.training.config import TrainingConfig
     from esper.tamiyo.policy import Policy
 
 __all__ = ["ADAM_EPS", "FIRST_LOSS_SCALE", "LOSS_SCALE_STEPS", "LR_END", "Learner"]
@@ -298,9 +298,10 @@ class Learner:
         self.scaler.update()
         return gradients, diagnostics.amp_overflowed(scale, self.scaler.get_scale(), gradients)
 
-    def _too_large(self, gradients: GradientTotals, scale: float) -> bool:
+    @staticmethod
+    def _too_large(gradients: GradientTotals, scale: float) -> bool:
         """Whether gradients that are not finite may become so under a smaller loss scale."""
-        return self.scaler.is_enabled() and gradients.inf_count > 0 and scale > diagnostics.LEAST_LOSS_SCALE
+        return gradients.inf_count > 0 and scale > diagnostics.LEAST_LOSS_SCALE  # 1 without a scaler
 
     def _head_entropies(self, rollout: Rollout) -> dict[Head, dict[str, float]]:
         """Entropy of every head in the batch: by slot, too, where it belongs to a slot's decision."""

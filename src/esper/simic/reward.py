@@ -21,7 +21,7 @@ from esper.leyline.stages import SeedStage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from esper.simic.training.config import RewardMode
+    from esper.simic.config import RewardMode
 
 __all__ = [
     "ACCURACY_WEIGHT",

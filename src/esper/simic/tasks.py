@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -95,6 +95,14 @@ class Task:
     def features(self) -> int:
         """Features of an input token."""
         return self.train.inputs.shape[2]
+
+    def to(self, device: str | torch.device) -> Task:
+        """Return the task with its data on a device."""
+        train, validation, test = (
+            Split(split.inputs.to(device), split.labels.to(device))
+            for split in (self.train, self.validation, self.test)
+        )
+        return replace(self, train=train, validation=validation, test=test)
 
     @classmethod
     def from_arrays(

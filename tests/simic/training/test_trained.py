@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from esper.simic.training.config import TrainingConfig
+from esper.simic.config import TrainingConfig
 from esper.simic.training.trained import TrainedPolicy
 from esper.tamiyo.policy import Policy, PolicyShape
 

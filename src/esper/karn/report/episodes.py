@@ -10,21 +10,16 @@ from dataclasses import dataclass, field
 from esper.karn.derived import accuracy_of, contributions, reward_components
 from esper.karn.formatting import real
 from esper.karn.report.decimation import clamped
-from esper.leyline.position import Position, epoch_of
+from esper.leyline.position import Position, env_of, epoch_of
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
-    BatchEpochCompletedPayload,
     CounterfactualMatrixPayload,
     EpochCompletedPayload,
-    PPOUpdatePayload,
     RewardComputedPayload,
     TelemetryEvent,
-    TrainingStartedPayload,
 )
 
 __all__ = ["Episode", "Episodes", "Spread"]
-
-_GLOBAL = (TrainingStartedPayload, BatchEpochCompletedPayload, PPOUpdatePayload, AnalyticsSnapshotPayload)
 
 
 @dataclass(slots=True)
@@ -110,10 +105,10 @@ class Episodes:
 
     def add(self, event: TelemetryEvent, position: Position) -> None:
         """Take in an event and where it stands; what is about no single environment is passed over."""
-        data = event.data
-        if isinstance(data, _GLOBAL):
+        env_id = env_of(event)
+        if env_id is None or isinstance(event.data, AnalyticsSnapshotPayload):
             return
-        key = data.env_id, position
+        key = env_id, position
         if key not in self._found:
             self._found[key] = Episode(*key)
         self._found[key].add(event)

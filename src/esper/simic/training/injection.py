@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from esper.simic.training.config import Fault
+from esper.simic.config import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

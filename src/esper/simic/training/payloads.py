@@ -11,9 +11,9 @@ from esper.leyline.telemetry import RewardComputedPayload, TelemetryPayload, Tra
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from esper.simic.config import TrainingConfig
     from esper.simic.environment import StepOutcome
     from esper.simic.rollout import Transition
-    from esper.simic.training.config import TrainingConfig
     from esper.tamiyo.distribution import Alternative
 
 __all__ = ["Decision", "explain", "not_finite", "reward_computed", "training_started"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from esper.leyline.atomic import atomic_write
-from esper.simic.training.config import TrainingConfig
+from esper.simic.config import TrainingConfig
 from esper.tamiyo.policy import Policy, PolicyShape
 
 if TYPE_CHECKING:

@@ -23,13 +23,14 @@ from esper.leyline.telemetry import (
 from esper.leyline.typical import Typical
 from esper.nissa.output import emit_training_started
 from esper.simic.assessment import assess_update
+from esper.simic.config import TrainingConfig
+from esper.simic.control import do_nothing_control
 from esper.simic.determinism import Stream, derive_seed, one_thread
-from esper.simic.environment import GrowthEnv, do_nothing_control
+from esper.simic.environment import GrowthEnv
 from esper.simic.observation import Observation, observation_size
 from esper.simic.ppo import Learner
 from esper.simic.rollout import Rollout, Transition
 from esper.simic.tasks import load_task
-from esper.simic.training.config import TrainingConfig
 from esper.simic.training.injection import injected
 from esper.simic.training.payloads import Decision, explain, not_finite, reward_computed, training_started
 from esper.simic.training.trained import TrainedPolicy
@@ -244,7 +245,8 @@ class _Run:
             outcome, decision, env_id=env.env_id, slot_ids=self._slot_ids, ab_group=self._config.group_id
         )
         where = f" {outcome.action_slot}" if outcome.action_slot else ""
-        message = f"env {env.env_id}: {outcome.op.name}{where}, reward {payload.total_reward:+.3f}"
+        paid = f"reward {payload.total_reward:+.3f}" if math.isfinite(payload.total_reward) else "no reward"
+        message = f"env {env.env_id}: {outcome.op.name}{where}, {paid}"
         unusable = not_finite(payload)
         self._emit_event(
             payload,

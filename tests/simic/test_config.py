@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from esper.simic.training.config import TrainingConfig
+from esper.simic.config import TrainingConfig
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,6 @@ def test_defaults_and_extremes_are_accepted() -> None:
 
 def test_the_defaults_can_be_shown_without_loading_torch() -> None:
     code = (
-        "import sys; from esper.simic.training.config import TrainingConfig; TrainingConfig(); "
-        "assert 'torch' not in sys.modules"
+        "import sys; from esper.simic.config import TrainingConfig; TrainingConfig(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
