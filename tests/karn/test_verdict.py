@@ -143,12 +143,15 @@ def test_returns_that_are_infinite_or_too_large_to_be_squared_end_nothing() -> N
 
 
 def test_what_a_resume_took_back_is_in_no_verdict() -> None:
-    log = Log(rises(), update=lambda b: {"kl_divergence": 0.4 if b == 40 else 0.01})
+    def loss(env: int, b: int) -> float:
+        return math.inf if env == 1 and b == 41 else 0.5
+
+    log = Log(rises(), update=lambda b: {"kl_divergence": 0.4 if b == 40 else 0.01}, loss=loss)
     events = list(log.events())
     ends = [at for at, event in enumerate(events) if isinstance(event.data, BatchEpochCompletedPayload)]
     begun = events[0].data
     assert isinstance(begun, TrainingStartedPayload)
-    well = list(replace(log, update=lambda _b: {"kl_divergence": 0.01}).events())
+    well = list(Log(rises(), update=lambda _b: {"kl_divergence": 0.01}).events())
     resume = replace(events[0], data=replace(begun, start_episode=60, resume_path="checkpoint.pt"))
     resumed = [*events[: ends[45] + 1], resume, *well[ends[29] + 1 :]]
 
@@ -158,7 +161,9 @@ def test_what_a_resume_took_back_is_in_no_verdict() -> None:
             aggregator.process(event)
         return assess(aggregator.snapshot())
 
-    assert found(fold(resumed[: ends[45] + 1]), "kl").status is Status.WATCH
+    for rule in ("kl", "hosts"):
+        assert found(fold(resumed[: ends[45] + 1]), rule).status is Status.WATCH
+        assert found(fold(resumed), rule).status is Status.OK
     after, straight = found(fold(resumed), "kl"), found(fold(well), "kl")
     assert (after.status, after.times, after.of) == (straight.status, 0, 60) == (Status.OK, 0, 60)
 
