@@ -15,6 +15,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import esper.simic.environment  # noqa: F401 - registers
 from esper.integrations.stable_baselines3 import TelemetryCallback
+from esper.leyline.health import judge_update, severity_of
+from esper.leyline.limits import Limits
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     PPOUpdatePayload,
@@ -22,6 +24,7 @@ from esper.leyline.telemetry import (
     TelemetryEvent,
     TrainingStartedPayload,
 )
+from esper.leyline.typical import Typical
 
 SHARED = {
     "policy_loss": "policy_gradient_loss",
@@ -162,3 +165,16 @@ def test_a_growing_network_tells_its_own_events_and_parts_of_the_reward() -> Non
     assert all("base_acc_delta" in reward.supplied for reward in rewards)
     assert emitted.of(TrainingStartedPayload)[0].slot_ids == ("r0", "r1", "r2")
     assert 0 < emitted.of(BatchEpochCompletedPayload)[0].avg_accuracy < 1
+
+
+def test_the_severity_of_an_update_is_what_the_rules_of_health_say_of_it() -> None:
+    emitted = Emitted()
+    ruinous = PPO("MlpPolicy", make_vec_env("CartPole-v1", 2), n_steps=32, batch_size=32, learning_rate=1.0, seed=1)
+    ruinous.learn(192, callback=TelemetryCallback(emitted))
+    updates = [event for event in emitted if isinstance(event.data, PPOUpdatePayload)]
+    assert "error" in {event.severity for event in updates}
+    typical = Typical()
+    for event in updates:
+        assert isinstance(event.data, PPOUpdatePayload)
+        assert event.severity == severity_of(judge_update(event.data, Limits(clip_ratio=0.2), typical))
+        typical = typical.after(event.data)

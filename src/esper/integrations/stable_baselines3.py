@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
 import numpy as np
 
+from esper.leyline.event_types import Severity
+from esper.leyline.limits import Limits
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     PPOUpdatePayload,
@@ -23,6 +25,7 @@ from esper.leyline.telemetry import (
     TelemetryPayload,
     TrainingStartedPayload,
 )
+from esper.leyline.typical import Typical
 
 try:
     import torch
@@ -36,6 +39,7 @@ except ModuleNotFoundError as error:
 from typing_extensions import override
 
 from esper.simic import diagnostics
+from esper.simic.assessment import assess_update
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,6 +107,7 @@ class TelemetryCallback(BaseCallback):
         self._accuracies: list[float] = []
         self._rolling: list[float] = []
         self._sums = np.zeros(0)
+        self._typical = Typical()
 
     # ── Stable-Baselines3 ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,7 +189,11 @@ class TelemetryCallback(BaseCallback):
 
     def _updated(self, update: _Update) -> None:
         payload = update.payload(self._batch)
-        self._emit(payload, f"update {self._batch}: KL {payload.kl_divergence:.3g}, entropy {payload.entropy:.3g}")
+        model = cast("Any", self.model)
+        limits = Limits.of_run({"target_kl": model.target_kl, "clip_ratio": float(model.clip_range(1.0))})
+        severity, message = assess_update(payload, limits, self._typical)
+        self._typical = self._typical.after(payload)
+        self._emit(payload, message, severity)
         if self._returns:
             self._emit_batch()
         else:
@@ -235,8 +244,8 @@ class TelemetryCallback(BaseCallback):
         )
         self._run.emit(event)
 
-    def _emit(self, payload: TelemetryPayload, message: str) -> None:
-        self._run.emit(TelemetryEvent(data=payload, group_id=self._group_id, message=message))
+    def _emit(self, payload: TelemetryPayload, message: str, severity: Severity = "info") -> None:
+        self._run.emit(TelemetryEvent(data=payload, group_id=self._group_id, message=message, severity=severity))
 
 
 class _Update:
