@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-core test-pythons pictures bench mutants soak fields contract docs clean
+.PHONY: help demo test check test-core test-pythons pictures bench verdicts mutants soak fields contract docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ pictures: $(READY) ## the pictures in docs, of the stages and of the run of make
 bench: $(READY) ## ratios against the alternatives, measured beside them; nothing is asserted
 	@for table in contract end_to_end delivery aggregator training_share foreign_trainer checkpoint; do \
 	  echo "## $$table"; echo; $(BIN)/python benchmarks/$$table.py; echo; done
+
+verdicts: $(READY) ## the verdict on trouble and on healthy runs, beside what others say (the first time an hour: it trains them)
+	$(BIN)/python benchmarks/verdicts.py
 
 mutants: $(READY) ## the fold with one thing changed at a time: what its tests let live is printed (hours; SAMPLE=20 of a module: minutes)
 	$(BIN)/python benchmarks/mutants.py $(if $(SAMPLE),--sample $(SAMPLE))

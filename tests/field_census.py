@@ -202,13 +202,15 @@ def _reached(start: Path) -> set[Path]:
             continue
         reached.add(path)
         for node in ast.walk(_parsed(path)):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("esper.karn"):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(_OF_VIEWS):
                 inside = SOURCE / Path(*node.module.split(".")[1:])
                 targets = [inside, *(inside / alias.name for alias in node.names)]
                 waiting += [target.with_suffix(".py") for target in targets if target.name not in _NO_VIEW]
     return reached
 
 
+_OF_VIEWS = ("esper.karn", "esper.leyline.update_rules")
+"""Modules whose names are shown; the rules name what the verdict shows."""
 _NO_VIEW = {"aggregator", "snapshot"}
 
 

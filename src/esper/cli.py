@@ -34,6 +34,7 @@ examples:
   esper train --dashboard --tensorboard         watch it live, keep it for TensorBoard
   esper train --resume runs/demo                go on with a run that was interrupted or killed
   torchrun --nproc-per-node 4 -m esper train    share the environments among four processes
+  esper train --stop-on-bad --notify ./tell-me  end a run that is lost, and hear of it
 
 exit status: 0 done, 1 the training failed, 2 something asked for is not there,
 3 an event is not in the log, 130 or 143 ended by Ctrl-C or SIGTERM.
@@ -118,7 +119,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"esper {version('esper-telemetry')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for add in (_add_train, _add_evaluate, _add_watch, _add_replay, _add_report, _add_validate, _add_schema):
+    for add in (
+        _add_train,
+        _add_evaluate,
+        _add_watch,
+        _add_replay,
+        _add_health,
+        _add_report,
+        _add_validate,
+        _add_schema,
+    ):
         add(commands)
     return parser
 
@@ -174,10 +184,23 @@ def _add_train(commands: Any) -> None:
         help="fresh episodes that the learnt policy, chance and doing nothing play at the end; 0 for none (default 16)",
     )
     run.add_argument("--quiet", action="store_true", help="show no progress")
+    run.add_argument(
+        "--stop-on-bad", action="store_true", help="end a run that stays BAD for five batches, with status 1"
+    )
+    _add_notify(run)
     run.add_argument("--dashboard", action="store_true", help="open the dashboard beside the run")
     run.add_argument("--tensorboard", action="store_true", help="write for TensorBoard as well, into the run directory")
     run.add_argument(
         "--wandb", action="store_true", help="log to Weights & Biases as well; WANDB_MODE=offline needs no account"
+    )
+
+
+def _add_notify(parser: Any) -> None:
+    parser.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="run this shell command, with the verdict as JSON on its standard input, when the run goes BAD, ends or "
+        "crashes; the terminal's bell rings, too",
     )
 
 
@@ -208,6 +231,8 @@ def _train(args: argparse.Namespace) -> int:
         tensorboard=args.tensorboard,
         wandb=args.wandb,
         dashboard=args.dashboard,
+        stop_on_bad=args.stop_on_bad,
+        notify=args.notify,
     )
     return train_command(given, options)
 
@@ -267,6 +292,40 @@ def _replay(args: argparse.Namespace) -> int:
     return replay_command(args.run, as_json=args.json)
 
 
+def _add_health(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "health",
+        _health,
+        "say whether a run is well, since when not, and why",
+        _examples(
+            "esper health runs/demo                        the verdict, and what was found",
+            "esper health runs/demo --all                  every rule, also those that found nothing",
+            "esper health runs/demo --json | jq .headline  for machines",
+            "esper health runs/demo --fail-on watch        in a script: status 1 for WATCH, too",
+            "esper health runs/demo --limits mine.toml     kl_watch = 0.1, a line a limit",
+        )
+        + "\nexit status: 0 well enough (see --fail-on), 1 not, or there is no event, 2 the log cannot be read.\n",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory, a log, or - for standard input")
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON instead")
+    parser.add_argument("--all", action="store_true", help="list every rule, also what is well or not known")
+    parser.add_argument(
+        "--fail-on", choices=("watch", "bad", "never"), default="bad", help="what ends with status 1 (default bad)"
+    )
+    parser.add_argument(
+        "--limits", metavar="FILE", help="limits in place of the run's own: TOML or JSON, a name and a number each"
+    )
+
+
+def _health(args: argparse.Namespace) -> int:
+    from esper.commands.health import health_command
+
+    return health_command(
+        args.run, as_json=args.json, fail_on=args.fail_on, limits_file=args.limits, everything=args.all
+    )
+
+
 def _add_watch(commands: Any) -> None:
     parser = _command(
         commands,
@@ -286,12 +345,19 @@ def _add_watch(commands: Any) -> None:
         metavar="N",
         help="play a finished run back at N times its own pace, above 0 (default follow the log as it grows)",
     )
+    _add_notify(parser)
 
 
 def _watch(args: argparse.Namespace) -> int:
     from esper.karn.dashboard import watch
 
-    return watch(args.run, speed=args.speed)
+    if args.notify is None:
+        return watch(args.run, speed=args.speed)
+    if args.speed is not None:
+        raise ValueError("--notify is for a run that is followed: leave out --speed")
+    from esper.commands.notify import Notifier
+
+    return watch(args.run, tell=Notifier(args.notify, args.run, sys.stderr).look)
 
 
 def _add_report(commands: Any) -> None:

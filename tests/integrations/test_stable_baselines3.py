@@ -20,6 +20,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from tests.integrations.trainers import Emitted, model, untouched, weights
 
 from esper.integrations.stable_baselines3 import TelemetryCallback
+from esper.leyline.health import judge_update, severity_of
+from esper.leyline.limits import Limits
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     PPOUpdatePayload,
@@ -27,6 +29,7 @@ from esper.leyline.telemetry import (
     TelemetryEventType,
     TrainingStartedPayload,
 )
+from esper.leyline.typical import Typical
 
 
 class Calling(BaseCallback):
@@ -250,3 +253,16 @@ def test_a_growing_network_tells_its_own_events_and_parts_of_the_reward() -> Non
 def test_a_trainer_that_is_no_ppo_is_refused() -> None:
     with pytest.raises(TypeError, match="got A2C"):
         A2C("MlpPolicy", "CartPole-v1", device="cpu").learn(10, callback=TelemetryCallback(Emitted()))
+
+
+def test_the_severity_of_an_update_is_what_the_rules_of_health_say_of_it() -> None:
+    emitted = Emitted()
+    ruinous = PPO("MlpPolicy", make_vec_env("CartPole-v1", 2), n_steps=32, batch_size=32, learning_rate=1.0, seed=1)
+    ruinous.learn(192, callback=TelemetryCallback(emitted))
+    updates = [event for event in emitted if isinstance(event.data, PPOUpdatePayload)]
+    assert "error" in {event.severity for event in updates}
+    typical = Typical()
+    for event in updates:
+        assert isinstance(event.data, PPOUpdatePayload)
+        assert event.severity == severity_of(judge_update(event.data, Limits(clip_ratio=0.2), typical))
+        typical = typical.after(event.data)

@@ -10,10 +10,11 @@ from esper.karn.dashboard.env_detail import env_detail
 from esper.karn.dashboard.env_rows import EnvRows
 from esper.karn.dashboard.following import FollowedRun, View
 from esper.karn.dashboard.inspector import inspect_record
-from esper.karn.dashboard.overview import learning_rows, ppo_rows, status_line
+from esper.karn.dashboard.overview import health_rows, learning_rows, status_line
 from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
+from esper.karn.health import assess
 from esper.karn.snapshot import GroupSnapshot, RunSnapshot
 from esper.leyline.telemetry import TelemetryEvent
 
@@ -32,7 +33,9 @@ class Nothing:
 
 def view_of(snapshot: RunSnapshot, group: GroupSnapshot) -> View:
     following = FollowedRun("runs/drawn", Nothing(), lambda: NOON)  # type: ignore[arg-type]  # never asked
-    return replace(following.view(), snapshot=snapshot, group=group, heard=NOON)
+    return replace(
+        following.view(), snapshot=snapshot, group=group, heard=NOON, verdict=assess(snapshot).of(group.group_id)
+    )
 
 
 def text(rows: Iterable[Row]) -> str:
@@ -42,7 +45,7 @@ def text(rows: Iterable[Row]) -> str:
 def rows_of(snapshot: RunSnapshot, group: GroupSnapshot) -> Iterator[Row]:
     view = view_of(snapshot, group)
     yield from learning_rows(view, WIDTH, 20)
-    yield from ppo_rows(view, WIDTH, 20)
+    yield from health_rows(view, WIDTH, 20)
     for env_id in group.envs:
         for column in env_detail(view, env_id, WIDTH):
             yield from column

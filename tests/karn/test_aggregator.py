@@ -175,7 +175,8 @@ def test_a_resumed_run_shows_what_an_uninterrupted_one_would() -> None:
 
 def without_resumes(group: GroupSnapshot) -> object:
     """Return a group as JSON, but for what says that it was resumed."""
-    text = strict_json(dataclasses.replace(group, ranks={}, resumes=0, superseded=0))
+    health = dataclasses.replace(group.health, typical_interval=None, longest_interval=0.0)  # a pause is nobody's pace
+    text = strict_json(dataclasses.replace(group, ranks={}, resumes=0, superseded=0, health=health))
     return json.loads(text, object_hook=lambda made: {key: made[key] for key in made if key != "resume"})
 
 

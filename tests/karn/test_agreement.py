@@ -25,6 +25,7 @@ from tests.karn.shown import screens
 from tests.leyline.test_position import between_ends
 
 from esper.karn.bounds import WHOLE_RUN
+from esper.karn.health import assess
 from esper.karn.progress import best_value, played_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES, lifecycle_counts
 from esper.karn.report.log import RunLog, read_log
@@ -33,6 +34,7 @@ from esper.karn.report.tables import outcome
 from esper.karn.seeds import count_endings
 from esper.karn.snapshot import Ending, RunSnapshot
 from esper.karn.summary import summary
+from esper.karn.verdict import tally_text
 from esper.leyline.position import Positions, Shard, env_of
 from esper.leyline.schema import duckdb_views
 from esper.leyline.telemetry import (
@@ -97,12 +99,34 @@ def test_summary_and_dashboard_say_the_same(run: DrawnRun) -> None:
                 assert rows[0][-1] == shown or len(group.batches) == 1
         for blueprint in group.lifecycle:
             name = "—" if blueprint is None else blueprint
-            (in_page,), in_screen = numbers_after(name, page.split("PPO health")[0])[-1:], numbers_after(name, screen)
+            (in_page,), in_screen = numbers_after(name, page.split("Health:")[0])[-1:], numbers_after(name, screen)
             assert in_page in in_screen
         assert ("superseded" in page) == bool(group.resumes or group.earlier_runs)
         if group.superseded:
             assert f"{group.superseded:,} event" in page
             assert f"superseded: {group.superseded:,}" in screen
+
+
+@settings(max_examples=20, deadline=None)
+@given(drawn_runs())
+def test_there_is_one_verdict(run: DrawnRun) -> None:
+    snapshot = fold(run.by_time())
+    verdict = assess(snapshot)
+    page = page_of(snapshot)
+    for group, section in zip(snapshot.groups.values(), sections(page, len(snapshot.groups)), strict=True):
+        own = verdict.of(group.group_id)
+        headline = f"{own.status.value} {own.status.name}"
+        assert f"Health: {headline} ({tally_text(own.findings)})" in section
+        screen = screens(snapshot, group)
+        assert f"HEALTH  {headline}  {tally_text(own.findings)}" in screen
+        for finding in own.alarms:
+            beginning = " ".join(finding.evidence.split()[:4])
+            assert beginning in " ".join(section.split())
+            assert beginning in screen
+    whole = assess(fold(run.by_time(), WHOLE_RUN))
+    assert [(one.rule, one.status, one.times) for one in whole.findings] == [
+        (one.rule, one.status, one.times) for one in verdict.findings
+    ]
 
 
 @settings(max_examples=60, deadline=None)

@@ -86,7 +86,9 @@ def test_the_verdict_stands_with_its_standard_errors() -> None:
 
 
 def test_no_evaluation_is_reported_as_such() -> None:
-    assert "Not evaluated." in summary_of(STARTED, about=info())
+    text = summary_of(STARTED, about=info())
+    assert "Did it learn?\n  Not clear.\n    by the mean episode return: no batch yet\n" in text
+    assert "policy   " not in text
 
 
 def test_both_ends_of_the_run_are_compared() -> None:
@@ -115,9 +117,10 @@ def test_a_short_run_is_never_compared_with_itself() -> None:
 
 def test_the_verdict_on_ppo_counts_every_rule() -> None:
     text = summary_of(update(policy_loss=math.nan, exploding_layers=3, entropy_collapsed=False))
-    assert "✗ BAD (2 BAD, " in text
-    assert line_of(text, "policy loss")[-5:] == ["✗", "NaN", "is", "not", "finite"]
-    assert line_of(text, "exploding layers")[3] == "✗"
+    assert "✗ BAD (1 BAD, " in text
+    assert "✗ BAD   policy loss not finite in 1 of 1 updates" in text
+    assert line_of(text, "policy loss")[-2:] == ["✗", "BAD"]
+    assert line_of(text, "exploding layers")[3:] == ["✓", "OK"]
 
 
 def test_seeds_are_counted_by_blueprint_and_in_all() -> None:
@@ -138,14 +141,14 @@ def test_seeds_are_counted_by_blueprint_and_in_all() -> None:
 
 def test_what_was_not_supplied_is_a_dash_and_unknown_never_a_number() -> None:
     text = summary_of(update())
-    assert line_of(text, "expl. variance")[:5] == ["—", "—", "—", "?", "not"]
+    assert line_of(text, "expl. variance")[:5] == ["—", "—", "—", "?", "UNKNOWN"]
     assert line_of(text, "inf gradients")[:4] == ["—", "—", "—", "?"]
     assert line_of(text, "NaN gradients")[:4] == ["0", "0", "0", "✓"]
 
 
 def test_before_any_update_health_is_unknown() -> None:
     text = summary_of(STARTED)
-    assert line_of(text, "policy entropy")[:4] == ["—", "—", "—", "?"]
+    assert line_of(text, "entropy")[:4] == ["—", "—", "—", "?"]
     assert "✓" not in text
 
 
@@ -186,7 +189,7 @@ def test_what_the_directory_holds_is_what_can_be_done_next(status: str, tmp_path
 def test_without_run_json_the_log_still_says_its_part() -> None:
     text = summary_of(STARTED, batch(0, 1.0, 0.5))
     assert "no run.json beside the log" in text
-    assert "Did it learn?" not in text
+    assert "Did it learn?\n  Not clear.\n" in text
     assert "4 of 160 episodes" in text
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from esper.leyline.actions import HEADS, ActionMasks, Op
+from esper.leyline.limits import Limits
 from esper.leyline.telemetry import PPOUpdatePayload
+from esper.leyline.typical import Typical
 from esper.simic.assessment import assess_update
 from esper.simic.config import TrainingConfig
 from esper.simic.determinism import one_thread
@@ -33,6 +35,9 @@ ONLY_WAIT = ActionMasks(op=(True, *((False,) * 4)), slot=((False, False),) * 5, 
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
+
+
+LIMITS = Limits(target_kl=0.075)
 
 
 def poison(parameter: torch.Tensor, factor: float) -> None:
@@ -141,7 +146,7 @@ def test_every_number_is_measured_and_agrees_with_its_neighbours() -> None:
     assert set(measured.layer_gradient_health) == linear
     assert tuple(measured.head_slot_grad_norm or ()) == SLOT_IDS
     assert tuple(measured.head_blueprint_grad_norm or ()) == BLUEPRINT_IDS
-    assert assess_update(measured, 1e9)[0] == "info"
+    assert assess_update(measured, LIMITS, Typical())[0] == "info"
 
 
 def test_advantages_are_emitted_in_reward_before_they_are_normalised() -> None:
@@ -186,7 +191,7 @@ def test_a_policy_that_stopped_exploring_is_emitted_as_collapsed() -> None:
         op.bias[0] = 50.0
     measured = learner.update(play(learner, likes_prune_in_r1), batch=0, progress=0.0)
     assert measured.entropy_collapsed
-    assert assess_update(measured, 1.0)[0] == "warning"
+    assert assess_update(measured, LIMITS, Typical())[0] == "error"
 
 
 def test_the_kl_limit_ends_the_update_early() -> None:
@@ -195,9 +200,7 @@ def test_the_kl_limit_ends_the_update_early() -> None:
     assert measured.inner_epoch == 1
     assert measured.early_stop_epoch == 0
     assert measured.kl_divergence > 1e-4
-    severity, message = assess_update(measured, 1e-4)
-    assert severity == "warning"
-    assert "ended it after 1 epoch" in message
+    assert "ended it after 1 epoch" in assess_update(measured, LIMITS, Typical())[1]
 
 
 def test_an_update_that_ran_to_its_end_has_no_early_stop() -> None:
@@ -224,7 +227,7 @@ def test_a_batch_that_is_not_finite_is_not_learnt_from(reward: float) -> None:
     assert "ratio_mean" not in measured.supplied, "nothing was measured"
     assert torch.equal(weights(learner), before)
     assert learner.return_scale.value == 1.0
-    assert assess_update(measured, 1.0)[0] == "error"
+    assert assess_update(measured, LIMITS, Typical())[0] == "error"
 
 
 def test_nan_gradients_are_counted_and_their_step_is_not_taken() -> None:
@@ -238,9 +241,9 @@ def test_nan_gradients_are_counted_and_their_step_is_not_taken() -> None:
     assert measured.exploding_layers == 1
     assert not measured.update_skipped, "that is for overflows"
     assert torch.equal(weights(learner), before)
-    severity, message = assess_update(measured, 1.0)
+    severity, message = assess_update(measured, LIMITS, Typical())
     assert severity == "error"
-    assert "64 gradient elements not finite" in message
+    assert "NaN gradients 64 elements" in message
 
 
 def test_infinite_gradients_are_counted_apart() -> None:
@@ -289,7 +292,7 @@ def test_an_overflow_skips_steps_lowers_the_scale_and_is_no_error() -> None:
     assert measured.loss_scale == 2.0**23
     assert measured.inf_grad_count + measured.nan_grad_count > 0
     assert torch.equal(weights(learner), before)
-    severity, message = assess_update(measured, 1.0)
+    severity, message = assess_update(measured, LIMITS, Typical())
     assert severity == "warning"
     assert "overflowed" in message
 
@@ -302,7 +305,7 @@ def test_a_ratio_that_is_not_finite_ends_the_update_as_an_error() -> None:
     assert measured.inner_epoch == 1
     assert measured.kl_divergence == math.inf
     assert "early_stop_epoch" not in measured.supplied
-    assert assess_update(measured, 1.0)[0] == "error"
+    assert assess_update(measured, LIMITS, Typical())[0] == "error"
 
 
 def test_judging_a_healthy_update_says_so_in_one_line() -> None:
@@ -316,7 +319,7 @@ def test_judging_a_healthy_update_says_so_in_one_line() -> None:
         nan_grad_count=0,
         batch=4,
     )
-    assert assess_update(measured, 0.1) == ("info", "update 4: KL 0.01, entropy 1.5")
+    assert assess_update(measured, LIMITS, Typical()) == ("info", "update 4: KL 0.01, entropy 1.5")
 
 
 def test_the_rollout_keeps_samples_in_one_order() -> None:

@@ -11,12 +11,18 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
-from esper.commands.replay import fold
+from esper.commands.folding import fold_log
+from esper.commands.judging import Judge, RunGoneBadError
+from esper.commands.notify import Notifier
 from esper.commands.streams import say, show
 from esper.commands.train_dashboard import dashboard_beside
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.console import Console
+from esper.karn.health import assess
 from esper.karn.summary import summary
+from esper.karn.verdict_json import recorded
+from esper.leyline.invalid_lines import NoEventsError
+from esper.leyline.limits import Limits
 from esper.leyline.run_directory import RunDirectory
 from esper.nissa.optional import SinkUnavailableError
 from esper.nissa.output import Durable, FunctionSink
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
     from esper.simic.training.ranks import Ranks
     from esper.simic.training.trained import TrainedPolicy
 
-__all__ = ["FAILED", "LOST", "TrainOptions", "train_command"]
+__all__ = ["FAILED", "LOST", "RunGoneBadError", "TrainOptions", "train_command"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,9 @@ class TrainOptions:
     tensorboard: bool
     wandb: bool
     dashboard: bool
+    stop_on_bad: bool = False
+    notify: str | None = None
+    """A command for the shell."""
 
 
 def train_command(given: Mapping[str, object], options: TrainOptions) -> int:
@@ -72,7 +81,9 @@ def train_command(given: Mapping[str, object], options: TrainOptions) -> int:
 
     with stoppable(), torchrun() as ranks, stoppable(ranks.hear_one_signal):  # until the summary is shown
         if not ranks.leads:
-            options = replace(options, quiet=True, tensorboard=False, wandb=False, dashboard=False)
+            options = replace(
+                options, quiet=True, tensorboard=False, wandb=False, dashboard=False, stop_on_bad=False, notify=None
+            )
         try:
             status = _train(given, options, ranks)
         except RankLostError as error:  # before anything began
@@ -104,9 +115,10 @@ def _train(given: Mapping[str, object], options: TrainOptions, ranks: Ranks) -> 
     plan = ranks.first(lambda: _plan(given, options))
     ranks.all_can(lambda: _check(plan.config, options, ranks))
     directory = _directory(plan, options, ranks)
-    aggregator = TelemetryAggregator()
-    console = None if options.quiet or sys.stderr is None else Console(sys.stderr)
-    sinks: list[Sink] = [FunctionSink("aggregator", aggregator.process, Durable())]
+    limits = Limits.of_run(asdict(plan.config))
+    judge = Judge(TelemetryAggregator(limits=limits), _notifier(options, directory.path))
+    console = None if options.quiet or sys.stderr is None else Console(sys.stderr, limits)
+    sinks: list[Sink] = [FunctionSink("aggregator", judge.take, Durable())]
     if console is not None:
         sinks.append(FunctionSink("console", console.show))
     try:
@@ -125,7 +137,7 @@ def _train(given: Mapping[str, object], options: TrainOptions, ranks: Ranks) -> 
             ) as run,
             ranks.telling(),
         ):
-            compared = _train_and_evaluate(run, plan, options, console, ranks)
+            compared = _train_and_evaluate(run, plan, options, console, ranks, judge)
     except (Stopped, Exception) as error:
         if run is None:
             raise
@@ -134,8 +146,12 @@ def _train(given: Mapping[str, object], options: TrainOptions, ranks: Ranks) -> 
         if console is not None:
             console.close()
     if ranks.leads:
-        _show_summary(run, aggregator if ranks.world_size == 1 and plan.resume is None else None, compared)
+        _conclude(run, judge, compared, is_whole=ranks.world_size == 1 and plan.resume is None)
     return run.exit_status
+
+
+def _notifier(options: TrainOptions, path: Path) -> Notifier | None:
+    return None if options.notify is None else Notifier(options.notify, str(path), sys.stderr)
 
 
 def _check(config: TrainingConfig, options: TrainOptions, ranks: Ranks) -> None:
@@ -184,7 +200,7 @@ def _explain(error: BaseException, ranks: Ranks) -> None:
     from esper.simic.training.ranks import RankLostError  # noqa: PLC0415 - as above
 
     where = f"rank {ranks.rank}: " if ranks.world_size > 1 else ""
-    if isinstance(error, RankLostError | FloatingPointError):
+    if isinstance(error, RankLostError | FloatingPointError | RunGoneBadError):
         if ranks.leads:
             say(f"esper train: error: {error}\n")
     elif isinstance(error, Stopped):
@@ -196,10 +212,24 @@ def _explain(error: BaseException, ranks: Ranks) -> None:
         say(where + "".join(traceback.format_exception(error)))
 
 
-def _show_summary(run: Run, aggregator: TelemetryAggregator | None, compared: list[str]) -> None:
-    """Print what the run came to: from its log, where another process, or an earlier one, has emitted a part of it."""
+def _conclude(run: Run, judge: Judge, compared: list[str], *, is_whole: bool) -> None:
+    """Give the verdict and print what the run came to.
+
+    Args:
+        run: has ended.
+        judge: has seen what this process emitted since it began.
+        compared: lines about the arms.
+        is_whole: whether that is all of the run; if not, its log is asked.
+    """
+    snapshot = judge.aggregator.snapshot()
+    if not is_whole:
+        with suppress(OSError, NoEventsError):  # then what this process knows has to do
+            snapshot = fold_log(str(run.path)).snapshot
+    verdict = assess(snapshot, run.info)
+    run.record(verdict=recorded(verdict))
+    if judge.notifier is not None:
+        judge.notifier.end(verdict, crashed=run.info.status == "failed")
     try:
-        snapshot = fold(run.path)[0] if aggregator is None else aggregator.snapshot()
         show(summary(snapshot, run.info, run.path))
         if compared:
             show("\n".join(["", *compared, ""]))
@@ -225,7 +255,7 @@ def _optional_sinks(path: Path, options: TrainOptions) -> Iterator[Sink]:
 
 
 def _train_and_evaluate(
-    run: Run, plan: _Plan, options: TrainOptions, console: Console | None, ranks: Ranks
+    run: Run, plan: _Plan, options: TrainOptions, console: Console | None, ranks: Ranks, judge: Judge
 ) -> list[str]:
     """Train, save and evaluate; return what a comparison of arms came to, a line a quantity."""
     from esper.simic.evaluation import compare_arms, evaluate  # noqa: PLC0415 - as above
@@ -253,8 +283,9 @@ def _train_and_evaluate(
 
     if ranks.leads:
         save(plan.resume or Checkpoint(plan.config))
+    emit = judge.emit_until_lost(run.emit) if options.stop_on_bad else run.emit
     arms = train_arms(
-        plan.config, run.emit, ranks=ranks, keep=keep, resume=plan.resume, resume_path=str(directory.checkpoint)
+        plan.config, emit, ranks=ranks, keep=keep, resume=plan.resume, resume_path=str(directory.checkpoint)
     )
     run.flush()
     if ranks.leads:

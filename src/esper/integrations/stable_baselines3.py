@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
 import numpy as np
 
+from esper.leyline.event_types import Severity
+from esper.leyline.limits import Limits
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     RewardComputedPayload,
@@ -22,6 +24,7 @@ from esper.leyline.telemetry import (
     TelemetryPayload,
     TrainingStartedPayload,
 )
+from esper.leyline.typical import Typical
 
 try:
     import torch
@@ -35,6 +38,7 @@ except ModuleNotFoundError as error:
 from typing_extensions import override
 
 from esper.integrations.watched_update import WatchedUpdate
+from esper.simic.assessment import assess_update
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -111,6 +115,7 @@ class TelemetryCallback(BaseCallback):
         self._sums = np.zeros(0)
         self._whole = np.zeros(0, bool)  # whether the episode's return is known from its beginning
         self._seen = -1
+        self._typical = Typical()
 
     # ── Stable-Baselines3 ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -199,7 +204,11 @@ class TelemetryCallback(BaseCallback):
 
     def _updated(self, update: WatchedUpdate) -> None:
         payload = update.payload(self._batch)
-        self._emit(payload, f"update {self._batch}: KL {payload.kl_divergence:.3g}, entropy {payload.entropy:.3g}")
+        model = cast("Any", self.model)
+        limits = Limits.of_run({"target_kl": model.target_kl, "clip_ratio": float(model.clip_range(1.0))})
+        severity, message = assess_update(payload, limits, self._typical)
+        self._typical = self._typical.after(payload)
+        self._emit(payload, message, severity)
         if self._returns:
             self._emit_batch()
         else:
@@ -250,8 +259,8 @@ class TelemetryCallback(BaseCallback):
         )
         self._run.emit(event)
 
-    def _emit(self, payload: TelemetryPayload, message: str) -> None:
-        self._run.emit(TelemetryEvent(data=payload, group_id=self._group_id, message=message))
+    def _emit(self, payload: TelemetryPayload, message: str, severity: Severity = "info") -> None:
+        self._run.emit(TelemetryEvent(data=payload, group_id=self._group_id, message=message, severity=severity))
 
 
 def _action_name(space: spaces.Space[Any], action: Any) -> str:

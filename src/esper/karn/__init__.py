@@ -4,12 +4,14 @@
 >>> aggregator = TelemetryAggregator()
 >>> aggregator.process(event)
 >>> aggregator.snapshot().groups["default"].update
+>>> assess(aggregator.snapshot()).headline
 """
 
 from __future__ import annotations
 
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.health import assess
 from esper.karn.snapshot import (
     Counterfactual,
     Entry,
@@ -28,6 +30,8 @@ from esper.karn.snapshot import (
     Slots,
     SlotSnapshot,
 )
+from esper.karn.verdict import Finding, Verdict
+from esper.leyline.limits import Limits, Status
 
 __all__ = [
     "Counterfactual",
@@ -36,17 +40,22 @@ __all__ = [
     "EnvSnapshot",
     "Epochs",
     "EventHistory",
+    "Finding",
     "GroupSnapshot",
     "History",
     "LastAction",
     "LifecycleTotals",
+    "Limits",
     "Rewards",
     "RunSnapshot",
     "SeedOutcome",
     "SeedRecord",
     "SlotSnapshot",
     "Slots",
+    "Status",
     "TelemetryAggregator",
+    "Verdict",
+    "assess",
     "supplied",
     "supplied_number",
 ]

@@ -21,6 +21,7 @@ from typing import TypeVar, assert_never
 
 from esper.karn.bounds import LIVE, Bounds, FullError, Rooms
 from esper.karn.env_state import EnvState, keep_newest
+from esper.karn.health_fold import HealthFold
 from esper.karn.history_writer import HistoryWriter
 from esper.karn.snapshot import (
     Entry,
@@ -31,6 +32,7 @@ from esper.karn.snapshot import (
     SeedOutcome,
 )
 from esper.karn.totals import ENDINGS, Totals
+from esper.leyline.limits import Limits
 from esper.leyline.position import Position, Positions, Shard
 from esper.leyline.telemetry import (
     EVENT_TYPES,
@@ -63,11 +65,13 @@ class TelemetryAggregator:
 
     Args:
         bounds: how much is kept: `LIVE` or `WHOLE_RUN`.
+        limits: what the rules of health go by; fixed when folding starts. None for the convention's.
     """
 
-    def __init__(self, bounds: Bounds = LIVE) -> None:
+    def __init__(self, bounds: Bounds = LIVE, limits: Limits | None = None) -> None:
         self._lock = Lock()
         self._bounds = bounds
+        self._limits = Limits() if limits is None else limits
         self._rooms = Rooms()
         self._groups: dict[str, _Group] = {}
         self._log = deque[TelemetryEvent](maxlen=bounds.log)
@@ -93,7 +97,9 @@ class TelemetryAggregator:
                     group = self._groups[event.group_id]
                 else:
                     self._rooms.groups.take()
-                    group = self._groups[event.group_id] = _Group(event.group_id, self._bounds, self._rooms)
+                    group = self._groups[event.group_id] = _Group(
+                        event.group_id, self._bounds, self._rooms, self._limits
+                    )
                 return group.process(event, shard)
             except FullError:
                 self._omitted += 1
@@ -127,8 +133,9 @@ class TelemetryAggregator:
 class _Group:
     """One arm of an A/B comparison while it grows."""
 
-    def __init__(self, group_id: str, bounds: Bounds, rooms: Rooms) -> None:
+    def __init__(self, group_id: str, bounds: Bounds, rooms: Rooms, limits: Limits) -> None:
         self.group_id = group_id
+        self.limits = limits
         self.bounds = bounds
         self.rooms = rooms
         self.positions = Positions()
@@ -149,6 +156,7 @@ class _Group:
         self.batches = HistoryWriter[BatchEpochCompletedPayload](kept)
         self.distributions = HistoryWriter[AnalyticsSnapshotPayload](kept)
         self.analytics = HistoryWriter[AnalyticsSnapshotPayload](kept)
+        self.health = HealthFold(self.limits, kept)
 
     def freeze(self) -> GroupSnapshot:
         envs = {env_id: self._up_to_date(env).freeze() for env_id, env in sorted(self.envs.items())}
@@ -166,6 +174,7 @@ class _Group:
             resumes=self.resume,
             superseded=self.superseded,
             earlier_runs=self.run,
+            health=self.health.freeze(),
         )
 
     def process(self, event: TelemetryEvent, shard: Shard) -> Position | None:  # noqa: C901, PLR0912 - eleven payloads
@@ -185,8 +194,12 @@ class _Group:
         if isinstance(data, RewardComputedPayload):
             self.totals.add_action(data.action_name, counts)
             self._env(data.env_id).rewards.append(event, position)
+            if (reward := data.total_reward) - reward != 0:
+                self.health.mark(self.health.rewards, Entry(data, event, position))
         elif isinstance(data, EpochCompletedPayload):
             self._env(data.env_id).epochs.append(event, position)
+            if (loss := data.val_loss) - loss != 0:
+                self.health.mark(self.health.hosts, Entry(data, event, position))
         elif isinstance(data, CounterfactualMatrixPayload):
             keep_newest(self._env(data.env_id).counterfactuals, Entry(data, event, position))
         elif isinstance(data, SeedStageChangedPayload):
@@ -202,8 +215,10 @@ class _Group:
             self._add_analytics(Entry(data, event, position))
         elif isinstance(data, PPOUpdatePayload):
             self.ppo.append(event, position)
+            self.health.add_update(event, data, position.batch)
         elif isinstance(data, BatchEpochCompletedPayload):
             self.batches.append(event, position)
+            self.health.add_batch(event, data)
         elif isinstance(data, TrainingStartedPayload):
             self._add_start(Entry(data, event, position))
         else:
@@ -237,6 +252,7 @@ class _Group:
         if episode is not None and isinstance(data, TrainingStartedPayload):
             for history in (self.ppo, self.batches, self.distributions, self.analytics):
                 history.take_back(episode)
+            self.health.take_back(self.ppo.view(), self.batches.view(), episode)
             self.superseded += self.totals.take_back(episode)
         return False
 
@@ -245,6 +261,7 @@ class _Group:
             self.totals.begin(entry.data.start_episode)
         if entry.position.resume == self.resume:
             self.ranks[entry.data.rank] = entry
+            self.health.start(entry.data.clip_ratio)
 
     def _add_analytics(self, entry: Entry[AnalyticsSnapshotPayload]) -> None:
         data = entry.data
@@ -254,3 +271,5 @@ class _Group:
             self.distributions.append(entry.event, entry.position)
         else:
             self.analytics.append(entry.event, entry.position)
+            if data.kind == "training_failed":
+                self.health.fail(entry.event)

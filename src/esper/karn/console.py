@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, TextIO
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.derived import accuracy_of, known, planned_episodes, return_of
 from esper.karn.formatting import age
+from esper.karn.health import assess
 from esper.karn.progress import eta_seconds, measures_accuracy, played_text
 from esper.karn.quantities import QUANTITIES
+from esper.leyline.limits import Limits, Status
 from esper.leyline.telemetry import BatchEpochCompletedPayload, RewardComputedPayload, TrainingStartedPayload
 
 if TYPE_CHECKING:
@@ -25,13 +27,16 @@ class Console:
 
     Args:
         stream: where to write. A terminal gets a bar when rich is installed.
+        limits: of the run; None for the convention's.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, limits: Limits | None = None) -> None:
         self.hidden = False
         """Whether to write nothing for now, because another has the terminal; what comes meanwhile still counts."""
         self._stream = stream
-        self._aggregator = TelemetryAggregator()
+        self._aggregator = TelemetryAggregator(limits=limits)
+        self._said: tuple[Status, str | None] = (Status.UNKNOWN, None)
+        """Status and gravest rule that were said last."""
         self._bar = _bar(stream)
 
     def show(self, event: TelemetryEvent) -> None:
@@ -48,8 +53,23 @@ class Console:
                 left = eta_seconds(group, event.timestamp)
                 time_left = "" if left is None else f"  left {age(left)}"
                 print(f"{played_text(data)}  {progress_text(group)}{time_left}", file=self._stream, flush=True)
+            if isinstance(data, BatchEpochCompletedPayload):
+                self._say_what_changed()
         elif self._bar is not None and isinstance(data, RewardComputedPayload):
             self._bar.step()
+
+    def _say_what_changed(self) -> None:
+        """Say the verdict when its status changes, or what is gravest about it."""
+        verdict = assess(self._aggregator.snapshot())
+        alarms = verdict.alarms
+        said = verdict.status, alarms[0].rule if alarms else None
+        if said != self._said and (alarms or self._said[1] is not None):
+            text = f"{verdict.status.value} {verdict.headline}"
+            if self._bar is not None:
+                self._bar.say(text)
+            else:
+                print(text, file=self._stream, flush=True)
+        self._said = said
 
     def close(self) -> None:
         """Leave the terminal as it was found."""
@@ -92,6 +112,9 @@ class _Bar:
         self._progress.update(
             self._task, total=total, completed=done * self._steps_an_episode, description=progress_text(group)
         )
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
 
     def step(self) -> None:
         if self._task is not None:

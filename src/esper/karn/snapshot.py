@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, overload
 
+from esper.karn.tally import HealthSnapshot
 from esper.leyline.payload import compile_init
 from esper.leyline.position import Position
 from esper.leyline.telemetry import (
@@ -305,6 +306,8 @@ class GroupSnapshot:
     """Events that a resume took back. Unit: events; 0 or more."""
     earlier_runs: int
     """Runs of this group in the log before the present one; nothing else here is about them."""
+    health: HealthSnapshot
+    """What the rules of health found: `esper.karn.assess` makes a verdict of it."""
 
     @property
     def started(self) -> Entry[TrainingStartedPayload] | None:

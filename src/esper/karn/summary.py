@@ -8,17 +8,22 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, zip_longest
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from esper.karn.absence import supplied, supplied_number
 from esper.karn.derived import accuracy_of, grows, known, return_of
 from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, real, tidy
-from esper.karn.health import Verdict, assess_updates, tally, value_of, worst
+from esper.karn.health import assess
+from esper.karn.learning import did_it_learn
 from esper.karn.progress import best_value, played_text, unsupplied_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_counts, score_texts
 from esper.karn.snapshot import Entry, GroupSnapshot, History, RunSnapshot
+from esper.karn.verdict import Verdict, tally_text
 from esper.leyline.strict_json import JsonValue, strict_json, to_json
+from esper.leyline.typical import value_of
+from esper.leyline.update_rules import UPDATE_RULES, UpdateRule
 
 if TYPE_CHECKING:
     from esper.leyline.run_info import Evaluation, RunInfo
@@ -43,15 +48,17 @@ def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path) -> str:
         where: the run directory or the log, as the user would name it.
     """
     sections = [_head(info, where)]
+    verdict = assess(snapshot, info)
     for group in snapshot.groups.values():
         if len(snapshot.groups) > 1:
             sections.append([f"Group {tidy(group.group_id, 60)}"])
         grown = group.lifecycle or grows(None if group.started is None else group.started.data)
-        sections += [_run(group), *([_seeds(group)] if grown else []), _health(group)]
+        health = _health(verdict.of(group.group_id), group, where)
+        sections += [_run(group), *([_seeds(group)] if grown else []), health]
     if not snapshot.groups:
         sections.append(["No event."])
-    if info is not None:
-        sections.insert(1, _verdict(info.evaluation))
+    else:
+        sections.insert(1, _learnt(snapshot, None if info is None else info.evaluation))
     sections += [_telemetry(snapshot, info), _next(info, where)]
     return "\n\n".join("\n".join(line.rstrip() for line in lines) for lines in sections) + "\n"
 
@@ -64,9 +71,19 @@ def _head(info: RunInfo | None, where: Path) -> list[str]:
     return lines if info.error is None else [*lines, f"  {tidy(info.error, _WIDTH - 2)}"]
 
 
-def _verdict(evaluation: Evaluation | None) -> list[str]:
-    if evaluation is None:
-        return ["Did it learn?", "  Not evaluated."]
+def _learnt(snapshot: RunSnapshot, evaluation: Evaluation | None) -> list[str]:
+    lines = ["Did it learn?"]
+    for at, group in enumerate(snapshot.groups.values()):
+        of_group = evaluation if at == 0 else None  # the first arm's
+        answer = did_it_learn(group, of_group)
+        name = f"{tidy(group.group_id, 30)}: " if len(snapshot.groups) > 1 else ""
+        lines.append(f"  {name}{answer.word[0].upper()}{answer.word[1:]}.")
+        for reason in answer.reasons:
+            lines += textwrap.wrap(reason, _WIDTH, initial_indent="    ", subsequent_indent="      ")
+    return lines if evaluation is None else [*lines, *_scores(evaluation)]
+
+
+def _scores(evaluation: Evaluation) -> list[str]:
     scores = {"learnt": evaluation.learnt, "random": evaluation.random, "do nothing": evaluation.do_nothing}
     rows = [(name, *score_texts(score)) for name, score in scores.items()]
     learnt = evaluation.learnt.test_accuracy
@@ -75,7 +92,6 @@ def _verdict(evaluation: Evaluation | None) -> list[str]:
         for name, other in (("random", evaluation.random), ("doing nothing", evaluation.do_nothing))
     ]
     return [
-        "Did it learn?",
         *_table(("policy", "episode return", "validation accuracy", "test accuracy"), rows),
         f"  Means ± standard errors of {evaluation.episodes} fresh episodes each; test data is held out.",
         f"  Test accuracy of the learnt policy, in standard errors: {', '.join(above)}.",
@@ -155,33 +171,39 @@ def _seeds(group: GroupSnapshot) -> list[str]:
     ]
 
 
-def _health(group: GroupSnapshot) -> list[str]:
-    verdicts = assess_updates(group.ppo)
-    rows = [(verdict.rule.label, number(verdict.value), *_range(verdict, group.ppo)) for verdict in verdicts]
-    lines = _table(("PPO", "newest", "lowest", "highest"), rows)
-    width = max(map(columns, lines))
-    room = max(_WIDTH - width - 3, 12)
-    found = [["health"], *(textwrap.wrap(f"{one.status.value} {one.evidence}", room) for one in verdicts)]
-    status, n = worst(verdicts), len(group.ppo)
-    over = f" over the newest {n:,} updates" if n > 1 else " after one update" if n else ""
-    return [
-        f"PPO health{over}: {status.value} {status.name} ({tally(verdicts)})",
-        *(
-            f"{cells(beginning, width)}   {part}"
-            for line, parts in zip(lines, found, strict=True)
-            for beginning, part in zip_longest([line], parts, fillvalue="")
-        ),
+def _health(verdict: Verdict, group: GroupSnapshot, where: Path) -> list[str]:
+    """Return the verdict, what was found, and what PPO measured."""
+    lines = [f"Health: {verdict.status.value} {verdict.status.name} ({tally_text(verdict.findings)})"]
+    for finding in verdict.alarms:
+        text = f"{finding.status.value} {finding.status.name:<5} {finding.evidence}"
+        lines += textwrap.wrap(text, _WIDTH - 2, initial_indent="  ", subsequent_indent=" " * 10)
+    if verdict.alarms and where != Path("-"):
+        lines.append(f"  esper health {where} says since when, what it costs and what to try.")
+    found = {finding.rule: finding for finding in verdict.findings}
+    rows = [
+        (rule.label, *_range(rule, group.ppo), f"{found[rule.name].status.value} {found[rule.name].status.name}")
+        for rule in UPDATE_RULES
     ]
+    over = f"PPO, newest {len(group.ppo):,} updates" if len(group.ppo) > 1 else "PPO"
+    return [*lines, "", *_table((over, "newest", "lowest", "highest", "rule"), rows)]
 
 
-def _range(verdict: Verdict, updates: History[Entry[PPOUpdatePayload]]) -> tuple[str, str]:
-    values = (value_of(update.data, verdict.rule) for update in updates)
+def _range(rule: UpdateRule, updates: History[Entry[PPOUpdatePayload]]) -> tuple[str, str, str]:
+    values = [_shown(update.data, rule.field) for update in updates]
     known = [value for value in values if value is not None]
     if not known:
-        return ABSENT, ABSENT
+        return ABSENT, ABSENT, ABSENT
     numbers = [value for value in known if not math.isnan(real(value))]
     lowest, highest = number(min(numbers, default=None)), number(max(numbers, default=None))
-    return lowest, highest if len(numbers) == len(known) else "NaN"
+    return number(values[-1]), lowest, highest if len(numbers) == len(known) else "NaN"
+
+
+def _shown(update: PPOUpdatePayload, field: str) -> float | None:
+    """Return a number as it was emitted, a flag as 1 or 0; None when it was not supplied, or means nothing."""
+    value = supplied(update, field)
+    if value is None or value_of(update, field) is None:
+        return None
+    return int(value) if isinstance(value, bool) else supplied_number(update, field)
 
 
 def _telemetry(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
@@ -226,7 +248,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def evaluation_text(evaluation: Evaluation) -> str:
     """Return how the three policies of an evaluation did, as a table."""
-    return "\n".join(_verdict(evaluation))
+    return "\n".join(_scores(evaluation))
 
 
 def snapshot_json(snapshot: RunSnapshot) -> str:

@@ -24,6 +24,8 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "PolicyScore",
+    "RecordedFinding",
+    "RecordedVerdict",
     "RunInfo",
     "RunInfoError",
     "RunStatus",
@@ -132,6 +134,53 @@ class SinkStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedFinding:
+    """What one rule of health made of the run."""
+
+    rule: str
+    area: str
+    """``learning``, ``PPO``, ``hosts`` or ``telemetry``."""
+    group: str | None
+    """The group it is about; None for the log as a whole."""
+    status: str
+    """``OK``, ``WATCH``, ``BAD`` or ``UNKNOWN``."""
+    evidence: str
+    """What decided, in a sentence."""
+    times: int
+    """How often it was found. Unit: updates, batches or events; 0 or more."""
+    of: int
+    """Of how many that could be judged. Unit: the same; 0 or more."""
+    first_event: str | None
+    """Identifier of the first event that showed it; None where no single one does."""
+    first_time: datetime | None
+    """When that was emitted, in UTC."""
+    newest_event: str | None
+    """Identifier of the newest event that showed it."""
+    since_batch: int | None
+    """Batch of the first event; None when unknown. Unit: index; 0 or more."""
+    cost: str
+    """What it has cost so far."""
+    cause: str | None
+    """What usually causes it; None where there is nothing to mend."""
+    remedy: str | None
+    """What to try first."""
+    source: str | None
+    """Who says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedVerdict:
+    """Whether the run was well when it ended, by all rules of health."""
+
+    status: str
+    """``OK``, ``WATCH``, ``BAD`` or ``UNKNOWN``."""
+    headline: str
+    """The same in a line."""
+    findings: tuple[RecordedFinding, ...]
+    """One a rule and group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """What is known about a run beside its events."""
 
@@ -150,6 +199,8 @@ class RunInfo:
     """None before it was made, and when it was not asked for."""
     error: str | None = None
     """What ended a failed run, in a line."""
+    verdict: RecordedVerdict | None = None
+    """Whether it was well when it ended; None where nobody judged it."""
 
     @property
     def lost(self) -> bool:

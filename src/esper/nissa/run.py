@@ -20,7 +20,7 @@ from pathlib import Path
 
 from esper.leyline._payload.wording import brief
 from esper.leyline.run_directory import RunDirectory, RunDirectoryError
-from esper.leyline.run_info import Evaluation, RunInfo, RunInfoError, RunStatus, SinkStats
+from esper.leyline.run_info import Evaluation, RecordedVerdict, RunInfo, RunInfoError, RunStatus, SinkStats
 from esper.leyline.strict_json import JsonValue, to_json
 from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent, TrainingStartedPayload
 from esper.nissa.output import TelemetryHub
@@ -107,9 +107,11 @@ class Run:
         self._info = replace(self._info, configuration={**self._info.configuration, **_configuration(options)})
         self._write()
 
-    def record(self, *, evaluation: Evaluation) -> None:
-        """Put a result into run.json."""
-        self._info = replace(self._info, evaluation=evaluation)
+    def record(self, *, evaluation: Evaluation | None = None, verdict: RecordedVerdict | None = None) -> None:
+        """Put results into run.json, also after the end; what is None is left as it is."""
+        self._info = replace(
+            self._info, evaluation=evaluation or self._info.evaluation, verdict=verdict or self._info.verdict
+        )
         self._write()
 
     def _end(self, error: BaseException | None) -> None:

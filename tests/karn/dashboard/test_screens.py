@@ -20,13 +20,15 @@ from esper.karn.dashboard.env_detail import env_detail
 from esper.karn.dashboard.env_rows import LARGE, MEDIUM, TINY, EnvRows, chip, env_heading
 from esper.karn.dashboard.following import FollowedRun, View
 from esper.karn.dashboard.help_text import help_rows
-from esper.karn.dashboard.overview import EventRows, brief, event_heading, learning_rows, ppo_rows, status_line
+from esper.karn.dashboard.overview import EventRows, brief, event_heading, health_rows, learning_rows, status_line
 from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
 from esper.karn.derived import COMPONENTS
 from esper.karn.formatting import number
+from esper.karn.health import assess
 from esper.karn.summary import summary
+from esper.leyline.limits import Status
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo, SinkStats
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -55,7 +57,7 @@ def seen(look: Callable[..., FollowedRun], *emitted: TelemetryPayload) -> View:
 
 
 def every_screen(view: View, width: int) -> Iterator[list[Row]]:
-    for build in (status_line, learning_rows, ppo_rows, env_heading, event_heading):
+    for build in (status_line, learning_rows, health_rows, env_heading, event_heading):
         yield build(view, width, 10)
     for detail in (ppo_detail, run_detail):
         yield from detail(view, width)
@@ -146,9 +148,9 @@ def test_a_stale_run_has_no_eta(make_story: type[Story], look: Callable[..., Fol
 
 def test_before_the_first_batch_nothing_is_made_up(look: Callable[..., FollowedRun]) -> None:
     view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1))
-    shown = text(learning_rows(view, 80, 4)) + text(ppo_rows(view, 80, 8))
+    shown = text(learning_rows(view, 80, 4)) + text(health_rows(view, 80, 8))
     assert "No batch is complete yet" in shown
-    assert "OK" not in shown
+    assert "? UNKNOWN" in shown
     assert "0.000" not in shown
 
 
@@ -167,12 +169,15 @@ def test_the_headline_is_that_of_all_rules_whatever_fits(
         for event in make_story(episodes=12).events()
     ]
     view = look(story, NOON).view()
-    title, *rows = (text([row]) for row in ppo_rows(view, width, height))
-    assert "✗ BAD  3 BAD, 10 OK" in title
-    assert "✗ BAD  3 BAD, 10 OK" in text(ppo_detail(view, width)[0])
-    assert "✗ BAD (3 BAD, 10 OK)" in summary(view.snapshot, None, Path("run"))
-    assert sum("✗ BAD" in row for row in rows[: height - 1]) == min(3, height - 1)
-    assert ("below" in title) is (height < 14)
+    title, *rows = (text([row]) for row in health_rows(view, width, height))
+    verdict = assess(view.snapshot)
+    bad = sum(one.status is Status.BAD for one in verdict.findings)
+    assert bad >= 2
+    assert f"✗ BAD  {bad} BAD, " in title
+    assert f"✗ BAD  {bad} BAD, " in text(ppo_detail(view, width)[0])
+    assert f"✗ BAD ({bad} BAD, " in summary(view.snapshot, None, Path("run"))
+    assert sum("✗ BAD" in row for row in rows[: height - 1]) == min(bad, height - 1)
+    assert ("below" in title) is (height < len(verdict.findings) + 1)
 
 
 def test_in_the_detail_of_ppo_heads_and_layers_come_before_the_updates(

@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from esper.karn.dashboard.app import Dashboard
+    from esper.karn.verdict import Verdict
+    from esper.leyline.run_info import RunInfo
 
 __all__ = ["watch"]
 
@@ -20,13 +24,16 @@ _FASTEST = 1_000_000
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-def watch(source: str, *, speed: float | None = None) -> int:
+def watch(
+    source: str, *, speed: float | None = None, tell: Callable[[Verdict, RunInfo | None], None] | None = None
+) -> int:
     """Open the dashboard on a run, until the user leaves it.
 
     Args:
         source: a run directory or a log, which need not exist yet; ``-`` for standard input.
         speed: play the events back at their own pace times this; None to follow what comes. Unit: 1;
             above 0, at most 1,000,000.
+        tell: told the verdict over the run, and what run.json says, again and again; None for nobody.
 
     Returns:
         The exit status: 0; 1 after an error of its own; 2 with a line on standard error when it cannot be opened;
@@ -60,7 +67,7 @@ def watch(source: str, *, speed: float | None = None) -> int:
         directory = RunDirectory(path.parent if path.suffix == ".jsonl" or path.is_file() else path)
     if speed is not None:
         feed = Playback(feed, speed, _now)
-    app = Dashboard(FollowedRun("<stdin>" if source == "-" else source, feed, _now, directory))
+    app = Dashboard(FollowedRun("<stdin>" if source == "-" else source, feed, _now, directory, tell=tell))
     asyncio.run(_run(app))
     return app.return_code or 0
 

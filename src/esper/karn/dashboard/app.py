@@ -22,8 +22,8 @@ from esper.karn.dashboard.overview import (
     WIDE,
     EventRows,
     event_heading,
+    health_rows,
     learning_rows,
-    ppo_rows,
     status_line,
 )
 from esper.karn.dashboard.ppo_detail import ppo_detail
@@ -55,7 +55,7 @@ class Overview(Shown):
         yield Lines(status_line, id="status", focusable=False)
         with Container(id="top"):
             yield Lines(learning_rows, id="learning")
-            yield Lines(ppo_rows, id="ppo")
+            yield Lines(health_rows, id="ppo")
         with Container(id="env-section"):
             yield Lines(env_heading, id="env-heading", focusable=False)
             yield EnvRows(id="envs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,9 +15,12 @@ from typing import get_args
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.dashboard.feed import Clock, Feed, Playback, Record
 from esper.karn.formatting import age
+from esper.karn.health import assess
 from esper.karn.progress import stale_after
 from esper.karn.snapshot import GroupSnapshot, RunSnapshot
+from esper.karn.verdict import Verdict
 from esper.leyline.event_types import Severity, TelemetryEventType
+from esper.leyline.limits import Limits
 from esper.leyline.position import env_of
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunInfoError, RunStatus
@@ -26,7 +29,7 @@ from esper.leyline.telemetry import (
 )
 from esper.leyline.validate import rejected_events
 
-__all__ = ["ROUTINE", "EventLog", "Filter", "FollowedRun", "Phase", "View"]
+__all__ = ["NO_VERDICT", "ROUTINE", "EventLog", "Filter", "FollowedRun", "Phase", "View"]
 
 ROUTINE = frozenset(
     {
@@ -131,6 +134,10 @@ _ENDINGS: dict[RunStatus, Phase] = {
 }
 
 
+NO_VERDICT = Verdict(())
+"""Before anything was judged."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What a screen shows at one moment."""
@@ -163,6 +170,8 @@ class View:
     """How fast it is played back; None when it is not."""
     caught_up: bool = True
     """Whether everything there is has been shown: false while a run is played back."""
+    verdict: Verdict = NO_VERDICT
+    """Over the shown group, and the telemetry."""
 
     @property
     def quiet_for(self) -> float | None:
@@ -190,10 +199,13 @@ class FollowedRun:
     clock: Clock
     directory: RunDirectory | None = None
     """Where run.json is; None for a stream."""
-    aggregator: TelemetryAggregator = field(default_factory=TelemetryAggregator)
+    aggregator: TelemetryAggregator | None = None
+    """None before the first look: limits are fixed when folding begins, and run.json may have them."""
     log: EventLog = field(default_factory=EventLog)
     group_id: str | None = None
     """The arm looked at; None for the first there is."""
+    tell: Callable[[Verdict, RunInfo | None], None] | None = None
+    """Told the verdict after each look that brought something; None for nobody."""
     invalid: int = 0
     rejected: int = 0
     torn: bool = False
@@ -215,7 +227,7 @@ class FollowedRun:
             return False
         taken = self.feed.take()
         if taken.restarted:
-            self.aggregator = TelemetryAggregator()
+            self.aggregator = None
             chosen, self.log = self.log.chosen, EventLog()
             self.log.choose(chosen)
             self.invalid = 0
@@ -223,6 +235,8 @@ class FollowedRun:
         self.torn, self.ended = taken.torn, taken.ended
         self.problem = taken.problem or self._read_info()
         self._read_rejected()
+        if self.aggregator is None:
+            self.aggregator = TelemetryAggregator(limits=Limits.of_run(self.info.configuration if self.info else {}))
         now = self.now
         for record, shard in taken.with_shards():
             self.log.add(record)
@@ -231,6 +245,8 @@ class FollowedRun:
                 self._newest[record.group_id] = record.timestamp, now
             else:
                 self.invalid += 1
+        if self.tell is not None and not taken.more:
+            self.tell(self._verdict(self._snapshot()), self.info)
         return taken.more
 
     def _read_info(self) -> str | None:
@@ -259,9 +275,12 @@ class FollowedRun:
                 self._rejected_seen = seen
                 self.rejected = sum(1 for _ in rejected_events(self.directory.path))
 
+    def _snapshot(self) -> RunSnapshot:
+        return (self.aggregator or TelemetryAggregator()).snapshot()
+
     def next_group(self) -> None:
         """Look at the next arm of an A/B comparison."""
-        groups = list(self.aggregator.snapshot().groups)
+        groups = list(self._snapshot().groups)
         if groups:
             at = groups.index(self.group_id) if self.group_id in groups else 0
             self.group_id = groups[(at + 1) % len(groups)]
@@ -281,7 +300,7 @@ class FollowedRun:
 
     def view(self) -> View:
         """Return what there is to see now."""
-        snapshot = self.aggregator.snapshot()
+        snapshot = self._snapshot()
         groups = snapshot.groups
         group = next((g for g in groups.values() if g.group_id == self.group_id), next(iter(groups.values()), None))
         emitted, came = (None, None) if group is None else self._newest[group.group_id]
@@ -303,4 +322,9 @@ class FollowedRun:
             paused=self._held is not None,
             speed=self.feed.speed if isinstance(self.feed, Playback) else None,
             caught_up=not isinstance(self.feed, Playback) or self.feed.caught_up,
+            verdict=self._verdict(snapshot).of(None if group is None else group.group_id),
         )
+
+    def _verdict(self, snapshot: RunSnapshot) -> Verdict:
+        now = None if isinstance(self.feed, Playback) else self.now
+        return assess(snapshot, self.info, now=now, invalid=self.invalid, rejected=self.rejected)

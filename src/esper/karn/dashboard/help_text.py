@@ -6,14 +6,15 @@ import textwrap
 
 from esper.karn.dashboard.overview import STATUS_TONES
 from esper.karn.dashboard.rows import Row, heading, line
-from esper.karn.health import RULES, Status
+from esper.leyline.limits import Status
+from esper.leyline.update_rules import UPDATE_RULES
 
 __all__ = ["help_rows"]
 
 _KEYS = (
     ("↑ ↓ PgUp PgDn", "move in the section that has the focus; Tab goes to the next section"),
     ("Enter", "open what the cursor stands on: an environment, an event in full (mouse: double click)"),
-    ("u", "PPO: all rules, heads, layers, updates"),
+    ("u", "health: every rule; heads, layers, updates"),
     ("r", "run: start, seeds, actions, evaluation, what the sinks delivered and lost"),
     ("f", "choose which events the log shows"),
     ("z", "enlarge the section that has the focus; Esc goes back"),
@@ -34,7 +35,7 @@ _SIGNS = (
     ("P E", "the slot's seed was pruned and is gone;  E  and the slot rests"),
     ("· —", "the slot is empty;  —  nothing is known of it;  +3  slots that there is no room for"),
     ("<1 >0", "alpha is nearly 1, or nearly 0;  >1 and <0  cannot be"),
-    ("3 updates ago:", "was BAD or WATCH when it was last supplied, and stays so until it is supplied again"),
+    ("! WATCH", "also what was BAD and is over: it says how often, and since when it is not"),
     ("D I W E C", "an event's severity: debug, info, warning, error, critical; times are of the zone in the heading"),
     (
         "● LIVE",
@@ -48,13 +49,25 @@ _SIGNS = (
 )
 
 
+_OTHER_RULES = (
+    (
+        "return, accuracy",
+        "BAD when not finite, or when half of all they ever spanned is lost, beyond the noise; WATCH for less",
+    ),
+    ("return", "WATCH when it never rose clearly, or long since not; both ends are compared in standard errors"),
+    ("hosts, rewards", "BAD while hosts diverge, or rewards are not finite; WATCH afterwards"),
+    ("seeds, slots", "WATCH when all seeds die, or a slot is never used"),
+    ("telemetry", "BAD when the run failed or events were lost; WATCH for gaps, pauses and clocks set back"),
+)
+
+
 def help_rows(width: int) -> list[Row]:
     """Return keys, signs and rules."""
     rows = [heading("KEYS"), *_explained(_KEYS, width), line()]
     rows += [heading("SIGNS"), *_explained(_SIGNS, width), line()]
     rows.append(heading("HEALTH", "finiteness first; unknown is never OK"))
     rows += [line((f" {status.value} {status.name}", STATUS_TONES[status])) for status in Status]
-    return rows + _explained(tuple((rule.label, rule.text) for rule in RULES), width)
+    return rows + _explained(tuple((rule.label, rule.text) for rule in UPDATE_RULES) + _OTHER_RULES, width)
 
 
 def _explained(pairs: tuple[tuple[str, str], ...], width: int) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The main screen's sections: is it learning, is PPO healthy, what is each environment doing, what happened."""
+"""The main screen's sections: is it learning, is it well, what is each environment doing, what happened."""
 
 from __future__ import annotations
 
@@ -26,17 +26,30 @@ from esper.karn.formatting import (
     tidy,
     value_text,
 )
-from esper.karn.health import Status, Verdict, assess_updates, gravest_first, tally, value_of, worst
 from esper.karn.progress import best_of, eta_seconds, measures_accuracy, played_text, trend_of, unsupplied_text
 from esper.karn.quantities import QUANTITIES, Quantity
+from esper.karn.verdict import Finding, gravest_first, tally_text
+from esper.leyline.limits import Status
 from esper.leyline.telemetry import TelemetryEvent
+from esper.leyline.typical import value_of
+from esper.leyline.update_rules import UPDATE_RULES
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.feed import Record
     from esper.karn.dashboard.following import View
     from esper.karn.snapshot import GroupSnapshot
 
-__all__ = ["STATUS_TONES", "WIDE", "EventRows", "brief", "event_heading", "learning_rows", "ppo_rows", "status_line"]
+__all__ = [
+    "RULE_FIELDS",
+    "STATUS_TONES",
+    "WIDE",
+    "EventRows",
+    "brief",
+    "event_heading",
+    "health_rows",
+    "learning_rows",
+    "status_line",
+]
 
 WIDE = 140
 """Columns from which a screen shows more."""
@@ -46,8 +59,6 @@ STATUS_TONES: dict[Status, Tone] = {
     Status.WATCH: "watch",
     Status.BAD: "bad",
 }
-_SCALED = 95
-"""Columns of the verdicts from which what their plots span stands beside them."""
 _TEXTS_BESIDE = 24
 _TEXTS_IN_LINE = 38
 _PLOT_AT_LEAST = 8
@@ -223,42 +234,41 @@ def _took(group: GroupSnapshot) -> str:
     return f"  took {age((group.batch.event.timestamp - group.started.event.timestamp).total_seconds())}{since}"
 
 
-# ── PPO ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── health ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ppo_rows(view: View, width: int, height: int) -> list[Row]:
-    """Return the verdicts of all rules, each with its newest values; where not all fit, the gravest are above."""
-    group = view.group
-    newest = None if group is None else group.update
-    verdicts = assess_updates(() if group is None else group.ppo)
+def health_rows(view: View, width: int, height: int) -> list[Row]:
+    """Return the verdict and its findings, those of PPO with the newest values; what is gravest is above."""
+    verdict = view.verdict
     room = max(height - 1, 1)
-    batch = None if newest is None else supplied_number(newest.data, "batch")
-    updated = "" if batch is None else f"  batch {number(batch)}"
-    below = f"  {len(verdicts) - room} rules below" if room < len(verdicts) else ""
-    status = worst(verdicts)
+    below = f"  {len(verdict.findings) - room} rules below" if room < len(verdict.findings) else ""
     title = line(
-        (" PPO ", "title"),
-        (f" {status.value} {status.name} ", STATUS_TONES[status]),
-        (f" {tally(verdicts)}{updated}{below}", "dim"),
+        (" HEALTH ", "title"),
+        (f" {verdict.status.value} {verdict.status.name} ", STATUS_TONES[verdict.status]),
+        (f" {tally_text(verdict.findings)}{below}", "dim"),
         opens="ppo",
     )
-    scaled = width >= _SCALED
-    spark = max(min((width - (69 if scaled else 62)) // 2, 40), 8)
-    return [title, *(_verdict(view, verdict, spark, scaled=scaled) for verdict in gravest_first(verdicts, room))]
+    spark = max(min((width - 64) // 2, 40), 8)
+    return [title, *(_found(view, finding, spark) for finding in gravest_first(verdict.findings))]
 
 
-def _verdict(view: View, verdict: Verdict, spark: int, *, scaled: bool) -> Row:
-    history = [] if view.group is None else view.group.ppo[-spark:]
-    values = [value_of(entry.data, verdict.rule) for entry in history]
-    tone = STATUS_TONES[verdict.status]
-    return line(
-        (f" {verdict.status.value} {verdict.status.name:<8}", tone),
-        f"{verdict.rule.label:<16}{number(verdict.value, 9):>9} ",
-        (plot(values, spark)[0], "plot"),
-        (f" {scale(values):<22}" if scaled else "", "dim"),
-        (f" {verdict.evidence}", "dim" if verdict.status is Status.OK else "plain"),
-        opens="ppo",
+def _found(view: View, finding: Finding, spark: int) -> Row:
+    status: tuple[Span, ...] = (
+        (f" {finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status]),
+        (cells(finding.label, 16), "plain"),
     )
+    tone: Tone = "plain" if finding.is_alarm else "dim"
+    if finding.rule not in RULE_FIELDS:
+        return line(*status, (f" {finding.evidence}", tone), opens="ppo")
+    field = RULE_FIELDS[finding.rule]
+    values = [value_of(entry.data, field) for entry in (() if view.group is None else view.group.ppo[-spark:])]
+    newest = number(values[-1] if values else None, 9)
+    evidence = finding.evidence.removeprefix(f"{finding.label} ")
+    return line(*status, f"{newest:>9} ", (plot(values, spark)[0], "plot"), (f" {evidence}", tone), opens="ppo")
+
+
+RULE_FIELDS = {rule.name: rule.field for rule in UPDATE_RULES}
+"""What a rule for updates judges."""
 
 
 # ── events ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,36 +1,38 @@
-"""PPO up close: every rule with its evidence, the heads, the layers, and the updates so far."""
+"""Health up close: every rule with its evidence, the heads, the layers, and the updates so far."""
 
 from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.overview import STATUS_TONES
 from esper.karn.dashboard.rows import Row, Tone, heading, line
 from esper.karn.formatting import ABSENT, bar, cells, columns, is_finite, number, plot, scale, tidy
-from esper.karn.health import assess_update, assess_updates, gravest_first, tally, value_of, worst
+from esper.karn.verdict import Finding, gravest_first, tally_text
+from esper.leyline.health import judge_update
+from esper.leyline.limits import gravest
 from esper.leyline.telemetry import PPOUpdatePayload
+from esper.leyline.typical import value_of
+from esper.leyline.update_rules import UPDATE_RULES
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.following import View
-    from esper.karn.snapshot import GroupSnapshot
+    from esper.karn.snapshot import Entry, GroupSnapshot
 
 __all__ = ["ppo_detail"]
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(PPOUpdatePayload))
 _ENTROPIES = tuple(name for name in _FIELDS if name.startswith("head_") and name.endswith("_entropy"))
 _GRAD_NORMS = tuple(name for name in _FIELDS if name.startswith("head_") and name.endswith("_grad_norm"))
-_ABOVE = 7
-"""Rules that the smallest screen shows without scrolling."""
 _UPDATES = 200
 """Updates listed."""
 
 
 def ppo_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
-    """Return the verdicts; the heads, the layers and, as there may be many, the updates last."""
+    """Return the verdict; the heads, the layers and, as there may be many, the updates last."""
     group = view.group
     if group is None or group.update is None:
         return [heading("PPO", "no update yet"), *_verdicts(view, width)], []
@@ -48,31 +50,50 @@ def ppo_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
 
 def _verdicts(view: View, width: int) -> list[Row]:
     updates = () if view.group is None else view.group.ppo
-    verdicts = assess_updates(updates)
-    status, room = worst(verdicts), max(min(width - 72, 40), 8)
+    verdict, room = view.verdict, max(min(width - 72, 40), 8)
     opens = None if not updates else updates[-1].event
     rows = [
         line(
-            (" PPO RULES ", "title"),
-            (f" {status.value} {status.name} ", STATUS_TONES[status]),
-            (f" {tally(verdicts)}  not finite is BAD", "dim"),
+            (" VERDICT ", "title"),
+            (f" {verdict.status.value} {verdict.status.name} ", STATUS_TONES[verdict.status]),
+            (f" {tally_text(verdict.findings)}  Enter opens the first event of a finding", "dim"),
             opens=opens,
         )
     ]
-    for verdict in gravest_first(verdicts, _ABOVE):
-        values = [value_of(entry.data, verdict.rule) for entry in updates[-room:]]
-        drawn = f"{verdict.rule.text} Drawn: {scale(values)}."
-        rule = drawn if scale(values) and len(drawn) <= width - 13 else verdict.rule.text
-        rows += [
-            line(
-                (f" {verdict.status.value} {verdict.status.name:<8}", STATUS_TONES[verdict.status]),
-                f"{verdict.rule.label:<16}{number(verdict.value, 9):>9} ",
-                (plot(values, room)[0], "plot"),
-                f" {verdict.evidence}",
-            ),
-            *(line((f"            {text}", "dim")) for text in textwrap.wrap(rule, max(width - 13, 20))),
-        ]
+    for finding in gravest_first(verdict.findings):
+        rows += _finding(finding, updates, width, room)
     return rows
+
+
+def _finding(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width: int, room: int) -> list[Row]:
+    """Return a finding, what it rests on, and what to do about it."""
+    drawn, newest, texts = "", "", [finding.evidence]
+    if finding.rule in _RULES:
+        rule = _RULES[finding.rule]
+        values = [value_of(entry.data, rule.field) for entry in updates[-room:]]
+        drawn, newest = plot(values, room)[0], number(values[-1] if values else None, 9)
+        texts.append(f"{rule.text} Drawn: {scale(values)}." if scale(values) else rule.text)
+    if finding.cost:
+        texts.append(f"Since then {finding.cost}.")
+    if finding.advice is not None:
+        texts.append(f"Usually {finding.advice.cause}. Try first: {finding.advice.remedy}. ({finding.advice.source})")
+    wrapped = [part for text in texts for part in textwrap.wrap(text, max(width - 13, 20))]
+    return [
+        line(
+            (f" {finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status]),
+            f"{finding.area:<10}{cells(finding.label, 16)}{newest:>9} ",
+            (drawn, "plot"),
+            opens=finding.first,
+        ),
+        *(
+            line((f"            {text}", "plain" if finding.is_alarm else "dim"), opens=finding.first)
+            for text in wrapped
+        ),
+    ]
+
+
+_RULES = {rule.name: rule for rule in UPDATE_RULES}
+"""Those for updates, by name."""
 
 
 def _mappings(title: str, names: tuple[str, ...], update: PPOUpdatePayload, width: int, unit: str) -> list[Row]:
@@ -117,7 +138,7 @@ def _updates(group: GroupSnapshot) -> list[Row]:
     ]
     for entry in reversed(group.ppo[-_UPDATES:]):
         update = entry.data
-        status = worst(assess_update(update))
+        status = gravest(*(judgement.status for judgement in judge_update(update, group.health.limits)))
         shown = [
             supplied_number(update, name)
             for name in ("entropy", "kl_divergence", "clip_fraction", "grad_norm", "update_time_ms")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esper.karn.report.decisions import actions, components, counterfactuals
+from esper.karn.report.findings import findings
 from esper.karn.report.growth import lifecycle, timeline
 from esper.karn.report.learning import learning, ppo
 from esper.karn.report.log import RunLog, read_log
@@ -98,6 +99,7 @@ def _page(logs: dict[str, RunLog], plotly_js: str) -> str:
 
 def _sections(arms: Sequence[Arm], logs: dict[str, RunLog]) -> list[Section]:
     sections = [
+        findings(arms),
         outcome(arms),
         *([differences(arms)] if len(arms) > 1 else []),
         learning(arms),

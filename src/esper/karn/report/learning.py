@@ -1,4 +1,4 @@
-"""Is it learning, and is PPO healthy: everything that is a curve."""
+"""Is it learning, and how PPO went: everything that is a curve."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def ppo(arms: Sequence[Arm]) -> Section:
         "or was skipped; a red mark is a value that is not finite."
     )
     if not any(updates for _, updates in updates_of):
-        return Section("Is PPO healthy?", says, missing="No PPO update (PPO_UPDATE_COMPLETED).")
+        return Section("PPO, update by update", says, missing="No PPO update (PPO_UPDATE_COMPLETED).")
     parts = [_flags(updates_of, x_title)]
     absent = []
     for name in _NUMBERS:
@@ -220,7 +220,7 @@ def ppo(arms: Sequence[Arm]) -> Section:
         else:
             parts.append(_panel(name, lines, x_title, small=small, height=230 if small else 380))
     missing = f"Supplied by no update: {', '.join(absent)}." if absent else ""
-    return Section("Is PPO healthy?", says, parts, missing)
+    return Section("PPO, update by update", says, parts, missing)
 
 
 def _panel(name: str, lines: Sequence[Line], x_title: str, *, small: bool, height: int) -> Plot:

@@ -10,12 +10,16 @@ from pathlib import Path
 
 from esper.karn.aggregator import RunSnapshot, TelemetryAggregator
 from esper.karn.bounds import WHOLE_RUN
+from esper.karn.health import assess
 from esper.karn.report.episodes import Episodes
 from esper.karn.report.history import ArmSeries
+from esper.karn.verdict import Verdict
 from esper.leyline.invalid_lines import InvalidLines
+from esper.leyline.limits import Limits
 from esper.leyline.run_directory import info_beside
 from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import TelemetryEvent
+from esper.leyline.validate import rejected_events
 from esper.leyline.wire import InvalidRecord, read_shards
 
 __all__ = ["INVALID_KEPT", "NOTABLE_KEPT", "RunLog", "read_log"]
@@ -48,6 +52,8 @@ class RunLog:
     """What run.json beside the log says."""
     no_info: str = ""
     """Why there is none."""
+    verdict: Verdict = field(default_factory=lambda: Verdict(()))
+    """Over all groups."""
 
     @property
     def directory(self) -> Path | None:
@@ -63,9 +69,10 @@ def read_log(source: str) -> RunLog:
         FileNotFoundError: there is no log.
         NoEventsError: the log holds no event.
     """
-    aggregator = TelemetryAggregator(WHOLE_RUN)
+    log = RunLog(source, TelemetryAggregator().snapshot(), {})
+    _join_info(log)
+    aggregator = TelemetryAggregator(WHOLE_RUN, Limits.of_run({} if log.info is None else log.info.configuration))
     episodes = defaultdict[str, Episodes](Episodes)
-    log = RunLog(source, aggregator.snapshot(), {})
     invalid = InvalidLines()
     for shard, record in read_shards(source):
         if isinstance(record, InvalidRecord):
@@ -86,7 +93,8 @@ def read_log(source: str) -> RunLog:
     log.snapshot = aggregator.snapshot()
     for group_id, group in log.snapshot.groups.items():
         log.arms[group_id] = ArmSeries(group, episodes[group_id], partial(aggregator.settled, group_id))
-    _join_info(log)
+    rejected = None if log.directory is None else sum(1 for _ in rejected_events(Path(source)))
+    log.verdict = assess(log.snapshot, log.info, invalid=log.n_invalid, rejected=rejected)
     return log
 
 

@@ -12,9 +12,11 @@ from typing import TypeAlias
 from esper.karn.absence import supplied
 from esper.karn.derived import accuracy_of
 from esper.karn.formatting import ABSENT, age, mean, number, real
+from esper.karn.learning import did_it_learn
 from esper.karn.progress import best_value, played_text
 from esper.karn.quantities import QUANTITIES, Quantity, lifecycle_counts, score_texts
 from esper.karn.report.decimation import measured_value
+from esper.karn.report.findings import verdict_of
 from esper.karn.report.log import INVALID_KEPT, NOTABLE_KEPT, RunLog
 from esper.karn.report.plot import Arm, Section, Table, as_text
 from esper.karn.totals import ENDINGS
@@ -43,14 +45,18 @@ def headline(arm: Arm) -> str:
     )  # fmt: skip
     done = "no completed batch" if arm.group.batch is None else _progress(arm)
     ending = f", {_ending(arm.log)}" if arm.log.info else ""
+    answer = (
+        f"Did it learn? {did_it_learn(arm.group, evaluation).word.capitalize()}. {as_text(verdict_of(arm).headline)}."
+    )
     if evaluation is None:
-        return f"{what}; {done}{ending}. Not evaluated."
+        return f"{what}; {done}{ending}. {answer} Not evaluated."
     learnt = evaluation.learnt.test_accuracy
     above = " and ".join(
         f"{learnt.errors_above(other.test_accuracy):+.1f} standard errors from {name}"
         for name, other in (("doing nothing", evaluation.do_nothing), ("random", evaluation.random))
     )
-    return f"{what}; {done}{ending}. Test accuracy of the learnt policy {score_texts(evaluation.learnt)[2]}: {above}."
+    test = f"Test accuracy of the learnt policy {score_texts(evaluation.learnt)[2]}: {above}."
+    return f"{what}; {done}{ending}. {answer} {test}"
 
 
 # ── outcome ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -47,6 +47,8 @@ class ArmState(TypedDict):
     """What happened in the updates in a row in which nothing was learnt."""
     seeds_made: list[int]
     """By environment."""
+    typical: dict[str, Any]
+    """The fields of `Typical`, which an update's severity goes by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections import Counter, deque
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ import torch
 
 from esper.kasmina.blueprints import BLUEPRINTS
 from esper.leyline.actions import Op
+from esper.leyline.limits import Limits
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
@@ -20,6 +22,7 @@ from esper.leyline.telemetry import (
     TelemetryEvent,
     TelemetryPayload,
 )
+from esper.leyline.typical import Typical
 from esper.nissa.output import emit_training_started
 from esper.simic.assessment import assess_update
 from esper.simic.config import TrainingConfig
@@ -146,6 +149,8 @@ class _Run:
         self._accuracies: deque[float] = deque(maxlen=_ROLLING_BATCHES)
         self._without_a_step: list[str] = []
         self._seeds_made = [0] * config.envs
+        self._limits = Limits(target_kl=config.target_kl, clip_ratio=config.clip_ratio)
+        self._typical = Typical()
 
     def state(self) -> ArmState:
         """Return a copy of everything that the rest of the run depends on."""
@@ -156,6 +161,7 @@ class _Run:
             "accuracies": list(self._accuracies),
             "without_a_step": list(self._without_a_step),
             "seeds_made": list(self._seeds_made),
+            "typical": dataclasses.asdict(self._typical),
         }
 
     def restore(self, state: ArmState) -> None:
@@ -165,6 +171,7 @@ class _Run:
         self._accuracies.extend(state["accuracies"])
         self._without_a_step[:] = state["without_a_step"]
         self._seeds_made[:] = state["seeds_made"]
+        self._typical = Typical(**state["typical"])
         for env in self._hosts.envs:
             env.seeds_made = self._seeds_made[env.env_id]
 
@@ -203,7 +210,8 @@ class _Run:
             rollout = Rollout.of([each.decisions for each in episodes], [each.rewards for each in episodes])
             update = self._learner.update(rollout, batch=batch, progress=first / config.episodes)
         self._ranks.agree_on(self._policy.parameters(), f"after update {batch}")
-        severity, message = assess_update(update, config.target_kl, self._learner.steps)
+        severity, message = assess_update(update, self._limits, self._typical, self._learner.steps)
+        self._typical = self._typical.after(update)
         if self._ranks.leads:
             self._emit_event(update, message=message, severity=severity)
             self._emit_actions(sum((each.ops for each in episodes), Counter[Op]()))
