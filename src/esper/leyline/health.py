@@ -65,6 +65,8 @@ def _judge(rule: UpdateRule, update: PPOUpdatePayload, limits: Limits, typical: 
 def _not_finite(rule: UpdateRule, update: PPOUpdatePayload, value: float) -> tuple[Status, float | None, str]:
     if rule.field == "grad_norm" and flag_of(update, "amp_overflow_detected"):
         return Status.OK, value, "overflow of mixed precision"
+    if rule.field == "grad_norm" and math.isnan(value) and update.nan_grad_count == 0:
+        return Status.UNKNOWN, None, "ended before the first step"
     if rule.field == "explained_variance" and math.isnan(value):
         return Status.UNKNOWN, None, "the returns do not vary"
     return Status.BAD, value, f"{text(value)} is not finite"
