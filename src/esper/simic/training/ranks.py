@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 _LONGEST_WAIT = timedelta(minutes=30)
 """For the slowest rank's batch; one that has ended is noticed at once."""
+_LONGEST_REASON = 100
+"""Characters of torch's."""
 _LATE = 60.0
 """Seconds that a directory which another machine made may take to be seen on this one."""
 
@@ -217,7 +219,9 @@ def torchrun() -> Iterator[Ranks]:
     try:
         dist.init_process_group("gloo", timeout=_LONGEST_WAIT)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"rank {rank} cannot reach the other processes: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"rank {rank} cannot reach the other processes: {str(error).splitlines()[0][:_LONGEST_REASON]}"
+        ) from error
     yield Ranks(rank, world_size, local_rank)
     dist.destroy_process_group()  # not after an error: somebody may still wait
 
