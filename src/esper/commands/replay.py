@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from esper.commands.folding import fold_log
 from esper.commands.streams import say, show
+from esper.karn.health import assess
 from esper.karn.summary import snapshot_json, summary
 
 __all__ = ["replay_command"]
@@ -21,7 +22,11 @@ def replay_command(source: str, *, as_json: bool) -> int:
         OSError: there is no such log, or it cannot be read.
     """
     log = fold_log(source)
-    show(snapshot_json(log.snapshot) + "\n" if as_json else summary(log.snapshot, log.info, log.where))
+    if as_json:
+        show(snapshot_json(log.snapshot) + "\n")
+    else:
+        verdict = assess(log.snapshot, log.info, invalid=log.invalid, rejected=log.rejected)
+        show(summary(log.snapshot, log.info, log.where, verdict))
     if log.rejected:
         events = "1 event was" if log.rejected == 1 else f"{log.rejected:,} events were"
         say(f"{events} rejected and cannot be shown: esper validate {source}\n")

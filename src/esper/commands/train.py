@@ -24,6 +24,7 @@ from esper.karn.verdict_json import recorded
 from esper.leyline.invalid_lines import NoEventsError
 from esper.leyline.limits import Limits
 from esper.leyline.run_directory import RunDirectory
+from esper.leyline.validate import rejected_events
 from esper.nissa.optional import SinkUnavailableError
 from esper.nissa.output import Durable, FunctionSink
 from esper.nissa.reporting import Reporter
@@ -221,16 +222,17 @@ def _conclude(run: Run, judge: Judge, compared: list[str], *, is_whole: bool) ->
         compared: lines about the arms.
         is_whole: whether that is all of the run; if not, its log is asked.
     """
-    snapshot = judge.aggregator.snapshot()
+    snapshot, invalid = judge.aggregator.snapshot(), 0
     if not is_whole:
         with suppress(OSError, NoEventsError):  # then what this process knows has to do
-            snapshot = fold_log(str(run.path)).snapshot
-    verdict = assess(snapshot, run.info)
+            log = fold_log(str(run.path))
+            snapshot, invalid = log.snapshot, log.invalid
+    verdict = assess(snapshot, run.info, invalid=invalid, rejected=sum(1 for _ in rejected_events(run.path)))
     run.record(verdict=recorded(verdict))
     if judge.notifier is not None:
         judge.notifier.end(verdict, crashed=run.info.status == "failed")
     try:
-        show(summary(snapshot, run.info, run.path))
+        show(summary(snapshot, run.info, run.path, verdict))
         if compared:
             show("\n".join(["", *compared, ""]))
     except OSError as error:

@@ -39,16 +39,17 @@ _ENDS = 10
 """Batches averaged at either end of a run, at most: both ends are never the same."""
 
 
-def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path) -> str:
+def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path, verdict: Verdict | None = None) -> str:
     """Return the closing summary.
 
     Args:
         snapshot: what the events amount to.
         info: what run.json says; None when there is none.
         where: the run directory or the log, as the user would name it.
+        verdict: over the run, by who has read its log; None to give one over the events and run.json alone.
     """
     sections = [_head(info, where)]
-    verdict = assess(snapshot, info)
+    verdict = verdict or assess(snapshot, info)
     for group in snapshot.groups.values():
         if len(snapshot.groups) > 1:
             sections.append([f"Group {tidy(group.group_id, 60)}"])
