@@ -90,7 +90,7 @@ def page(*payloads: TelemetryPayload) -> str:
 
 
 FOREIGN = TrainingStartedPayload(**STARTED)
-SENTENCE = "This run tells of no number of episodes planned, no host and no accuracy."
+SENTENCE = "This run supplies no number of episodes planned, no host and no accuracy."
 
 
 def test_one_sentence_says_what_such_a_run_does_not_tell_and_of_ours_there_is_none() -> None:

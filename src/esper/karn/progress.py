@@ -77,7 +77,7 @@ def unsupplied_text(group: GroupSnapshot) -> str | None:
     if not missing:
         return None
     *others, last = missing
-    return f"This run tells of {', '.join(others) + ' and ' if others else ''}{last}."
+    return f"This run supplies {', '.join(others) + ' and ' if others else ''}{last}."
 
 
 def measures_accuracy(group: GroupSnapshot) -> bool:

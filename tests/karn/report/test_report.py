@@ -65,6 +65,23 @@ def flags_of(page: Any) -> list[str]:
 # ── what is on the page ────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_of_a_run_without_host_and_accuracy_there_is_nothing_about_them(write_log: Any, page_of: Any) -> None:
+    nothing: dict[str, Any] = {"max_epochs": 0, "host_params": 0, "slot_ids": (), "n_episodes": 0, "param_budget": 0}
+    started = event(TrainingStartedPayload, n_envs=4, task="CartPole-v1", env_devices=(), **nothing)
+    batches = [batch(index, avg_accuracy=math.nan, total_episodes=0) for index in range(4)]
+    page = page_of(write_log("run", [started, update(), *batches]))
+    assert "This run supplies no number of episodes planned, no host and no accuracy." in page.text
+    for absent in (
+        "What grew where?",
+        "seeds germinated",
+        "slots",
+        "host epochs an episode",
+        "Final validation accuracy",
+    ):
+        assert absent not in page.text, absent
+    assert "Mean episode return (avg_reward)" in page.plots
+
+
 @pytest.mark.parametrize(("n_envs", "n_batches"), [(1, 3), (4, 12), (64, 2)])
 def test_plotly_accepts_every_plot(n_envs: int, n_batches: int, run_of: Any, write_log: Any, page_of: Any) -> None:
     page = page_of(write_log("run", list(run_of(n_envs=n_envs, n_batches=n_batches).events())))

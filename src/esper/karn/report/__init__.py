@@ -98,17 +98,17 @@ def _page(logs: dict[str, RunLog], plotly_js: str) -> str:
 
 
 def _sections(arms: Sequence[Arm], logs: dict[str, RunLog]) -> list[Section]:
+    host = any(arm.has_host for arm in arms)  # nothing grows in another trainer's run
+    batches = [batch for arm in arms for batch in arm.series.batches]
     sections = [
         findings(arms),
         outcome(arms),
         *([differences(arms)] if len(arms) > 1 else []),
         learning(arms),
         ppo(arms),
-        timeline(arms),
-        lifecycle(arms),
-        actions(arms),
-        components(arms),
-        counterfactuals(arms),
+        *([timeline(arms), lifecycle(arms)] if host else []),
+        *([actions(arms), components(arms)] if host or any(batch.ops for batch in batches) else []),
+        *([counterfactuals(arms)] if host else []),
         telemetry(logs),
         configuration(arms),
     ]

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from esper.karn.absence import supplied
 from esper.karn.derived import accuracy_of
 from esper.karn.formatting import plural, real
+from esper.karn.progress import measures_accuracy
 from esper.karn.report.decimation import measured_value
 from esper.karn.report.episodes import Spread
 from esper.karn.report.history import Batch
@@ -49,14 +50,14 @@ def learning(arms: Sequence[Arm]) -> Section:
     missing = f"No completed batch (BATCH_EPOCH_COMPLETED) in: {', '.join(missing_in)}." if missing_in else ""
     parts: list[Plot] = []
     if len(missing_in) < len(arms):
-        parts += [_rewards(arms), _accuracies(arms)]
+        parts += [_rewards(arms), *([_accuracies(arms)] if any(measures_accuracy(arm.group) for arm in arms) else [])]
     if any(batch.loss for arm in arms for batch in arm.series.batches):
         parts += [_episodes(arms)]
         parts += [
             _by_epoch(arms, "val_accuracy by host epoch", lambda batch: batch.accuracy, "fraction"),
             _by_epoch(arms, "val_loss by host epoch", lambda batch: batch.loss, "nats"),
         ]
-    else:
+    elif any(arm.has_host for arm in arms):
         missing += " No host epoch (EPOCH_COMPLETED)."
     for arm in arms:
         if arm.series.unplaced:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from esper.karn.derived import grows
 from esper.karn.formatting import number, real, tidy
 from esper.karn.report.decimation import COLUMNS, decimate, is_measured
 from esper.karn.report.history import ArmSeries
@@ -59,6 +60,12 @@ class Arm:
     def group(self) -> GroupSnapshot:
         """What the log amounts to."""
         return self.log.snapshot.groups[self.group_id]
+
+    @property
+    def has_host(self) -> bool:
+        """Whether something grows in it, or has grown."""
+        started = self.group.started
+        return bool(self.group.lifecycle) or grows(None if started is None else started.data)
 
     @property
     def colour(self) -> str:

@@ -13,7 +13,7 @@ from esper.karn.absence import supplied
 from esper.karn.derived import accuracy_of
 from esper.karn.formatting import ABSENT, age, mean, number, real
 from esper.karn.learning import did_it_learn
-from esper.karn.progress import best_value, played_text
+from esper.karn.progress import best_value, measures_accuracy, played_text, unsupplied_text
 from esper.karn.quantities import QUANTITIES, Quantity, lifecycle_counts, score_texts
 from esper.karn.report.decimation import measured_value
 from esper.karn.report.findings import verdict_of
@@ -39,17 +39,18 @@ _SHORT_TIME = "%Y-%m-%d %H:%M:%S UTC"
 def headline(arm: Arm) -> str:
     """Return in two sentences what was run, how it ended and whether something was learnt."""
     started, evaluation = _started(arm), arm.log.info.evaluation if arm.log.info else None
-    what = "Its start is missing" if started is None else (
-        f"Task {as_text(started.task)}, seed {started.seed}, {number(started.n_envs)} environments, "
-        f"{len(started.slot_ids)} slots, {number(started.max_epochs)} host epochs an episode"
-    )  # fmt: skip
+    what = "Its start is missing"
+    if started is not None:
+        what = f"Task {as_text(started.task)}, seed {started.seed}, {number(started.n_envs)} environments"
+        if arm.has_host:
+            what += f", {len(started.slot_ids)} slots, {number(started.max_epochs)} host epochs an episode"
     done = "no completed batch" if arm.group.batch is None else _progress(arm)
     ending = f", {_ending(arm.log)}" if arm.log.info else ""
     answer = (
         f"Did it learn? {did_it_learn(arm.group, evaluation).word.capitalize()}. {as_text(verdict_of(arm).headline)}."
     )
     if evaluation is None:
-        return f"{what}; {done}{ending}. {answer} Not evaluated."
+        return f"{what}; {done}{ending}. {answer} {unsupplied_text(arm.group) or 'Not evaluated.'}"
     learnt = evaluation.learnt.test_accuracy
     above = " and ".join(
         f"{learnt.errors_above(other.test_accuracy):+.1f} standard errors from {name}"
@@ -135,10 +136,11 @@ def _measures(arm: Arm) -> dict[str, _Measure]:
     accuracies = [accuracy for accuracy in map(accuracy_of, batches) if accuracy is not None]
     became = ["germinated", *(ending.value for ending in ENDINGS)]
     counts = map(sum, zip([0] * len(became), *map(lifecycle_counts, arm.group.lifecycle.values()), strict=True))
+    seeds: dict[str, _Measure] = {f"seeds {name}": (count, number) for name, count in zip(became, counts, strict=True)}
     return {
         **_of_batches(QUANTITIES["avg_reward"], [data.avg_reward for data in batches]),
-        **_of_batches(QUANTITIES["avg_accuracy"], accuracies),
-        **{f"seeds {name}": (count, number) for name, count in zip(became, counts, strict=True)},
+        **(_of_batches(QUANTITIES["avg_accuracy"], accuracies) if measures_accuracy(arm.group) else {}),
+        **(seeds if arm.has_host else {}),
         "PPO updates": (len(updates), number),
         **{f"{name}, last tenth": (_of_updates(updates, field), number) for field, name in _MEASURED.items()},
         "gradient norm, highest": (
