@@ -106,7 +106,7 @@ def test_one_sentence_says_what_such_a_run_does_not_tell_and_of_ours_there_is_no
 def test_there_is_no_row_of_an_accuracy_a_host_slots_or_seeds_that_there_are_not() -> None:
     seen = view(FOREIGN, batch(0), batch(1))
     shown = text([*status_line(seen, 130, 1), *learning_rows(seen, 130, 6), *env_heading(seen, 130, 1)])
-    shown += text(run_detail(seen, 130)[0]) + page(FOREIGN, batch(0), batch(1)).partition("PPO health")[0]
+    shown += text(run_detail(seen, 130)[0]) + page(FOREIGN, batch(0), batch(1)).partition("Health:")[0]
     shown = shown.replace(SENTENCE, "")
     assert [
         word for word in ("accuracy", "parameters", "slot", "loss", "blueprint", "germinated") if word in shown
@@ -128,7 +128,7 @@ def test_a_plan_of_nothing_or_one_that_was_exceeded_is_unknown(planned: int) -> 
 
 def test_one_rollout_without_an_episode_leaves_the_means_and_the_trend_alone() -> None:
     payloads = FOREIGN, batch(0, 1.0), batch(1, math.nan), batch(2, 3.0)
-    assert "NaN" not in page(*payloads).partition("PPO health")[0]
+    assert "NaN" not in page(*payloads).partition("Health:")[0]
     assert "not finite" not in page(*payloads)
     assert "trend +2.000" in text(learning_rows(view(*payloads), 130, 6))
     assert "—" in progress_text(group(*payloads[:3]))

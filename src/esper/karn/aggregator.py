@@ -261,7 +261,7 @@ class _Group:
             self.totals.begin(entry.data.start_episode)
         if entry.position.resume == self.resume:
             self.ranks[entry.data.rank] = entry
-            self.health.start(entry.data.clip_ratio)
+            self.health.start(entry.data)
 
     def _add_analytics(self, entry: Entry[AnalyticsSnapshotPayload]) -> None:
         data = entry.data

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from esper.karn.derived import return_of
 from esper.karn.snapshot import Entry, History
 from esper.karn.tally import HealthSnapshot, Occurrence, Tally
 from esper.leyline.health import judge_update
@@ -23,6 +24,7 @@ from esper.leyline.telemetry import (
     PPOUpdatePayload,
     RewardComputedPayload,
     TelemetryEvent,
+    TrainingStartedPayload,
 )
 from esper.leyline.trend import Series
 from esper.leyline.typical import Typical
@@ -51,6 +53,7 @@ class HealthFold:
         self.limits = limits
         self.kept = kept
         self._given = limits
+        self._started: TrainingStartedPayload | None = None
         self.hosts: dict[int | None, _Mark] = {}
         self.rewards: dict[int | None, _Mark] = {}
         self.failed: TelemetryEvent | None = None
@@ -70,10 +73,11 @@ class HealthFold:
         self._before = deque[PPOUpdatePayload](maxlen=_BEFORE)
         self._frozen: HealthSnapshot | None = None
 
-    def start(self, clip_ratio: float) -> None:
+    def start(self, started: TrainingStartedPayload) -> None:
         """Take what the run's start says; limits that were given with another clip ratio keep it."""
+        self._started = started
         if self._given.clip_ratio == Limits().clip_ratio:
-            self.limits = self._given.with_clip_ratio(clip_ratio)
+            self.limits = self._given.with_clip_ratio(started.clip_ratio)
         self._ended, self.failed, self._frozen = None, None, None
 
     def fail(self, event: TelemetryEvent) -> None:
@@ -111,19 +115,23 @@ class HealthFold:
         """Take the end of a batch."""
         self._frozen = None
         self.batches += 1
-        reward, batch = _real(data.avg_reward), data.batch_idx
-        self.series["avg_reward"].add(reward)
+        batch = data.batch_idx
+        if return_of(data, self._started) is not None:
+            self._add_return(event, data)
         self.series["avg_accuracy"].add(_real(data.avg_accuracy))
-        finite = self.rules["return_finite"]
-        if reward - reward == 0.0:
-            self.rules["return_finite"] = finite.after_ok()
-        else:
-            tripped = Occurrence(event, batch, self.batches, reward, "not finite")
-            self.rules["return_finite"] = finite.after(Status.BAD, tripped)
         self._time(event.timestamp)
         if self._batch is not None and batch > self._batch + 1:
             self.missing += batch - self._batch - 1
         self._batch = batch
+
+    def _add_return(self, event: TelemetryEvent, data: BatchEpochCompletedPayload) -> None:
+        reward, finite = _real(data.avg_reward), self.rules["return_finite"]
+        self.series["avg_reward"].add(reward)
+        if reward - reward == 0.0:
+            self.rules["return_finite"] = finite.after_ok()
+        else:
+            tripped = Occurrence(event, data.batch_idx, self.batches, reward, "not finite")
+            self.rules["return_finite"] = finite.after(Status.BAD, tripped)
 
     def _time(self, ended: datetime) -> None:
         if self._ended is not None:

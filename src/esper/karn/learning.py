@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from esper.karn.derived import planned_episodes
+from esper.karn.derived import grows, planned_episodes
 from esper.karn.formatting import number
 from esper.karn.quantities import QUANTITIES, Quantity
 from esper.karn.verdict import Finding
@@ -271,15 +271,16 @@ def did_it_learn(group: GroupSnapshot, evaluation: Evaluation | None = None) -> 
             for name, margin in margins
         )
         return Answer(_word([_side(margin) for _, margin in margins]), reasons)
-    sides, told = list[int](), list[str]()
+    sides, said = list[int](), list[str]()
+    has_host = grows(None if group.started is None else group.started.data)
     for name, series in (("return", "avg_reward"), ("accuracy", "avg_accuracy")):
         course, quantity = course_of(group.health.series[series]), _quantity(name)
         if course is None:
-            measured = group.health.series[series]
-            told.append(
-                f"by the {quantity.name}: {_too_early(group) if measured or name == 'return' else 'not measured'}"
-            )
-            sides += [0] if measured or name == "return" else []
+            if name == "return" or group.health.series[series]:
+                said.append(f"by the {quantity.name}: {_too_early(group)}")
+                sides.append(0)
+            elif has_host:
+                said.append(f"by the {quantity.name}: not measured")
             continue
         lost = course.drop() > group.health.limits.fell_bad and course.drop_errors() > group.health.limits.fell_errors
         enough = course.values >= group.health.limits.enough_batches
@@ -289,8 +290,8 @@ def did_it_learn(group: GroupSnapshot, evaluation: Evaluation | None = None) -> 
         text = f"by the {quantity.name}: the newest {course.window} batches against the first, {newest} and {first}"
         by_ranks = f"by Kendall's trend test {number(round(course.trend_errors, 1))}"
         fell = f"; it fell from {quantity.text(course.best)}" if lost else ""
-        told.append(f"{text}: {_errors(course.rise_errors)}, {by_ranks}{fell}")
-    return Answer(_word(sides), tuple(told))
+        said.append(f"{text}: {_errors(course.rise_errors)}, {by_ranks}{fell}")
+    return Answer(_word(sides), tuple(said))
 
 
 def _side(errors: float) -> int:

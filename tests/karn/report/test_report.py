@@ -71,13 +71,7 @@ def test_of_a_run_without_host_and_accuracy_there_is_nothing_about_them(write_lo
     batches = [batch(index, avg_accuracy=math.nan, total_episodes=0) for index in range(4)]
     page = page_of(write_log("run", [started, update(), *batches]))
     assert "This run supplies no number of episodes planned, no host and no accuracy." in page.text
-    for absent in (
-        "What grew where?",
-        "seeds germinated",
-        "slots",
-        "host epochs an episode",
-        "Final validation accuracy",
-    ):
+    for absent in ("What grew where?", "seeds germinated", " 0 slots", "host epochs an episode", "Final validation"):
         assert absent not in page.text, absent
     assert "Mean episode return (avg_reward)" in page.plots
 
