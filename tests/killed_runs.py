@@ -91,6 +91,7 @@ def _be_esper(arguments: list[str], death: Death | None, out: Path, first: Calla
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         if death is not None:
             _die(death)
+        torch.set_num_threads(1)  # the pool of threads that the parent may have computed with is not here
         first()
         status = main(arguments)
     except SystemExit as end:
