@@ -18,7 +18,7 @@ import pytest
 from tests.builders import event, numbered, numbers_in
 
 from esper.leyline.run_directory import RunDirectory, RunDirectoryError
-from esper.leyline.run_info import RunInfo
+from esper.leyline.run_info import Estimate, Evaluation, PolicyScore, RunInfo
 from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent
 from esper.nissa.output import Durable, FunctionSink, TelemetryHub
 from esper.nissa.run import open_run
@@ -177,6 +177,19 @@ class TestDirectory:
         assert numbers_in(tmp_path / "run" / "events.jsonl") == [1, 2]
         ended = info(tmp_path / "run")
         assert (ended.started, ended.configuration) == (began, {"lr": 0.1})
+
+    def test_an_evaluation_of_the_policy_before_a_resume_is_not_one_of_the_policy_after_it(
+        self, tmp_path: Path
+    ) -> None:
+        estimate = Estimate(1.0, 0.1)
+        score = PolicyScore(estimate, estimate, estimate)
+        with open_run(tmp_path / "run") as run:
+            run.emit(numbered(1))
+            run.record(evaluation=Evaluation(2, score, score, score))
+        assert info(tmp_path / "run").evaluation is not None
+        with open_run(tmp_path / "run", resume=True) as run:
+            run.emit(numbered(2))
+        assert info(tmp_path / "run").evaluation is None
 
     def test_what_a_log_lacks_is_still_lost_after_a_resume(self, tmp_path: Path) -> None:
         for sitting in range(3):

@@ -167,8 +167,8 @@ def open_run(
         sinks: where events go besides the log; the run's to close from here on.
         rank: number of this process where several train together: the log is ``events-rank0.jsonl`` and so on, and
             rank 0 alone writes run.json. None for a process on its own.
-        resume: go on in a directory that holds a run, with its log and its configuration; what the log lacked before
-            stays in the accounts.
+        resume: go on in a directory that holds a run, with its log and its configuration, but without the evaluation
+            of the policy as it was then; what the log lacked before stays in the accounts.
 
     Yields:
         The run. Afterwards its `Run.exit_status` says how it went.
@@ -190,7 +190,6 @@ def open_run(
         started=datetime.now(UTC) if before is None else before.started,
         configuration={**(before.configuration if before else {}), **_configuration(config or {})},
         versions=_versions(),
-        evaluation=before.evaluation if before else None,
         sinks=_losses_before(before.sinks) if before else (),
     )
     run = Run(directory, hub, info, writes_info=rank in {None, 0})
