@@ -84,7 +84,7 @@ def test_a_run_that_a_signal_ended_can_be_evaluated_and_goes_on(
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
     assert f"esper train --resume {run}" in (tmp_path / "out").read_text()
     assert main(["evaluate", str(run), "--episodes", "2"]) == 0
-    assert "Did it learn?" in capsys.readouterr().out
+    assert "Test accuracy of the learnt policy" in capsys.readouterr().out
     assert resume(run) == 0
     assert differences(run, alone([])) == ""
     assert main(["replay", str(run)]) == 0

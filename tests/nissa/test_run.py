@@ -178,9 +178,7 @@ class TestDirectory:
         ended = info(tmp_path / "run")
         assert (ended.started, ended.configuration) == (began, {"lr": 0.1})
 
-    def test_an_evaluation_of_the_policy_before_a_resume_is_not_one_of_the_policy_after_it(
-        self, tmp_path: Path
-    ) -> None:
+    def test_the_evaluation_of_a_policy_does_not_outlive_a_resume(self, tmp_path: Path) -> None:
         estimate = Estimate(1.0, 0.1)
         score = PolicyScore(estimate, estimate, estimate)
         with open_run(tmp_path / "run") as run:
