@@ -18,7 +18,7 @@ const TESTS = [
   "tests/leyline/test_errors.py",
   "tests/leyline/test_field_docs.py",
   "tests/leyline/test_validate.py",
-  "tests/golden",
+  "tests/golden/test_golden.py",
   "tests/typing",
   "tests/karn/test_aggregator.py",
   "tests/karn/test_aggregator_model.py",
