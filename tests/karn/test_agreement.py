@@ -182,7 +182,9 @@ def test_the_report_says_what_summary_and_dashboard_do(run: DrawnRun) -> None:
         history = f"{group.earlier_runs}, {group.resumes}, {group.superseded:,}"
         assert rows["runs before this one in the log, resumes, events taken back"] == history
         became = [sum(column) for column in zip([0] * 5, *map(lifecycle_counts, group.lifecycle.values()), strict=True)]
-        assert [rows[f"seeds {name}"] for name in (*["germinated"], *SEED_ENDS)] == [str(count) for count in became]
+        names = [f"seeds {name}" for name in ("germinated", *SEED_ENDS)]
+        if any(became) or any(name in rows for name in names):  # there is nothing about seeds where nothing can grow
+            assert [rows[name] for name in names] == [str(count) for count in became]
         lives = count_endings(life.seed for life in series.seeds)
         assert [lives[end] for end in Ending if end is not Ending.OPEN] == became[1:] or group.counted_from
         ops = sum((batch.ops for batch in series.batches), Counter[str]())
@@ -192,7 +194,7 @@ def test_the_report_says_what_summary_and_dashboard_do(run: DrawnRun) -> None:
 SEED_ENDS = [ending.value for ending in Ending if ending is not Ending.OPEN]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(drawn_runs(), st.integers(0, 2**32))
 def test_how_environments_interleave_changes_nothing_that_is_drawn(run: DrawnRun, seed: int) -> None:
     with written(run) as directory:

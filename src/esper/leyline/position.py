@@ -149,6 +149,8 @@ class _Env:
     """The newest that a REWARD_COMPUTED was about."""
     closed: int = 0
     """The newest of both."""
+    free: bool = False
+    """Whether it was seen to end episodes when it likes."""
     rewards: int = 0
     """Rewards of the episode that had no epoch."""
     timed: bool = False
@@ -175,6 +177,9 @@ class _ShardState:
         self.max_epochs = 0 if start is None else start.max_epochs
         self.in_step = self.width > 0 and self.max_epochs > 0
         """Whether environments play one episode a batch."""
+        self.falls_out = False
+        """Whether one was seen that does not. It holds for all from the next end of a batch on, so that it does not
+        matter how events of different environments interleave."""
         self.done = None if start is None else start.start_episode
         """Episodes completed, as far as this shard says."""
         self.furthest = self.done
@@ -196,6 +201,7 @@ class _ShardState:
 
     def end_batch(self, data: BatchEpochCompletedPayload) -> Position:
         completed, before = data.episodes_completed, self.done
+        self.in_step = self.in_step and not self.falls_out
         first = completed - max(data.n_envs, 1)
         if before is not None and first < before < completed:
             first = before
@@ -233,12 +239,14 @@ class _ShardState:
 
     # ── what is about one environment ───────────────────────────────────────────────────────────────────────────
 
-    def locate(self, env_id: int, event: TelemetryEvent) -> Position:
+    def locate(self, env_id: int, event: TelemetryEvent) -> Position:  # noqa: C901 - a call less an event
         data = event.data
         if not self.in_step:
-            return self.present if self.anchored else self.unknown
+            return self.by_interval()
         if env_id in self.envs:
             env = self.envs[env_id]
+            if env.free:
+                return self.by_interval()
         elif len(self.envs) < _MOST_ENVS:
             env = self.envs[env_id] = self._first_episode(env_id)
         else:
@@ -247,9 +255,9 @@ class _ShardState:
         epoch = data.inner_epoch if validates else event.epoch  # type: ignore[union-attr]
         if epoch is None:
             return self._untimed(env_id, env, data)
-        if epoch > self.max_epochs:
-            self.in_step = False  # episodes are longer than the start said
-            return self.locate(env_id, event)
+        if epoch > self.max_epochs:  # episodes are longer than the start said
+            env.free = self.falls_out = True
+            return self.by_interval()
         seen = env.validated if validates else env.rewarded if pays else env.closed
         if epoch < env.epoch or (epoch == seen and self._begins(env, epoch, data)):
             env, position = self._start_over(env_id, env, epoch)
@@ -263,6 +271,10 @@ class _ShardState:
         elif pays:
             env.rewarded = env.closed = epoch
         return position
+
+    def by_interval(self) -> Position:
+        """Return the position of whoever ends episodes when it likes: the batch between whose ends it was."""
+        return self.present if self.anchored else self.unknown
 
     def _begins(self, env: _Env, epoch: int, data: object) -> bool:
         """Whether an event begins the next episode, because this epoch of the present one has had all of its kind.
@@ -306,7 +318,7 @@ class _ShardState:
         elif episodes is None:  # late if no batch ended since it began; else it was of the batch that did
             episodes = env.earliest if env.done == done else env.done
         elif self.anchored and episodes == done and epoch <= 1 and env.timed and env.epoch < self.max_epochs:
-            self.in_step = False  # an episode shorter than the start said, and no batch ended with it
+            env.free = self.falls_out = True  # an episode shorter than the start said, and no batch ended with it
             return env, self.present
         env = self.envs[env_id] = self._episode(env_id, episodes + self.width, timed=True)
         return env, env.position
