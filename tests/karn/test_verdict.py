@@ -90,6 +90,13 @@ def test_what_was_not_supplied_is_unknown_in_its_own_row_and_hides_nothing() -> 
         }
 
 
+def test_the_worst_of_what_should_not_fall_is_the_lowest() -> None:
+    collapsed = {"entropy_collapsed": True}
+    of_batch = {10: collapsed | {"entropy": 1e-3}, 11: collapsed | {"entropy": 1e-9}, 12: collapsed | {"entropy": 1e-6}}
+    entropy = found(verdict_of(Log(rises(), update=lambda b: of_batch.get(b, {}))), "entropy")
+    assert "(1e-09 at worst) in 3 of 60 updates" in entropy.evidence
+
+
 def test_what_recovered_is_watch_with_its_history() -> None:
     kl = found(verdict_of(Log(rises(), update=lambda b: {"kl_divergence": 0.4 if b in (10, 20) else 0.01})), "kl")
     assert (kl.status, kl.times, kl.of, kl.since) == (Status.WATCH, 2, 60, 10)

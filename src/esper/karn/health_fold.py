@@ -104,7 +104,7 @@ class HealthFold:
             if status is Status.OK:
                 rules[rule.name] = rules[rule.name].after_ok()
             elif status is not Status.UNKNOWN:
-                tripped = Occurrence(event, batch, ordinal, value, evidence)
+                tripped = Occurrence(event, batch, ordinal, value, evidence, rule.lower_is_worse)
                 rules[rule.name] = rules[rule.name].after(status, tripped, self._before)
             if rule.name == "entropy" and value is not None:
                 self.series["entropy"].add(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,7 @@ class Occurrence:
     """Updates, or batches, up to and including it. Unit: 1; 1 or more."""
     value: float | None
     evidence: str
+    lower_is_worse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Trips:
     first: Occurrence | None = None
     newest: Occurrence | None = None
     extreme: Occurrence | None = None
-    """With the value that is furthest from 0; not finite beats all."""
+    """With the worst value: the one furthest from 0, or the lowest; not finite beats all."""
     before: tuple[PPOUpdatePayload, ...] = ()
     """The updates before the first, oldest first."""
 
@@ -64,7 +66,9 @@ class Trips:
 
 def _size(tripped: Occurrence) -> float:
     value = tripped.value
-    return float("inf") if value is None or value != value else abs(value)  # noqa: PLR0124 - NaN is none other
+    if value is None or value != value:  # noqa: PLR0124 - NaN is none other
+        return math.inf
+    return -value if tripped.lower_is_worse and math.isfinite(value) else abs(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class UpdateRule:
     """Says what tripped at a level, behind the label."""
     remembers: Status | None = Status.BAD
     """From this on one update is enough to keep a run at WATCH; None where it means nothing unless it lasts."""
+    lower_is_worse: bool = False
 
 
 _WITHIN: Final[_Finding] = (Status.OK, "within its limits")
@@ -197,7 +198,9 @@ UPDATE_RULES: Final = (
     UpdateRule(
         "clip_fraction", "clip_fraction", "clip fraction", _CLIP_TEXT, _CLIP, _above(Limits.clip_fraction), _BAD
     ),
-    UpdateRule("entropy", "entropy", "entropy", _ENTROPY_TEXT, _entropy, _plain("collapsed"), _BAD),
+    UpdateRule(
+        "entropy", "entropy", "entropy", _ENTROPY_TEXT, _entropy, _plain("collapsed"), _BAD, lower_is_worse=True
+    ),
     UpdateRule(
         "explained_variance",
         "explained_variance",
@@ -206,6 +209,7 @@ UPDATE_RULES: Final = (
         _explained,
         _below_explained,
         _LASTS,
+        lower_is_worse=True,
     ),
     UpdateRule("grad_norm", "grad_norm", "gradient norm", _GRAD_TEXT, _grad_norm, _times_typical("grad_norm"), _BAD),
     UpdateRule("nan_gradients", "nan_grad_count", "NaN gradients", _NONE_TEXT, _not_finite_count, _FOUND, _BAD),
@@ -227,6 +231,15 @@ UPDATE_RULES: Final = (
     UpdateRule("ratio", "ratio_max", "largest ratio", _RATIO_TEXT, _RATIO, _above(Limits.ratio), _BAD),
     UpdateRule("dead_layers", "dead_layers", "dead layers", _DEAD_TEXT, _dead, _FOUND, _WATCH),
     UpdateRule("exploding_layers", "exploding_layers", "exploding layers", _EXPLODING_TEXT, _exploding, _FOUND, _BAD),
-    UpdateRule("still", "kl_divergence", "movement", _STILL_TEXT, _still, _plain("none, by the KL,"), _LASTS),
+    UpdateRule(
+        "still",
+        "kl_divergence",
+        "movement",
+        _STILL_TEXT,
+        _still,
+        _plain("none, by the KL,"),
+        _LASTS,
+        lower_is_worse=True,
+    ),
 )
 """Every rule for one update. A value that is not finite is BAD by any of them, unless the rule says otherwise."""
