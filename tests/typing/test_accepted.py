@@ -27,7 +27,6 @@ from esper.leyline import (
     TrainingStartedPayload,
 )
 from esper.leyline.wire import InvalidRecord, decode_event, encode_event, read_events
-from esper.simic.diagnostics import UpdateRecorder
 
 T = TypeVar("T")
 
@@ -141,10 +140,3 @@ def test_any_callable_of_an_event_will_do_for_emit() -> None:
     emit: Emit = emitted.append
     emit(TelemetryEvent(data=EPOCH, epoch=3, slot_id="r0c1", seed_id="s", group_id="A", message="m"))
     assert len(emitted) == 1
-
-
-def test_what_was_recorded_of_an_update_makes_its_payload() -> None:
-    recorder = UpdateRecorder(clip_ratio=0.2)
-    recorder.step(policy_loss=-0.1, value_loss=0.5, entropy=1.2, log_ratio=[0.0, 0.1])
-    payload = PPOUpdatePayload(**recorder.fields(), lr=3e-4, batch=7)
-    check(assert_type(payload.kl_divergence, float), float)
