@@ -1,4 +1,4 @@
-"""What a recorder measured goes into its payload with no cast; it needs torch, which the contract's checks do without."""
+"""What a recorder measured goes into its payload with no cast; it needs torch, which the contract does without."""
 
 from __future__ import annotations
 
