@@ -81,6 +81,7 @@ fields: $(READY) ## run every mode briefly, and what became of each field in it 
 	@PYTHONPATH=. $(BIN)/python tests/field_census.py
 
 contract: $(READY) ## after a payload was edited: write what is derived from it and kept (docs/changing-the-contract.md)
+	@mkdir -p build
 	@$(BIN)/python -m tests.golden.contract
 	@PYTHONPATH=. $(BIN)/python tests/field_census.py > build/fields.md; mv build/fields.md docs/fields.md
 
