@@ -14,12 +14,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.dashboard.app import Dashboard
 from esper.karn.dashboard.feed import NewRecords
 from esper.karn.dashboard.following import FollowedRun
+from esper.leyline.limits import Limits
+from esper.leyline.run_directory import RunDirectory
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import read_events
 
@@ -61,7 +65,10 @@ def main() -> None:
 async def draw(name: str, events: list[TelemetryEvent]) -> str:
     """Return the screen as SVG, a moment after the newest of the events."""
     moment = events[-1].timestamp + timedelta(seconds=0.2)
-    app = Dashboard(FollowedRun(name, Entry(events), lambda: moment))
+    info = RunDirectory.open(name).read_info()
+    then = replace(info, status="running", ended=None, evaluation=None, verdict=None)
+    aggregator = TelemetryAggregator(limits=Limits.of_run(info.configuration))
+    app = Dashboard(FollowedRun(name, Entry(events), lambda: moment, aggregator=aggregator, info=then))
     async with app.run_test(size=SIZE) as pilot:
         while not app.view.log:
             await pilot.pause(0.1)

@@ -21,8 +21,8 @@ WIDTH = 1320
 # What the run came to, reward and accuracy, the seeds, and what was paid for.
 PICTURE = """<style>
 section { display: none; padding: 14px 0 0; }
-#s0, #s1, #s3, #s6 { display: block; }
-nav, #s0 .table ~ .table, #s1 figure:nth-of-type(n+3), .says { display: none; }
+#s1, #s2, #s4, #s7 { display: block; }
+nav, #s1 .table ~ .table, #s2 figure:nth-of-type(n+3), .says { display: none; }
 </style>
 <script>
 setInterval(() => { if (document.body.dataset.drawn) document.body.dataset.height = document.body.scrollHeight; }, 200);
