@@ -57,6 +57,12 @@ def info(**changes: Any) -> RunInfo:
     return RunInfo(**{**summary_of, **changes})
 
 
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no run is: one of that name may lie where the tests are started."""
+    monkeypatch.chdir(tmp_path)
+
+
 def summary_of(
     *payloads: TelemetryPayload, about: RunInfo | None = None, group_ids: tuple[str, ...] = ("default",)
 ) -> str:
