@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.health import assess
@@ -23,6 +24,7 @@ from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import BatchEpochCompletedPayload, PPOUpdatePayload, TelemetryEvent
 from esper.leyline.wire import read_events
+from esper.simic.config import Fault
 from verdict_foreign import FOREIGN
 from verdict_logs import HEALTHY, TROUBLE
 from verdict_rivals import RIVALS, records
@@ -30,18 +32,8 @@ from verdict_rivals import RIVALS, records
 MOST = 1_000
 """Records that the others are given of a run, evenly spaced: what they cost grows with the square."""
 CACHE = Path(__file__).parent.parent / "build" / "verdicts"
-_INJECTED = (
-    "nan-grad",
-    "inf-grad",
-    "dead-layer",
-    "exploding-layer",
-    "entropy-collapse",
-    "value-blowup",
-    "host-divergence",
-    "skipped-batch",
-)
 REAL_TROUBLE = {
-    **{f"inject-{fault}": f"--seed 1 --episodes 48 --inject {fault} --inject-at 6" for fault in _INJECTED},
+    **{f"inject-{fault}": f"--seed 1 --episodes 48 --inject {fault} --inject-at 6" for fault in get_args(Fault)},
     "lr-huge": "--seed 1 --episodes 48 --lr 1.0 --target-kl 1000",
     "lr-zero": "--seed 1 --episodes 80 --lr 1e-9",
 }

@@ -235,7 +235,7 @@ def _soak(times: int, seed: int) -> int:
 def _kill_until_done(rng: random.Random, run: Path, options: list[str], *, several: bool) -> int:
     """Begin a run and kill it, up to four times, and let it end; return how often it was killed."""
     deaths, out = 0, run.with_suffix(".out")
-    while True:
+    while deaths <= 4:
         begun = (run / "checkpoint.pt").exists()
         arguments = ["train", "--resume", str(run), *QUIET] if begun else ["train", *options]
         if not begun:
@@ -262,6 +262,7 @@ def _kill_until_done(rng: random.Random, run: Path, options: list[str], *, sever
         if alive:
             raise AssertionError(f"{run}: {statuses}: {out.read_text()}")
         deaths += 1
+    raise AssertionError("not reached: the fifth time nothing is killed")
 
 
 def _empty(run: Path) -> Path:

@@ -357,7 +357,7 @@ def _watch(args: argparse.Namespace) -> int:
         raise ValueError("--notify is for a run that is followed: leave out --speed")
     from esper.commands.notify import Notifier
 
-    return watch(args.run, tell=Notifier(args.notify, args.run, sys.stderr).look)
+    return watch(args.run, judged=Notifier(args.notify, args.run, sys.stderr).look)
 
 
 def _add_report(commands: Any) -> None:

@@ -24,11 +24,18 @@ class RunGoneBadError(Exception):
 
 
 class Judge:
-    """Folds events, judges the run at the end of each batch, and knows when it cannot recover."""
+    """Folds events and, where somebody wants to know, judges the run at the end of each batch.
 
-    def __init__(self, aggregator: TelemetryAggregator, notifier: Notifier | None) -> None:
+    Args:
+        aggregator: folds them.
+        notifier: is given the verdicts; None for nobody.
+        stops: whether it is to know when the run cannot recover.
+    """
+
+    def __init__(self, aggregator: TelemetryAggregator, notifier: Notifier | None, *, stops: bool) -> None:
         self.aggregator = aggregator
         self.notifier = notifier
+        self._asked = stops or notifier is not None
         self.lost: str | None = None
         """The verdict over a run that cannot recover."""
         self._bad: dict[tuple[str | None, str], int] = {}
@@ -36,7 +43,7 @@ class Judge:
     def take(self, event: TelemetryEvent) -> None:
         """Take one event in."""
         self.aggregator.process(event)
-        if isinstance(event.data, BatchEpochCompletedPayload):
+        if self._asked and isinstance(event.data, BatchEpochCompletedPayload):
             verdict = assess(self.aggregator.snapshot())
             if self.notifier is not None:
                 self.notifier.look(verdict)

@@ -74,18 +74,18 @@ class Notifier:
         if self.terminal is not None and self.terminal.isatty():
             self.terminal.write("\a")
             self.terminal.flush()
-        told = json.dumps({"run": self.run, "reason": reason, **_fields(verdict)}, allow_nan=False)
-        thread = threading.Thread(target=self._run, args=(told,), name="esper-notify", daemon=True)
+        message = json.dumps({"run": self.run, "reason": reason, **_fields(verdict)}, allow_nan=False)
+        thread = threading.Thread(target=self._run, args=(message,), name="esper-notify", daemon=True)
         self._threads = [*(each for each in self._threads if each.is_alive()), thread]
         thread.start()
 
-    def _run(self, told: str) -> None:
+    def _run(self, message: str) -> None:
         with self._busy:
             try:
                 done = subprocess.run(  # noqa: S602 - the user's own command, for the user's own shell
                     self.command,
                     shell=True,
-                    input=told.encode(),
+                    input=message.encode(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
                     timeout=_PATIENCE,

@@ -19,6 +19,7 @@ from gymnasium import spaces
 
 from esper.leyline.telemetry import PPOUpdatePayload
 from esper.simic import diagnostics
+from esper.simic.recorder import batch_fields, linear_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,14 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["WatchedUpdate"]
 
 
-class _Optional(TypedDict, total=False):
-    """What not every update has."""
+class _Stopped(TypedDict, total=False):
+    """What only an update has that a KL limit ended."""
 
-    entropy_collapsed: bool
     early_stop_epoch: int
-    dead_layers: int
-    exploding_layers: int
-    layer_gradient_health: dict[str, float]
 
 
 class _Minibatch(NamedTuple):
@@ -70,7 +67,7 @@ class WatchedUpdate:
         self._largest_entropy = _largest_entropy(model)
         self._clip_range = float(model.clip_range(model._current_progress_remaining))  # noqa: SLF001 - as train() does
         self._parameters = list(model.policy.parameters())
-        self._linear = {n: each for n, each in model.policy.named_modules() if isinstance(each, torch.nn.Linear)}
+        self._linear = [each for each in model.policy.named_modules() if isinstance(each[1], torch.nn.Linear)]
         self._started = 0.0
         self._took = 0.0
         self._means: list[tuple[float, float, float]] = []
@@ -191,11 +188,7 @@ class WatchedUpdate:
             self._nan_count += totals.nan_count
             self._inf_count += totals.inf_count
         if self._model.target_kl is not None or self._epochs >= self._model.n_epochs:  # it may be the last step
-            self._layers = {
-                name: (layer.weight.detach().clone(), layer.weight.grad.clone())
-                for name, layer in self._linear.items()
-                if layer.weight.grad is not None
-            }
+            self._layers = linear_layers(self._linear)
 
     def _count_up(self) -> None:
         """Take the means of the minibatches of a pass, all of one size at once."""
@@ -223,17 +216,15 @@ class WatchedUpdate:
         policy_loss, value_loss, entropy = map(fmean, zip(*self._means, strict=True))
         ratios = diagnostics.ratio_statistics(torch.cat([each.log_ratio for each in self._last_pass]))
         before = {name: torch.from_numpy(numbers) for name, numbers in self._before.items()}
-        advantages = before["advantages"].double()
-        optional: _Optional = {}
-        if self._largest_entropy is not None:
-            optional["entropy_collapsed"] = diagnostics.entropy_collapsed(entropy, self._largest_entropy)
-        if self._stopped:
-            optional["early_stop_epoch"] = self._epochs - 1
-        if self._layers:
-            health = diagnostics.layer_health(self._layers)
-            optional["dead_layers"] = len(health.dead)
-            optional["exploding_layers"] = len(health.exploding)
-            optional["layer_gradient_health"] = health.ratios
+        about_batch = batch_fields(
+            values=before["values"],
+            returns=before["returns"],
+            advantages=before["advantages"].double(),
+            entropy=entropy,
+            largest_entropy=self._largest_entropy,
+            layers=self._layers,
+        )
+        stopped: _Stopped = {"early_stop_epoch": self._epochs - 1} if self._stopped else {}
         return PPOUpdatePayload(
             policy_loss=policy_loss,
             value_loss=value_loss,
@@ -244,9 +235,6 @@ class WatchedUpdate:
             inf_grad_count=self._inf_count,
             kl_divergence=fmean(diagnostics.approximate_kl(each.log_ratio) for each in self._last_pass),
             clip_fraction=self._clipped / self._samples,
-            explained_variance=diagnostics.explained_variance(before["values"], before["returns"]),
-            advantage_mean=float(advantages.mean()),
-            advantage_std=float(advantages.std(correction=0)),
             ratio_mean=ratios.mean,
             ratio_min=ratios.min,
             ratio_max=ratios.max,
@@ -257,7 +245,8 @@ class WatchedUpdate:
             update_time_ms=self._took * 1e3,
             batch=batch,
             skipped=False,
-            **optional,
+            **about_batch,
+            **stopped,
         )
 
 
@@ -265,8 +254,8 @@ class _WhenLeft:
     """Calls a function when a frame is left, whatever leaves it.
 
     Before the first minibatch, and between two passes, nothing of ours is on the stack that an exception would pass. A
-    profile function is told of every frame that is left; it is set for these moments only, and not where somebody else
-    profiles.
+    profile function is called for every frame that is left; it is set for these moments only, and not where somebody
+    else profiles.
     """
 
     def __init__(self, frame: FrameType | None, then: Callable[[], None]) -> None:
@@ -275,13 +264,13 @@ class _WhenLeft:
 
     def arm(self) -> None:
         if self.frame is not None and sys.getprofile() is None:
-            sys.setprofile(self._told)
+            sys.setprofile(self._left)
 
     def disarm(self) -> None:
-        if sys.getprofile() == self._told:
+        if sys.getprofile() == self._left:
             sys.setprofile(None)
 
-    def _told(self, frame: FrameType, event: str, _argument: object) -> None:
+    def _left(self, frame: FrameType, event: str, _argument: object) -> None:
         if event == "return" and frame is self.frame:
             self._then()
 

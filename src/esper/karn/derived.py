@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from esper.karn.absence import supplied_number
-from esper.karn.formatting import is_finite, plural, real
+from esper.karn.formatting import is_finite, plural
+from esper.leyline.limits import real
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     EpochCompletedPayload,

@@ -10,6 +10,8 @@ from enum import Enum
 from functools import cache
 from itertools import accumulate, islice, pairwise
 
+from esper.leyline.limits import real
+
 __all__ = [
     "ABSENT",
     "age",
@@ -22,7 +24,6 @@ __all__ = [
     "number",
     "plot",
     "plural",
-    "real",
     "scale",
     "signed",
     "tidy",
@@ -72,14 +73,6 @@ def is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
-
-
-def real(value: float) -> float:
-    """Return an integer of any size, or a float, as a float; infinity for what is beyond floats."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
 
 
 def number(value: float | None, width: int = 12) -> str:

@@ -16,7 +16,7 @@ from esper.karn.derived import return_of
 from esper.karn.snapshot import Entry, History
 from esper.karn.tally import HealthSnapshot, Occurrence, Tally
 from esper.leyline.health import judge_update
-from esper.leyline.limits import Limits, Status
+from esper.leyline.limits import Limits, Status, real
 from esper.leyline.position import env_of
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -118,14 +118,14 @@ class HealthFold:
         batch = data.batch_idx
         if return_of(data, self._started) is not None:
             self._add_return(event, data)
-        self.series["avg_accuracy"].add(_real(data.avg_accuracy))
+        self.series["avg_accuracy"].add(real(data.avg_accuracy))
         self._time(event.timestamp)
         if self._batch is not None and batch > self._batch + 1:
             self.missing += batch - self._batch - 1
         self._batch = batch
 
     def _add_return(self, event: TelemetryEvent, data: BatchEpochCompletedPayload) -> None:
-        reward, finite = _real(data.avg_reward), self.rules["return_finite"]
+        reward, finite = real(data.avg_reward), self.rules["return_finite"]
         self.series["avg_reward"].add(reward)
         if reward - reward == 0.0:
             self.rules["return_finite"] = finite.after_ok()
@@ -192,10 +192,3 @@ class HealthFold:
 
 def _order(entry: _Mark) -> tuple[int, int]:
     return entry.event.epoch or 0, env_of(entry.event) or 0
-
-
-def _real(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from esper.karn.verdict import NOW, SHARE_BAD, Finding, cost_since
@@ -28,18 +29,12 @@ def _of_marks(
     group: GroupSnapshot, rule: str, label: str, what: str, marks: Mapping[int | None, TelemetryEvent]
 ) -> Finding:
     batches = group.health.batches
+    finding = partial(Finding, rule=rule, area="hosts", group=group.group_id, label=label)
     if not marks:
-        told = any(env.epoch is not None or env.reward is not None for env in group.envs.values())
-        status = Status.OK if told else Status.UNKNOWN
-        return Finding(
-            rule=rule,
-            area="hosts",
-            group=group.group_id,
-            label=label,
-            status=status,
-            evidence=f"none in {batches:,} batches" if told else "not supplied",
-            of=batches,
-        )
+        supplied = any(env.epoch is not None or env.reward is not None for env in group.envs.values())
+        status = Status.OK if supplied else Status.UNKNOWN
+        evidence = f"none in {batches:,} batches" if supplied else "not supplied"
+        return finding(status=status, evidence=evidence, of=batches)
     known = sorted(batch for batch in marks if batch is not None)
     newest_batch = None if group.batch is None else group.batch.data.batch_idx
     recent = sum(newest_batch is None or batch > newest_batch - NOW for batch in known) + (None in marks)
@@ -49,11 +44,7 @@ def _of_marks(
     since = known[0] if known else None
     when = "" if since is None else f", first in batch {since:,}"
     over = "" if lasts or recent else ", not in the newest"
-    return Finding(
-        rule=rule,
-        area="hosts",
-        group=group.group_id,
-        label=label,
+    return finding(
         status=Status.BAD if lasts else Status.WATCH,
         evidence=f"{what} in {len(marks):,} of {max(batches, len(marks)):,} batches{when}{over}",
         times=len(marks),

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from esper.karn.derived import grows, planned_episodes
 from esper.karn.formatting import number
 from esper.karn.quantities import QUANTITIES, Quantity
-from esper.karn.verdict import Finding
+from esper.karn.verdict import NOW, SHARE_BAD, Finding, cost_since
 from esper.leyline.limits import Status
 from esper.leyline.trend import Course, course_of
 
 if TYPE_CHECKING:
-    from esper.karn.snapshot import GroupSnapshot
+    from esper.karn.snapshot import Entry, GroupSnapshot
     from esper.leyline.limits import Limits
     from esper.leyline.run_info import Evaluation
-    from esper.leyline.telemetry import TelemetryEvent
+    from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent
 
 __all__ = ["Answer", "did_it_learn", "learning_findings", "returns_well"]
 
@@ -90,8 +90,8 @@ def _finite(group: GroupSnapshot) -> Finding:
         return _finding(group, "return_finite", Status.UNKNOWN, "no batch yet")
     if bad.first is None:
         return _finding(group, "return_finite", Status.OK, f"finite in {tally.judged:,} batches")
-    newest = min(tally.judged, 4)
-    lasts = 2 * bad.recently(newest) >= newest or 4 * bad.count >= tally.judged
+    newest = min(tally.judged, NOW)
+    lasts = 2 * bad.recently(newest) >= newest or bad.count >= SHARE_BAD * tally.judged
     over = "" if bad.recently(newest) else ", not in the newest"
     how_often = f"{bad.count:,} of {tally.judged:,} batches, first in batch {bad.first.batch}{over}"
     evidence = f"the mean return is not finite in {how_often}"
@@ -227,19 +227,23 @@ def _planned_batches(group: GroupSnapshot) -> float:
 
 def _event_at(group: GroupSnapshot, ordinal: int) -> TelemetryEvent | None:
     """Return the end of the batch that was the nth of the run, if it is kept."""
-    at = len(group.batches) - (group.health.batches - ordinal) - 1
-    return group.batches[at].event if 0 <= at < len(group.batches) else None
+    ended = _ended(group, ordinal)
+    return None if ended is None else ended.event
 
 
 def _batch(group: GroupSnapshot, ordinal: int) -> int:
+    ended = _ended(group, ordinal)
+    return ordinal if ended is None else ended.data.batch_idx
+
+
+def _ended(group: GroupSnapshot, ordinal: int) -> Entry[BatchEpochCompletedPayload] | None:
     at = len(group.batches) - (group.health.batches - ordinal) - 1
-    return group.batches[at].data.batch_idx if 0 <= at < len(group.batches) else ordinal
+    return group.batches[at] if 0 <= at < len(group.batches) else None
 
 
 def _since(group: GroupSnapshot, ordinal: int) -> str:
     n = group.health.batches
-    share = (n - ordinal) / n if n else 0.0
-    return f"{n - ordinal:,} of {n:,} batches and {share:.0%} of them since"
+    return cost_since(group, n - ordinal, n, "batches", _event_at(group, ordinal))
 
 
 # ── the answer ─────────────────────────────────────────────────────────────────────────────────────────────────────

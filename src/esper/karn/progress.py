@@ -65,7 +65,7 @@ def played_text(batch: BatchEpochCompletedPayload) -> str:
 
 
 def unsupplied_text(group: GroupSnapshot) -> str | None:
-    """Return one sentence about what a trainer of another kind does not tell; None where all of it is there."""
+    """Return one sentence about what a trainer of another kind does not supply; None where all of it is there."""
     started = None if group.started is None else group.started.data
     if started is None:
         return None

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.derived import accuracy_of, grows, known, return_of
-from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, real, tidy
+from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, tidy
 from esper.karn.health import assess
 from esper.karn.learning import did_it_learn
 from esper.karn.progress import best_value, played_text, unsupplied_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_counts, score_texts
 from esper.karn.snapshot import Entry, GroupSnapshot, History, RunSnapshot
 from esper.karn.verdict import Verdict, tally_text
+from esper.leyline.limits import real
 from esper.leyline.strict_json import JsonValue, strict_json, to_json
 from esper.leyline.typical import value_of
 from esper.leyline.update_rules import UPDATE_RULES, UpdateRule

@@ -86,18 +86,18 @@ def _lost(info: RunInfo | None, rejected: int | None) -> Finding:
     durable = [(sink, _missed(sink, over=over)) for sink in info.sinks if sink.durable]
     missed = sum(n for _, n in durable)
     if missed or any(sink.set_aside for sink, _ in durable):
-        told = ", ".join(
+        lacking = ", ".join(
             f"{tidy(sink.name, 20)} lacks {plural(n, 'event')}{' and was set aside' if sink.set_aside else ''}"
             for sink, n in durable
             if n or sink.set_aside
         )
-        return _finding(rule, label, Status.BAD, told, missed)
+        return _finding(rule, label, Status.BAD, lacking, missed)
     aside = [tidy(sink.name, 20) for sink in info.sinks if sink.set_aside]
     if aside:
         return _finding(rule, label, Status.WATCH, f"set aside after a failure: {', '.join(aside)}", len(aside))
     skipped = sum(sink.dropped for sink in info.sinks if not sink.durable)
-    told = f", live views skipped {plural(skipped, 'event')}" if skipped else ""
-    return _finding(rule, label, Status.OK, f"nothing was lost{told}")
+    views = f", live views skipped {plural(skipped, 'event')}" if skipped else ""
+    return _finding(rule, label, Status.OK, f"nothing was lost{views}")
 
 
 def _missed(sink: SinkStats, *, over: bool) -> int:
@@ -127,14 +127,14 @@ def _missing(snapshot: RunSnapshot) -> Finding:
         for group in groups
         for env in islice(group.envs.values(), _LOOKED_AT)
     )
-    told = [
+    missing = [
         *([f"{plural(batches, 'batch')} of those in between"] if batches else []),
         *([f"{plural(updates, 'update')} of completed batches"] if updates else []),
         *([f"{number(epochs)} of the newest epochs"] if epochs else []),
         *([f"{plural(snapshot.omitted, 'event')} of more names than are kept"] if snapshot.omitted else []),
     ]
-    if told:
-        return _finding(rule, label, Status.WATCH, f"missing: {', '.join(told)}", batches + updates + epochs)
+    if missing:
+        return _finding(rule, label, Status.WATCH, f"missing: {', '.join(missing)}", batches + updates + epochs)
     begun = any(group.health.batches or group.envs for group in groups)
     return _finding(
         rule, label, Status.OK if begun else Status.UNKNOWN, "nothing is missing" if begun else "no event yet"

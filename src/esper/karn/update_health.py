@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from esper.karn.formatting import number
@@ -39,13 +40,14 @@ def update_finding(group: GroupSnapshot, rule: UpdateRule, health: HealthSnapsho
         at_its_best: whether the return rose and is at its best: then a certain policy is not a collapsed one.
     """
     tally = health.rules[rule.name]
+    finding = partial(Finding, rule=rule.name, area="PPO", group=group.group_id, label=rule.label)
     if rule.name == "entropy" and not tally.judged:
-        return _entropy(group, rule, health, at_its_best=at_its_best)
+        status, evidence = _entropy(health, at_its_best=at_its_best)
+        tripped = int(status in (Status.WATCH, Status.BAD))
+        newest_event = None if group.update is None else group.update.event
+        return finding(status=status, evidence=evidence, times=tripped, of=health.updates, newest=newest_event)
     if not tally.judged:
-        why = "no update yet" if not health.updates else "not supplied"
-        return Finding(
-            rule=rule.name, area="PPO", group=group.group_id, label=rule.label, status=Status.UNKNOWN, evidence=why
-        )
+        return finding(status=Status.UNKNOWN, evidence="not supplied" if health.updates else "no update yet")
     status, level = _status_of(rule, tally)
     if rule.name == "entropy" and status is Status.BAD and at_its_best:
         status = Status.WATCH
@@ -57,11 +59,7 @@ def update_finding(group: GroupSnapshot, rule: UpdateRule, health: HealthSnapsho
         seen = tally.watch.count
         rare = f", but for {seen} of {tally.judged:,} updates" if seen else f" in {tally.judged:,} updates"
         evidence = f"{rule.label} well{rare}"
-        return Finding(
-            rule=rule.name,
-            area="PPO",
-            group=group.group_id,
-            label=rule.label,
+        return finding(
             status=Status.OK,
             evidence=evidence,
             times=seen,
@@ -69,11 +67,7 @@ def update_finding(group: GroupSnapshot, rule: UpdateRule, health: HealthSnapsho
             first=_event(tally.watch.first),
             newest=_event(tally.watch.newest),
         )
-    return Finding(
-        rule=rule.name,
-        area="PPO",
-        group=group.group_id,
-        label=rule.label,
+    return finding(
         status=status,
         evidence=_evidence(rule, health, tally, trips, level),
         times=trips.count,
@@ -130,7 +124,7 @@ def _evidence(rule: UpdateRule, health: HealthSnapshot, tally: Tally, trips: Tri
     return f"{text}; {before}" if before else text
 
 
-_TOLD: Final = {
+_COMPARED: Final = {
     "entropy": "entropy",
     "kl_divergence": "KL",
     "clip_fraction": "clip fraction",
@@ -149,7 +143,7 @@ def _before(rule: UpdateRule, updates: tuple[PPOUpdatePayload, ...]) -> str:
     if len(updates) < 2:  # noqa: PLR2004 - a change is between two
         return ""
     changes = []
-    for name, label in _TOLD.items():
+    for name, label in _COMPARED.items():
         then, since = value_of(updates[0], name), value_of(updates[-1], name)
         if (
             name != rule.field
@@ -166,7 +160,7 @@ def _before(rule: UpdateRule, updates: tuple[PPOUpdatePayload, ...]) -> str:
     return f"{label} {moved} from {number(then)} to {number(since)} in the {len(updates)} updates before"
 
 
-def _entropy(group: GroupSnapshot, rule: UpdateRule, health: HealthSnapshot, *, at_its_best: bool) -> Finding:
+def _entropy(health: HealthSnapshot, *, at_its_best: bool) -> tuple[Status, str]:
     """Compare an entropy that came without a flag with its own beginning; one that is negative is differential."""
     limits, blocks = health.limits, health.series["entropy"]
     course = course_of(blocks)
@@ -187,14 +181,4 @@ def _entropy(group: GroupSnapshot, rule: UpdateRule, health: HealthSnapshot, *, 
         if at_its_best and status is not Status.OK:
             status = Status.WATCH if status is Status.BAD else Status.OK  # certain, and right so far
         evidence = f"{what} {share:.3g} of its beginning ({number(begun)} to {number(newest)} nats)"
-    return Finding(
-        rule=rule.name,
-        area="PPO",
-        group=group.group_id,
-        label=rule.label,
-        status=status,
-        evidence=evidence,
-        times=int(status in (Status.WATCH, Status.BAD)),
-        of=health.updates,
-        newest=None if group.update is None else group.update.event,
-    )
+    return status, evidence

@@ -130,11 +130,11 @@ def tally_text(findings: Iterable[Finding]) -> str:
     return ", ".join(f"{count} {name}" for count, name in counts if count)
 
 
-def cost_since(group: GroupSnapshot, since: int, of: int, unit: str, first: TelemetryEvent) -> str:
+def cost_since(group: GroupSnapshot, since: int, of: int, unit: str, first: TelemetryEvent | None) -> str:
     """Say how much of a run came after something: so much may have to be done again."""
     start, newest = group.started, group.batch or group.update
     text = f"{since:,} of {of:,} {unit}"
-    if start is None or newest is None:
+    if start is None or newest is None or first is None:
         return text
     whole = (newest.event.timestamp - start.event.timestamp).total_seconds()
     after = (newest.event.timestamp - first.timestamp).total_seconds()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
-__all__ = ["Limits", "Status", "gravest", "text"]
+__all__ = ["Limits", "Status", "gravest", "real", "text"]
 
 
 class Status(Enum):
@@ -129,6 +129,14 @@ class Limits:
     def ratio(self, status: Status) -> float:
         """Return the ratio five (BAD: six) standard deviations of the log-ratio away, at the limit of the KL."""
         return math.exp((6 if status is Status.BAD else 5) * math.sqrt(2 * self.kl(status)))
+
+
+def real(value: float) -> float:
+    """Return an integer of any size, or a float, as a float; infinity for what is beyond floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def text(value: float) -> str:

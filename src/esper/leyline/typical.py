@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from esper.leyline.limits import real
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import PPOUpdatePayload
 
@@ -56,14 +57,8 @@ def value_of(update: PPOUpdatePayload, field: str) -> float | None:
     """Return the number in a field, a flag as 1 or 0; None when it was not supplied, or the update was skipped."""
     if field != "skipped" and flag_of(update, "skipped"):
         return None
-    return _real(getattr(update, field)) if field in _REQUIRED or field in update.supplied else None
-
-
-def _real(value: float | None) -> float | None:
-    try:
-        return None if value is None else float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf  # type: ignore[operator]  # an integer beyond all floats
+    value: float | None = getattr(update, field) if field in _REQUIRED or field in update.supplied else None
+    return None if value is None else real(value)
 
 
 def flag_of(update: PPOUpdatePayload, name: str) -> bool:

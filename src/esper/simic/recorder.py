@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, NotRequired, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 import numpy as np
 import torch
@@ -19,12 +19,32 @@ from esper.simic.diagnostics import GradientTotals
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["UpdateFields", "UpdateRecorder"]
+__all__ = ["BatchFields", "UpdateFields", "UpdateRecorder", "batch_fields", "linear_layers"]
 
 _Numbers: TypeAlias = "Tensor | ArrayLike"
 
 
-class UpdateFields(TypedDict):
+class BatchFields(TypedDict, total=False):
+    """Those that are about the batch and the layers; which of them there are depends on what was measured."""
+
+    explained_variance: float
+    advantage_mean: float
+    advantage_std: float
+    entropy_collapsed: bool
+    dead_layers: int
+    exploding_layers: int
+    layer_gradient_health: dict[str, float]
+
+
+class ScaleFields(TypedDict, total=False):
+    """Those of a gradient scaler, where one is used."""
+
+    loss_scale: float
+    amp_overflow_detected: bool
+    update_skipped: bool
+
+
+class UpdateFields(BatchFields, ScaleFields):
     """The fields of a `PPOUpdatePayload` that an `UpdateRecorder` can fill."""
 
     policy_loss: float
@@ -42,16 +62,6 @@ class UpdateFields(TypedDict):
     ratio_std: float
     inner_epoch: int
     update_time_ms: float
-    explained_variance: NotRequired[float]
-    advantage_mean: NotRequired[float]
-    advantage_std: NotRequired[float]
-    entropy_collapsed: NotRequired[bool]
-    dead_layers: NotRequired[int]
-    exploding_layers: NotRequired[int]
-    layer_gradient_health: NotRequired[dict[str, float]]
-    loss_scale: NotRequired[float]
-    amp_overflow_detected: NotRequired[bool]
-    update_skipped: NotRequired[bool]
 
 
 class UpdateRecorder:
@@ -192,7 +202,19 @@ class UpdateRecorder:
         totals = self._totals(self._gradients)
         overflowed = self._overflowed(totals)
         norms = [math.inf if over else each.norm for each, over in zip(totals, overflowed, strict=True)]
-        fields: UpdateFields = {
+        about_batch = batch_fields(
+            values=None if values is None else _tensor(values),
+            returns=None if returns is None else _tensor(returns),
+            advantages=None if advantages is None else _tensor(advantages),
+            entropy=entropy,
+            largest_entropy=largest_entropy,
+            layers=self.layers,
+        )
+        about_scale: ScaleFields = {}
+        if self._scales:
+            about_scale["loss_scale"] = self._scales[max(self._scales)][1]
+            about_scale["amp_overflow_detected"] = about_scale["update_skipped"] = any(overflowed)
+        return {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
@@ -208,31 +230,13 @@ class UpdateRecorder:
             "ratio_std": ratios.std,
             "inner_epoch": self._epochs + bool(self._epoch),
             "update_time_ms": (time.perf_counter() - self._started) * 1e3,
+            **about_batch,
+            **about_scale,
         }
-        if values is not None and returns is not None:
-            fields["explained_variance"] = diagnostics.explained_variance(_tensor(values), _tensor(returns))
-        if advantages is not None:
-            fields["advantage_mean"] = float(_tensor(advantages).mean())
-            fields["advantage_std"] = float(_tensor(advantages).std(correction=0))
-        if largest_entropy is not None:
-            fields["entropy_collapsed"] = diagnostics.entropy_collapsed(entropy, largest_entropy)
-        if self.layers:
-            health = diagnostics.layer_health(self.layers)
-            fields["dead_layers"] = len(health.dead)
-            fields["exploding_layers"] = len(health.exploding)
-            fields["layer_gradient_health"] = health.ratios
-        if self._scales:
-            fields["loss_scale"] = self._scales[max(self._scales)][1]
-            fields["amp_overflow_detected"] = fields["update_skipped"] = any(overflowed)
-        return fields
 
     def _record_gradients(self, parameters: nn.Module | Iterable[Tensor]) -> None:
         if isinstance(parameters, nn.Module):
-            self.layers = {
-                name: (module.weight.detach().clone(), module.weight.grad.clone())
-                for name, module in parameters.named_modules()
-                if isinstance(module, nn.Linear) and module.weight.grad is not None
-            }
+            self.layers = linear_layers(parameters.named_modules())
             parameters = parameters.parameters()
         self._gradients.append(diagnostics.totals_on_device(each.grad for each in parameters))
 
@@ -248,6 +252,50 @@ class UpdateRecorder:
             index in self._scales and diagnostics.amp_overflowed(*self._scales[index], each)
             for index, each in enumerate(totals)
         ]
+
+
+def batch_fields(
+    *,
+    values: Tensor | None,
+    returns: Tensor | None,
+    advantages: Tensor | None,
+    entropy: float,
+    largest_entropy: float | None,
+    layers: Mapping[str, tuple[Tensor, Tensor]],
+) -> BatchFields:
+    """Return what an update says of its batch and of its layers; what is None was not measured.
+
+    Args:
+        values: the critic's estimates before the update.
+        returns: what they estimate.
+        advantages: before they are normalised.
+        entropy: of the update, in nats.
+        largest_entropy: mean of the largest that the policy can have, in nats.
+        layers: weight and gradient of each linear layer, before the newest step.
+    """
+    fields: BatchFields = {}
+    if values is not None and returns is not None:
+        fields["explained_variance"] = diagnostics.explained_variance(values, returns)
+    if advantages is not None:
+        fields["advantage_mean"] = float(advantages.mean())
+        fields["advantage_std"] = float(advantages.std(correction=0))
+    if largest_entropy is not None:
+        fields["entropy_collapsed"] = diagnostics.entropy_collapsed(entropy, largest_entropy)
+    if layers:
+        health = diagnostics.layer_health(layers)
+        fields["dead_layers"] = len(health.dead)
+        fields["exploding_layers"] = len(health.exploding)
+        fields["layer_gradient_health"] = health.ratios
+    return fields
+
+
+def linear_layers(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return weight and gradient, copied, of each linear layer among named modules that has a gradient."""
+    return {
+        name: (layer.weight.detach().clone(), layer.weight.grad.clone())
+        for name, layer in modules
+        if isinstance(layer, nn.Linear) and layer.weight.grad is not None
+    }
 
 
 def _tensor(numbers: _Numbers) -> Tensor:

@@ -6,8 +6,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esper.karn.formatting import real
 from esper.karn.report.decimation import decimate, is_measured
+from esper.leyline.limits import real
 
 VALUES = st.floats(allow_nan=True, allow_infinity=True) | st.none() | st.floats(-10, 10)
 

@@ -25,7 +25,7 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def watch(
-    source: str, *, speed: float | None = None, tell: Callable[[Verdict, RunInfo | None], None] | None = None
+    source: str, *, speed: float | None = None, judged: Callable[[Verdict, RunInfo | None], None] | None = None
 ) -> int:
     """Open the dashboard on a run, until the user leaves it.
 
@@ -33,7 +33,7 @@ def watch(
         source: a run directory or a log, which need not exist yet; ``-`` for standard input.
         speed: play the events back at their own pace times this; None to follow what comes. Unit: 1;
             above 0, at most 1,000,000.
-        tell: told the verdict over the run, and what run.json says, again and again; None for nobody.
+        judged: called with the verdict over the run, and what run.json says, again and again; None for nobody.
 
     Returns:
         The exit status: 0; 1 after an error of its own; 2 with a line on standard error when it cannot be opened;
@@ -67,7 +67,7 @@ def watch(
         directory = RunDirectory(path.parent if path.suffix == ".jsonl" or path.is_file() else path)
     if speed is not None:
         feed = Playback(feed, speed, _now)
-    app = Dashboard(FollowedRun("<stdin>" if source == "-" else source, feed, _now, directory, tell=tell))
+    app = Dashboard(FollowedRun("<stdin>" if source == "-" else source, feed, _now, directory, judged=judged))
     asyncio.run(_run(app))
     return app.return_code or 0
 

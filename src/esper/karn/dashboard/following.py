@@ -204,8 +204,8 @@ class FollowedRun:
     log: EventLog = field(default_factory=EventLog)
     group_id: str | None = None
     """The arm looked at; None for the first there is."""
-    tell: Callable[[Verdict, RunInfo | None], None] | None = None
-    """Told the verdict after each look that brought something; None for nobody."""
+    judged: Callable[[Verdict, RunInfo | None], None] | None = None
+    """Called with the verdict after each look that brought something; None for nobody."""
     invalid: int = 0
     rejected: int = 0
     torn: bool = False
@@ -245,8 +245,8 @@ class FollowedRun:
                 self._newest[record.group_id] = record.timestamp, now
             else:
                 self.invalid += 1
-        if self.tell is not None and not taken.more:
-            self.tell(self._verdict(self._snapshot()), self.info)
+        if self.judged is not None and not taken.more:
+            self.judged(self._verdict(self._snapshot()), self.info)
         return taken.more
 
     def _read_info(self) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate, groupby, pairwise
 
 from esper.karn.absence import supplied_number
-from esper.karn.formatting import real
+from esper.leyline.limits import real
 from esper.leyline.telemetry import TelemetryPayload
 
 __all__ = ["COLUMNS", "HUGE", "clamped", "decimate", "is_measured", "measured_value"]

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from esper.karn.derived import COMPONENTS, age_in, matrix_rows
-from esper.karn.formatting import fraction, number, real, signed
+from esper.karn.formatting import fraction, number, signed
 from esper.karn.report.decimation import is_measured, measured_value
 from esper.karn.report.episodes import Spread
 from esper.karn.report.history import Batch
 from esper.karn.report.plot import EPISODES, PALETTE, Arm, Plot, Section, Trace, label, left_of, shortened
 from esper.karn.snapshot import EnvSnapshot
 from esper.leyline.actions import Op
+from esper.leyline.limits import real
 
 __all__ = ["actions", "components", "counterfactuals"]
 

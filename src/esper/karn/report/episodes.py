@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from esper.karn.derived import accuracy_of, contributions, reward_components
-from esper.karn.formatting import real
 from esper.karn.report.decimation import clamped
+from esper.leyline.limits import real
 from esper.leyline.position import Position, env_of, epoch_of
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,

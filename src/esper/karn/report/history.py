@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from esper.karn.absence import supplied_number
-from esper.karn.formatting import real
 from esper.karn.report.decimation import clamped
 from esper.karn.report.episodes import Episode, Spread
 from esper.karn.snapshot import GroupSnapshot, SeedRecord
+from esper.leyline.limits import real
 from esper.leyline.position import Position
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import (

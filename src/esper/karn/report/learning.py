@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from esper.karn.absence import supplied
 from esper.karn.derived import accuracy_of
-from esper.karn.formatting import plural, real
+from esper.karn.formatting import plural
 from esper.karn.progress import measures_accuracy
 from esper.karn.report.decimation import measured_value
 from esper.karn.report.episodes import Spread
@@ -28,6 +28,7 @@ from esper.karn.report.plot import (
     shortened,
 )
 from esper.leyline.field_docs import meanings
+from esper.leyline.limits import real
 from esper.leyline.telemetry import PPOUpdatePayload
 
 __all__ = ["learning", "ppo"]

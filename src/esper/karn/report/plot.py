@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from esper.karn.derived import grows
-from esper.karn.formatting import number, real, tidy
+from esper.karn.formatting import number, tidy
 from esper.karn.report.decimation import COLUMNS, decimate, is_measured
 from esper.karn.report.history import ArmSeries
 from esper.karn.report.log import RunLog
 from esper.karn.snapshot import GroupSnapshot
+from esper.leyline.limits import real
 
 __all__ = [
     "DASHES",

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from esper.karn.absence import supplied
 from esper.karn.derived import accuracy_of
-from esper.karn.formatting import ABSENT, age, mean, number, real
+from esper.karn.formatting import ABSENT, age, mean, number
 from esper.karn.learning import did_it_learn
 from esper.karn.progress import best_value, measures_accuracy, played_text, unsupplied_text
 from esper.karn.quantities import QUANTITIES, Quantity, lifecycle_counts, score_texts
@@ -21,6 +21,7 @@ from esper.karn.report.log import INVALID_KEPT, NOTABLE_KEPT, RunLog
 from esper.karn.report.plot import Arm, Section, Table, as_text
 from esper.karn.totals import ENDINGS
 from esper.leyline.event_types import TelemetryEventType
+from esper.leyline.limits import real
 from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import PPOUpdatePayload, TrainingStartedPayload
 
