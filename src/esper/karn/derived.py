@@ -17,7 +17,7 @@ from esper.leyline.telemetry import (
 )
 
 if TYPE_CHECKING:
-    from esper.karn.snapshot import EnvSnapshot
+    from esper.karn.snapshot import EnvSnapshot, GroupSnapshot
     from esper.leyline.position import Position
     from esper.leyline.telemetry import CounterfactualMatrixPayload
 
@@ -30,6 +30,7 @@ __all__ = [
     "confidence_of",
     "contributions",
     "grows",
+    "has_host",
     "known",
     "matrix_rows",
     "planned_episodes",
@@ -72,6 +73,11 @@ def grows(started: TrainingStartedPayload | None) -> bool:
     True while nobody knows, because the start is missing.
     """
     return started is None or bool(started.host_params or started.max_epochs or started.slot_ids)
+
+
+def has_host(group: GroupSnapshot | None) -> bool:
+    """Whether something grows in a run, or has grown; True while nobody knows."""
+    return group is None or bool(group.lifecycle) or grows(None if group.started is None else group.started.data)
 
 
 def accuracy_of(data: EpochCompletedPayload | BatchEpochCompletedPayload) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from esper.karn.derived import grows, planned_episodes
+from esper.karn.derived import has_host, planned_episodes
 from esper.karn.formatting import number
 from esper.karn.quantities import QUANTITIES, Quantity
 from esper.karn.verdict import NOW, SHARE_BAD, Finding, cost_since
@@ -276,14 +276,13 @@ def did_it_learn(group: GroupSnapshot, evaluation: Evaluation | None = None) -> 
         )
         return Answer(_word([_side(margin) for _, margin in margins]), reasons)
     sides, said = list[int](), list[str]()
-    has_host = grows(None if group.started is None else group.started.data)
     for name, series in (("return", "avg_reward"), ("accuracy", "avg_accuracy")):
         course, quantity = course_of(group.health.series[series]), _quantity(name)
         if course is None:
             if name == "return" or group.health.series[series]:
                 said.append(f"by the {quantity.name}: {_too_early(group)}")
                 sides.append(0)
-            elif has_host:
+            elif has_host(group):
                 said.append(f"by the {quantity.name}: not measured")
             continue
         lost = course.drop() > group.health.limits.fell_bad and course.drop_errors() > group.health.limits.fell_errors

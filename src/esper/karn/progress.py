@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from esper.karn.derived import accuracy_of, grows, planned_episodes
+from esper.karn.derived import accuracy_of, has_host, planned_episodes
 from esper.karn.formatting import is_finite, mean, number
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def unsupplied_text(group: GroupSnapshot) -> str | None:
     if started is None:
         return None
     missing = [] if started.n_episodes else ["no number of episodes planned"]
-    if not grows(started):
+    if not has_host(group):
         missing.append("no host")
     if group.batches and not measures_accuracy(group):
         missing.append("no accuracy")
@@ -83,7 +83,7 @@ def unsupplied_text(group: GroupSnapshot) -> str | None:
 def measures_accuracy(group: GroupSnapshot) -> bool:
     """Whether a batch has measured an accuracy; True before there is one, for a host that grows."""
     if not group.batches:
-        return grows(None if group.started is None else group.started.data)
+        return has_host(group)
     return any(accuracy_of(entry.data) is not None for entry in reversed(group.batches))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
-from esper.karn.derived import accuracy_of, grows, known, return_of
+from esper.karn.derived import accuracy_of, grows, has_host, known, return_of
 from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, tidy
 from esper.karn.health import assess
 from esper.karn.learning import did_it_learn
@@ -54,9 +54,8 @@ def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path, verdict: V
     for group in snapshot.groups.values():
         if len(snapshot.groups) > 1:
             sections.append([f"Group {tidy(group.group_id, 60)}"])
-        grown = group.lifecycle or grows(None if group.started is None else group.started.data)
         health = _health(verdict.of(group.group_id), group, where)
-        sections += [_run(group), *([_seeds(group)] if grown else []), health]
+        sections += [_run(group), *([_seeds(group)] if has_host(group) else []), health]
     if not snapshot.groups:
         sections.append(["No event."])
     else:

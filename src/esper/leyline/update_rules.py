@@ -11,7 +11,7 @@ from esper.leyline.limits import Limits, Status, text
 from esper.leyline.telemetry import PPOUpdatePayload
 from esper.leyline.typical import WARM, Typical, flag_of, value_of
 
-__all__ = ["UPDATE_RULES", "UpdateRule"]
+__all__ = ["RULE_OF", "UPDATE_RULES", "UpdateRule"]
 
 _Finding: TypeAlias = tuple[Status, str]
 _Test: TypeAlias = Callable[[PPOUpdatePayload, float, Limits, Typical], _Finding]
@@ -243,3 +243,5 @@ UPDATE_RULES: Final = (
     ),
 )
 """Every rule for one update. A value that is not finite is BAD by any of them, unless the rule says otherwise."""
+RULE_OF: Final = {rule.name: rule for rule in UPDATE_RULES}
+"""Each by its name."""

@@ -15,7 +15,7 @@ from esper.karn.derived import (
     accuracy_of,
     age_in,
     confidence_of,
-    grows,
+    has_host,
     known,
     matrix_rows,
     reward_components,
@@ -42,7 +42,7 @@ def env_detail(view: View, env_id: int, width: int) -> tuple[list[Row], list[Row
     if group is None or env_id not in group.envs:
         return [heading(f"ENVIRONMENT {env_id}", "no event of it"), line(" Nothing yet.")], []
     env = group.envs[env_id]
-    growing = grows(None if group.started is None else group.started.data)
+    growing = has_host(group)
     return (
         [*_summary(view, env, width), *_reward(env, width), *_alternatives(env, width)],
         [*_counterfactual(env, width), *_seeds(env, width)] if growing or env.slots or env.counterfactual else [],
@@ -51,7 +51,7 @@ def env_detail(view: View, env_id: int, width: int) -> tuple[list[Row], list[Row
 
 def _summary(view: View, env: EnvSnapshot, width: int) -> list[Row]:
     if env.epoch is None:
-        host = view.group is None or grows(view.group.started and view.group.started.data)
+        host = has_host(view.group)
         return [heading(f"ENVIRONMENT {env.env_id}", "no epoch yet" if host else "")]
     epoch = env.epoch.data
     epochs = None if view.group is None or view.group.started is None else known(view.group.started.data.max_epochs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.dashboard.overview import WIDE
 from esper.karn.dashboard.rows import Row, Span, Tone, Viewing, line
-from esper.karn.derived import accuracy_of, confidence_of, grows
+from esper.karn.derived import accuracy_of, confidence_of, has_host
 from esper.karn.formatting import (
     ABSENT,
     cells,
@@ -79,7 +79,7 @@ def env_heading(view: View, width: int, _height: int) -> list[Row]:
 
 
 def _has_host(view: View) -> bool:
-    return view.group is None or view.group.started is None or grows(view.group.started.data)
+    return has_host(view.group)
 
 
 def _columns(id_width: int, *, wide: bool, host: bool) -> list[_Column]:

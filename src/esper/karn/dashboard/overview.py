@@ -32,7 +32,7 @@ from esper.karn.verdict import Finding, gravest_first, tally_text
 from esper.leyline.limits import Status
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.typical import value_of
-from esper.leyline.update_rules import UPDATE_RULES
+from esper.leyline.update_rules import RULE_OF
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.feed import Record
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from esper.karn.snapshot import GroupSnapshot
 
 __all__ = [
-    "RULE_FIELDS",
     "STATUS_TONES",
     "WIDE",
     "EventRows",
@@ -258,17 +257,13 @@ def _found(view: View, finding: Finding, spark: int) -> Row:
         (cells(finding.label, 16), "plain"),
     )
     tone: Tone = "plain" if finding.is_alarm else "dim"
-    if finding.rule not in RULE_FIELDS:
+    if finding.rule not in RULE_OF:
         return line(*status, (f" {finding.evidence}", tone), opens="ppo")
-    field = RULE_FIELDS[finding.rule]
+    field = RULE_OF[finding.rule].field
     values = [value_of(entry.data, field) for entry in (() if view.group is None else view.group.ppo[-spark:])]
     newest = number(values[-1] if values else None, 9)
     evidence = finding.evidence.removeprefix(f"{finding.label} ")
     return line(*status, f"{newest:>9} ", (plot(values, spark)[0], "plot"), (f" {evidence}", tone), opens="ppo")
-
-
-RULE_FIELDS = {rule.name: rule.field for rule in UPDATE_RULES}
-"""What a rule for updates judges."""
 
 
 # ── events ─────────────────────────────────────────────────────────────────────────────────────────────────────────

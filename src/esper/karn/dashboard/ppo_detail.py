@@ -16,7 +16,7 @@ from esper.leyline.health import judge_update
 from esper.leyline.limits import gravest
 from esper.leyline.telemetry import PPOUpdatePayload
 from esper.leyline.typical import value_of
-from esper.leyline.update_rules import UPDATE_RULES
+from esper.leyline.update_rules import RULE_OF
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.following import View
@@ -68,8 +68,8 @@ def _verdicts(view: View, width: int) -> list[Row]:
 def _finding(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width: int, room: int) -> list[Row]:
     """Return a finding, what it rests on, and what to do about it."""
     drawn, newest, texts = "", "", [finding.evidence]
-    if finding.rule in _RULES:
-        rule = _RULES[finding.rule]
+    if finding.rule in RULE_OF:
+        rule = RULE_OF[finding.rule]
         values = [value_of(entry.data, rule.field) for entry in updates[-room:]]
         drawn, newest = plot(values, room)[0], number(values[-1] if values else None, 9)
         texts.append(f"{rule.text} Drawn: {scale(values)}." if scale(values) else rule.text)
@@ -90,10 +90,6 @@ def _finding(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width
             for text in wrapped
         ),
     ]
-
-
-_RULES = {rule.name: rule for rule in UPDATE_RULES}
-"""Those for updates, by name."""
 
 
 def _mappings(title: str, names: tuple[str, ...], update: PPOUpdatePayload, width: int, unit: str) -> list[Row]:

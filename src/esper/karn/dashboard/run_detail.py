@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied
 from esper.karn.dashboard.rows import Row, heading, line
-from esper.karn.derived import age_text, grows
+from esper.karn.derived import age_text, has_host
 from esper.karn.formatting import ABSENT, age, bar, cells, number, plural, tidy, value_text
 from esper.karn.progress import unsupplied_text
 from esper.karn.quantities import LIFECYCLE, by_name, lifecycle_counts, score_texts
@@ -28,7 +28,7 @@ def run_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
     """Return configuration and totals, evaluation and delivery."""
     group = view.group
     rows = [] if group is None else _starts(group)
-    if group is not None and (group.lifecycle or grows(None if group.started is None else group.started.data)):
+    if group is not None and has_host(group):
         rows += [*_lifecycle(group), *_actions(group, width)]
     elif group is not None and group.actions:
         rows += _actions(group, width)

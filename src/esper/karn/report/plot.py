@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from esper.karn.derived import grows
+from esper.karn.derived import has_host
 from esper.karn.formatting import number, tidy
 from esper.karn.report.decimation import COLUMNS, decimate, is_measured
 from esper.karn.report.history import ArmSeries
@@ -65,8 +65,7 @@ class Arm:
     @property
     def has_host(self) -> bool:
         """Whether something grows in it, or has grown."""
-        started = self.group.started
-        return bool(self.group.lifecycle) or grows(None if started is None else started.data)
+        return has_host(self.group)
 
     @property
     def colour(self) -> str:
