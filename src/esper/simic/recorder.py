@@ -19,7 +19,7 @@ from esper.simic.diagnostics import GradientTotals
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["BatchFields", "UpdateFields", "UpdateRecorder", "batch_fields", "linear_layers"]
+__all__ = ["BatchFields", "ScaleFields", "UpdateFields", "UpdateRecorder", "batch_fields", "linear_layers"]
 
 _Numbers: TypeAlias = "Tensor | ArrayLike"
 
