@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-core test-pythons pictures bench verdicts mutants soak fields contract docs clean
+.PHONY: help demo test check test-core test-pythons pictures bench verdicts mutants soak fields contract docs links clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,7 +25,7 @@ demo: $(READY) ## train a growing network on real data, recorded end to end (abo
 	rm -rf $(RUN)
 	$(BIN)/esper train --task digits --run-dir $(RUN)
 
-test: check ## every check and every test, with the branch coverage of src
+test: check docs ## every check, the documentation and every test, with the branch coverage of src
 	$(BIN)/pytest -n 2 --dist worksteal --cov
 	$(MAKE) test-core
 
@@ -55,8 +55,9 @@ test-pythons: $(READY) ## the contract on CPython 3.12, 3.13 and 3.14, in WebAss
 	  --requirement tests/pythons/requirements.txt
 	for version in $(PYTHONS); do node --stack-size=7000 tests/pythons/run.mjs build/pythons $$version || exit 1; done
 
-pictures: $(READY) ## the pictures in docs, of the stages and of the run of make demo; needs Chromium
+pictures: $(READY) ## the pictures in docs, of stages, rooms and the run of make demo; needs Chromium
 	$(BIN)/python docs/picture_seed_life.py
+	$(BIN)/python docs/picture_rooms.py
 	$(BIN)/python docs/picture_dashboard.py $(RUN)
 	$(BIN)/python docs/picture_report.py $(RUN)
 
@@ -85,10 +86,11 @@ contract: $(READY) ## after a payload was edited: write what is derived from it 
 	@$(BIN)/python -m tests.golden.contract
 	@PYTHONPATH=. $(BIN)/python tests/field_census.py > build/fields.md; mv build/fields.md docs/fields.md
 
-docs: $(READY) ## run every example in the documentation, and write the field reference to build/fields.md
-	$(BIN)/pytest tests/test_docs.py
-	mkdir -p build
-	$(BIN)/esper schema --fields > build/fields.md
+docs: $(READY) ## the documentation as a site, build/site/index.html; a warning is an error (its examples run in make test)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html --doctree-dir build/doctrees docs build/site
+
+links: $(READY) ## whether the links out of the documentation lead somewhere; needs the network
+	$(BIN)/sphinx-build --quiet --builder linkcheck --doctree-dir build/doctrees docs build/links
 
 clean: ## what the other targets made, but for the environment
 	rm -rf build dist runs node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -38,9 +38,10 @@ def test_the_links_of_a_page_lead_to_files_that_exist(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-def test_the_picture_of_a_seed_s_life_is_that_of_the_stages_as_they_are() -> None:
-    drawn: str = runpy.run_path(str(ROOT / "docs" / "picture_seed_life.py"))["draw"]()
-    assert drawn == (ROOT / "docs" / "seed-life.svg").read_text(encoding="utf-8"), "run make pictures"
+@pytest.mark.parametrize("name", ["seed_life", "rooms"])
+def test_the_drawings_are_those_of_the_stages_and_of_the_import_linter_s_contract_as_they_are(name: str) -> None:
+    drawn: str = runpy.run_path(str(ROOT / "docs" / f"picture_{name}.py"))["draw"]()
+    assert drawn == (ROOT / "docs" / f"{name.replace('_', '-')}.svg").read_text(encoding="utf-8"), "run make pictures"
 
 
 def test_the_glossary_explains_every_stage_op_and_blueprint() -> None:

@@ -25,7 +25,7 @@ _MATTERS: Final = "Andrychowicz et al. 2021, What Matters in On-Policy Reinforce
 _AMP: Final = "Micikevicius et al. 2018, Mixed Precision Training, section 3.2"
 _CLIPPING: Final = "Pascanu et al. 2013, On the difficulty of training recurrent neural networks"
 _OURS: Final = "docs/modes.md"
-_DELIVERY: Final = "docs/sinks.md"
+_DELIVERY: Final = "docs/delivery.md"
 
 ADVICE: Final = {
     "return_finite": Advice(

@@ -202,7 +202,7 @@ def approximate_kl(log_ratio: Tensor) -> float:
 
 
 def clip_fraction(log_ratio: Tensor, clip_ratio: float) -> float:
-    """Share of samples with |r - 1| > ε, whose gradient the clipping may cut.
+    """Share of samples whose ratio is further than ε from 1: the clipping may cut their gradient.
 
     Args:
         log_ratio: log π_new(a|s) - log π_old(a|s), of any shape; NaN when there is no sample.
