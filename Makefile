@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-core test-pythons pictures bench verdicts mutants soak fields contract docs links clean
+.PHONY: help demo test check test-core test-wheel dist test-pythons pictures bench verdicts mutants soak fields contract docs links clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,6 +44,24 @@ test-core: $(READY) ## the wheel alone, without any extra, in an environment of 
 	$(BIN)/python -m venv build/core/venv
 	build/core/venv/bin/pip install --quiet --disable-pip-version-check build/core/dist/*.whl
 	build/core/venv/bin/python tests/core_alone.py
+
+dist: $(READY) ## sdist and wheel as they would be released: checked, the sdist's own tests, the wheel with each extra
+	rm -rf build/dist
+	$(BIN)/python -m build --outdir build/dist . > /dev/null
+	$(BIN)/twine check --strict build/dist/*
+	tar -xzf build/dist/*.tar.gz -C build/dist
+	cd build/dist/esper_telemetry-*/ && PYTHONPATH=src ../../../$(BIN)/pytest -q -n 2 --dist worksteal
+	$(BIN)/python tests/extras_alone.py build/dist/*.whl build/dist/extras constraints.txt
+
+test-wheel: ## the contract's tests against the built wheel, with any Python: make test-wheel PYTHON=python3.14
+	rm -rf build/wheel
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/pip install --quiet --disable-pip-version-check build
+	build/wheel/venv/bin/python -m build --wheel --outdir build/wheel/dist . > /dev/null
+	build/wheel/venv/bin/pip install --quiet --disable-pip-version-check build/wheel/dist/*.whl \
+	  --requirement tests/pythons/requirements.txt
+	build/wheel/venv/bin/python -m pytest -c tests/pythons/pytest.ini --rootdir . -q tests/golden/test_golden.py tests/typing/test_accepted.py \
+	  tests/leyline/test_payload.py tests/leyline/test_event.py tests/leyline/test_codec.py tests/leyline/test_wire.py
 
 PYTHONS := 3.12 3.13 3.14
 
