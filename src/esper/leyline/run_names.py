@@ -19,7 +19,7 @@ def run_names(sources: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
         The sources by name, in order.
     """
     names: dict[str, str] = {}
-    for source in map(os.fspath, sources):
+    for source in [os.fspath(source) for source in sources]:
         path = Path(source).resolve()
         parts = path.parent.parts if path.name.startswith("events") and not path.is_dir() else path.parts
         name = "standard input" if source == "-" else parts[-1]

@@ -101,9 +101,9 @@ def duckdb_views(*sources: str | os.PathLike[str]) -> str:
     """Return SQL that lets DuckDB query logs: views ``events`` and ``invalid_lines``, and one for each event type.
 
     ``events`` has every line that `esper validate` takes for an event, ``invalid_lines`` every other. What a resume
-    took back is ``superseded`` in ``events``, and not in the view of its type, which is named after it. ``run_name`` says
-    which source a row is of: as much of the end of its path as tells it from the others. ``run`` counts the runs of the
-    group in the log, ``line`` the lines of ``file``. Nothing else is taken from a path.
+    took back is ``superseded`` in ``events``, and not in the view of its type, which is named after it. ``run_name``
+    says which source a row is of: as much of the end of its path as tells it from the others. ``run`` counts the runs
+    of the group in the log, ``line`` the lines of ``file``. Nothing else is taken from a path.
 
     Every column has the type of its field; what was not supplied is NULL; floats that are not finite are ``nan`` and
     ``inf``. An event that DuckDB cannot hold, for an integer beyond 64 bits or behind a byte order mark, is among the
@@ -159,7 +159,9 @@ def _rows_of(name: str, lines: LogLines, raw: str) -> str:
         "maximum_object_size": max(lines.longest + 1, _LEAST_BUFFER), "columns": f"{{{raw}}}",
     }  # fmt: skip
     log = ", ".join([sql_path(path), *(f"{option} = {value}" for option, value in options.items())])
-    columns = f"r.*, s.run, s.superseded, r.nth + s.blank AS line, {sql_text(path)} AS file, {sql_text(name)} AS run_name"
+    columns = (
+        f"r.*, s.run, s.superseded, r.nth + s.blank AS line, {sql_text(path)} AS file, {sql_text(name)} AS run_name"
+    )
     rows = f"(SELECT row_number() OVER () AS nth, * FROM read_json({log})) AS r"  # noqa: S608 - all of it is quoted
     # A row for each, and not the stretches themselves: whether a join by ranges is linear, is for DuckDB to guess.
     each = "unnest(generate_series(first, last)) AS nth, blank, run, superseded"
@@ -172,7 +174,9 @@ _LEAST_BUFFER = 1 << 24
 
 def _invalid_of(name: str, lines: LogLines) -> str:
     file = sql_text(os.fspath(lines.path.resolve()))
-    columns = f"{sql_text(name)} AS run_name, {file} AS file, unnest(generate_series(first, last)) AS line, kind, reason"
+    columns = (
+        f"{sql_text(name)} AS run_name, {file} AS file, unnest(generate_series(first, last)) AS line, kind, reason"
+    )
     return f"SELECT {columns}\nFROM ({_table_of(Invalid, lines.invalid)})"
 
 

@@ -1,7 +1,7 @@
 """Runs as tables: Parquet, CSV, DuckDB or Arrow, one table a kind of event. Extra ``export``.
 
-Everything passes the one reader and `esper.leyline.position`, so that what a resume took back, and which batch and episode an event
-is of, is what every other view says.
+Everything passes the one reader and `esper.leyline.position`, so that what a resume took back, and which batch and
+episode an event is of, is what every other view says.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from esper.leyline.atomic import atomic_directory
 from esper.leyline.invalid_lines import InvalidLines
@@ -128,7 +128,7 @@ def _write(name: str, source: str, log: SpooledLog, events: int, write: Write) -
     if source != "-":
         directory = RunDirectory.local(source)
         info, _ = info_beside(directory.path)
-    columns = [[name], [events], [log.invalid.total], [None if info is None else strict_json(info)]]
+    columns: list[list[Any]] = [[name], [events], [log.invalid.total], [None if info is None else strict_json(info)]]
     write("runs", pa.RecordBatch.from_pydict(dict(zip(RUNS.names, columns, strict=True)), RUNS))
     for table, rows in log.batches(name):
         write(table, rows)

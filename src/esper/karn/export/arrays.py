@@ -16,14 +16,14 @@ from esper.karn.export.columns import EXACT, INVALID, KINDS, Column, columns_of
 from esper.leyline._payload.containers import AnyValue
 
 if TYPE_CHECKING:
-    from esper.leyline.telemetry import TelemetryEvent, TelemetryPayload
+    from esper.leyline.telemetry import TelemetryEvent
 
 __all__ = ["KNOWN_LATER", "schema_of", "spooled"]
 
 KNOWN_LATER: Final = ("run_name", "run", "batch", "episode", "superseded")
 """Columns of a place that are known when the whole log was read."""
 
-_SCALARS: Final[dict[str, pa.DataType]] = {
+_SCALARS: Final[dict[str, Any]] = {
     "DOUBLE": pa.float64(),
     "BIGINT": pa.int64(),
     "BOOLEAN": pa.bool_(),
@@ -51,11 +51,11 @@ def schema_of(table: str, *, flat: bool) -> pa.Schema:
     """
     if table not in KINDS:
         return pa.schema([pa.field(name, _SCALARS[sql]) for name, sql in INVALID.items()])
-    columns = [pa.field(column.name, _type(column.sql, flat=flat)) for column in columns_of(KINDS[table])]
+    columns = [pa.field(column.name, _type(column.sql, flat=flat)) for column in columns_of(table)]
     return pa.schema([*columns, pa.field(EXACT, pa.string())])
 
 
-def _type(sql: str, *, flat: bool = False) -> pa.DataType:
+def _type(sql: str, *, flat: bool = False) -> Any:
     if sql in _SCALARS:
         return _SCALARS[sql]
     if flat:
@@ -70,12 +70,12 @@ def _inner(sql: str) -> str:
 
 
 def spooled(
-    cls: type[TelemetryPayload], events: Sequence[TelemetryEvent], place: dict[str, Sequence[Any]], *, flat: bool
+    table: str, events: Sequence[TelemetryEvent], place: dict[str, Sequence[Any]], *, flat: bool
 ) -> pa.RecordBatch:
     """Return events as they can be written before the whole log was read: all columns but `KNOWN_LATER`.
 
     Args:
-        cls: their payload class.
+        table: their kind.
         events: the events.
         place: ``place``, a number, for each, and the columns of its place that are known.
         flat: whether containers stand as JSON text.
@@ -84,8 +84,8 @@ def spooled(
     supplied = [payload.supplied for payload in data]
     patterns = frozenset(supplied)
     exact: dict[int, dict[str, str]] = {}
-    arrays: dict[str, pa.Array[Any]] = {"place": pa.array(place["place"], pa.int32())}
-    for column in columns_of(cls):
+    arrays: dict[str, Any] = {"place": pa.array(place["place"], pa.int32())}
+    for column in columns_of(table):
         if column.of == "place":
             if column.field not in KNOWN_LATER:
                 arrays[column.name] = pa.array(place[column.field], _SCALARS[column.sql])
@@ -112,7 +112,7 @@ def _object(members: dict[str, str]) -> str:
     return "{" + ",".join(f"{_write_json(name)}:{text}" for name, text in members.items()) + "}"
 
 
-def _array_of(column: Column, values: list[Any], exact: dict[int, dict[str, str]], *, flat: bool) -> pa.Array[Any]:
+def _array_of(column: Column, values: list[Any], exact: dict[int, dict[str, str]], *, flat: bool) -> Any:
     """Return a column, and note in ``exact`` what it cannot say."""
     row, sql = column.row, column.sql
     assert row is not None  # every field has one
@@ -129,7 +129,7 @@ def _array_of(column: Column, values: list[Any], exact: dict[int, dict[str, str]
         return _array(sql, [None if value is None else _nearest(sql, value) for value in values])
 
 
-def _array(sql: str, values: list[Any]) -> pa.Array[Any]:
+def _array(sql: str, values: list[Any]) -> Any:
     """Return an array of values that all fit their type; None is NULL, but JSON's null inside containers."""
     if sql == "DOUBLE" and not _FLOATS.issuperset(map(type, values)):
         raise _InexactError
@@ -137,7 +137,7 @@ def _array(sql: str, values: list[Any]) -> pa.Array[Any]:
         return pa.array(values, _SCALARS[sql])
     inner, held = _inner(sql), [value or () for value in values]
     is_null = pa.array([value is None for value in values], pa.bool_()) if None in values else None
-    offsets = pa.array(_offsets(map(len, held)), pa.int32())
+    offsets: Any = pa.array(_offsets(map(len, held)), pa.int32())
     if sql.endswith("[]"):
         return pa.ListArray.from_arrays(offsets, _items(inner, list(chain.from_iterable(held))), mask=is_null)
     keys = pa.array(chain.from_iterable(held), pa.string())
@@ -145,7 +145,7 @@ def _array(sql: str, values: list[Any]) -> pa.Array[Any]:
     return pa.MapArray.from_arrays(offsets, keys, items, mask=is_null)
 
 
-def _items(sql: str, values: list[Any]) -> pa.Array[Any]:
+def _items(sql: str, values: list[Any]) -> Any:
     if sql == "JSON":
         texts = [
             # What it would come to for nearly all of them: finite floats, and words that repeat.
@@ -168,7 +168,7 @@ def _fits(sql: str, value: Any) -> bool:
     if sql == "DOUBLE":
         return isinstance(value, float)
     if sql == "BIGINT":
-        return -_LARGEST <= value < _LARGEST
+        return bool(-_LARGEST <= value < _LARGEST)
     if sql in _SCALARS:
         return True
     items = value.values() if isinstance(value, dict) else value
@@ -189,5 +189,3 @@ def _nearest(sql: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {key: item if _inner(sql) == "JSON" else _nearest(_inner(sql), item) for key, item in value.items()}
     return [item if _inner(sql) == "JSON" else _nearest(_inner(sql), item) for item in value]
-
-

@@ -69,11 +69,12 @@ def table_of(cls: type[TelemetryPayload]) -> str:
 
 
 @cache
-def columns_of(cls: type[TelemetryPayload]) -> tuple[Column, ...]:
-    """Return the columns of a payload's table, but for `EXACT`.
+def columns_of(table: str) -> tuple[Column, ...]:
+    """Return the columns of the table of a kind of event, but for `EXACT`.
 
     Where a payload has a field of the same name, another column is called ``event_…``, as in the SQL views.
     """
+    cls = KINDS[table]
     own = types_of(cls)
     envelope: dict[str, Type] = dict(_envelope())
 

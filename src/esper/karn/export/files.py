@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import duckdb
 import pyarrow as pa
@@ -22,14 +22,13 @@ Format: TypeAlias = Literal["parquet", "csv", "duckdb"]
 Write: TypeAlias = Callable[[str, pa.RecordBatch], None]
 """Takes rows of a table."""
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
-RUNS: Final = pa.schema(
-    [
-        pa.field("run_name", pa.string()),
-        pa.field("events", pa.int64()),
-        pa.field("invalid_lines", pa.int64()),
-        pa.field("run_info", pa.string()),
-    ]
-)
+_RUNS: Final[dict[str, Any]] = {
+    "run_name": pa.string(),
+    "events": pa.int64(),
+    "invalid_lines": pa.int64(),
+    "run_info": pa.string(),
+}
+RUNS: Final = pa.schema(_RUNS)
 """The table ``runs``: what is known of each beside its events, run.json among it."""
 TABLES: Final = ("runs", *KINDS, "invalid_lines")
 """Every table of an export, in order."""
@@ -65,12 +64,13 @@ def _parquet(target: Path, stack: ExitStack) -> Write:
         differing = {name: "DELTA_BYTE_ARRAY" for name in ("event_id", "text") if name in schema.names}
         times = {name: "DELTA_BINARY_PACKED" for name in ("timestamp", "line") if name in schema.names}
         encoded = differing | times
+        repeated: Any = [name for name in schema.names if name not in encoded]  # the stubs know all or nothing
         writers[table] = stack.enter_context(
             pq.ParquetWriter(
                 str(target / f"{table}.parquet"),
                 schema,
                 compression="zstd",
-                use_dictionary=[name for name in schema.names if name not in encoded],
+                use_dictionary=repeated,
                 column_encoding=encoded,
             )
         )
@@ -86,7 +86,11 @@ def _parquet(target: Path, stack: ExitStack) -> Write:
         if sum(batch.num_rows for batch in held[table]) >= _GROUP:
             flush(table)
 
-    stack.callback(lambda: [flush(table) for table in TABLES])
+    def flush_all() -> None:
+        for table in TABLES:
+            flush(table)
+
+    stack.callback(flush_all)
     return write
 
 
@@ -110,10 +114,10 @@ def _duckdb(target: Path, stack: ExitStack) -> Write:
             database.execute(f"CREATE VIEW {table} AS FROM log.{table} WHERE NOT superseded")
         else:
             database.execute(f"CREATE VIEW {table} AS FROM log.{table}")
-    common = [each for each in columns_of(KINDS[TABLES[1]]) if each.of != "payload"]
+    common = [each for each in columns_of(TABLES[1]) if each.of != "payload"]
     selects = []
     for table, cls in KINDS.items():
-        names = {each.field: each.name for each in columns_of(cls) if each.of != "payload"}
+        names = {each.field: each.name for each in columns_of(table) if each.of != "payload"}
         wanted = ", ".join(f"{names[each.field]} AS {each.field}" for each in common)
         selects.append(f"SELECT '{table.upper()}' AS event_type, {wanted} FROM log.{table}")  # noqa: S608 - all ours
         for name, text in column_comments(cls).items():
@@ -123,7 +127,7 @@ def _duckdb(target: Path, stack: ExitStack) -> Write:
 
     def write(table: str, rows: pa.RecordBatch) -> None:
         database.register("batch", pa.Table.from_batches([rows]))
-        database.execute(f"INSERT INTO log.{table} FROM batch")  # noqa: S608 - one of the names above
+        database.execute(f"INSERT INTO log.{table} FROM batch")
         database.unregister("batch")
 
     return write
@@ -134,6 +138,4 @@ def _sql_columns(table: str) -> dict[str, str]:
         return {"run_name": "VARCHAR", "events": "BIGINT", "invalid_lines": "BIGINT", "run_info": "JSON"}
     if table == "invalid_lines":
         return INVALID
-    return {each.name: each.sql for each in columns_of(KINDS[table])} | {EXACT: "VARCHAR"}
-
-
+    return {each.name: each.sql for each in columns_of(table)} | {EXACT: "VARCHAR"}

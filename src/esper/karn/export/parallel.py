@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,6 +97,16 @@ class _Watch:
 def _begin(lines: Any) -> None:
     global _read  # noqa: PLW0603 - a process is given it once
     _read = lines
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started it, which ends it
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Outlive the one that started it by nothing: nobody would take what was read."""
+    connection.wait([parent])
+    os._exit(1)
 
 
 def _count(lines: int) -> None:

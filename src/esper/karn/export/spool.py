@@ -21,7 +21,7 @@ from esper.karn.export.arrays import schema_of, spooled
 from esper.karn.export.columns import KINDS, columns_of, table_of
 from esper.leyline.invalid_lines import InvalidLines
 from esper.leyline.position import Position, Positions, Shard
-from esper.leyline.telemetry import TelemetryEvent, TelemetryPayload
+from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord, Source, log_files, read_shards, shard_of
 
 __all__ = ["ROWS", "SpooledLog", "spool"]
@@ -56,7 +56,7 @@ class SpooledLog:
         """
         for table in self.rows:
             schema = schema_of(table, flat=self.flat)
-            with pa.ipc.open_stream(self.directory / f"{table}.arrow") as reader:
+            with pa.ipc.open_stream(pa.OSFile(str(self.directory / f"{table}.arrow"), "rb")) as reader:
                 for batch in reader:
                     yield table, self._finished(table, batch, run_name).select(schema.names).cast(schema)
 
@@ -69,7 +69,7 @@ class SpooledLog:
         columns["run_name"] = pa.array([run_name], pa.string()).take(pa.array([0] * batch.num_rows, pa.int32()))
         if table in KINDS:
             place = columns.pop("place")
-            names = {each.field: each.name for each in columns_of(KINDS[table]) if each.of == "place"}
+            names = {each.field: each.name for each in columns_of(table) if each.of == "place"}
             for known in self.places.schema.names:
                 columns[names[known]] = self.places.column(known).take(place)
         return pa.RecordBatch.from_pydict(columns)
@@ -153,8 +153,8 @@ class _Spooling:
         records, place = self._pending[table].take()
         if not records:
             return
-        cls: type[TelemetryPayload] | None = KINDS.get(table)
-        batch = _invalid_rows(records, place) if cls is None else spooled(cls, records, place, flat=self._flat)
+        is_kind = table in KINDS
+        batch = spooled(table, records, place, flat=self._flat) if is_kind else _invalid_rows(records, place)
         if table not in self._writers:
             options = pa.ipc.IpcWriteOptions(compression="lz4")
             path = str(self._directory / f"{table}.arrow")
@@ -215,7 +215,7 @@ class _Places:
     def settled(self) -> pa.RecordBatch:
         """Return what is known of every place now that the log was read."""
         settled = [positions.settled(position) for positions, position in self._known]
-        columns = {
+        columns: dict[str, Any] = {
             "run": pa.array([position.run for position in settled], pa.int64()),
             "batch": pa.array([_in_column(position.batch) for position in settled], pa.int64()),
             "episode": pa.array([_in_column(position.episode) for position in settled], pa.int64()),

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring_ascii
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from esper.karn.export.columns import EXACT, INVALID, KINDS, Column, columns_of
 from esper.leyline._payload.types import NONFINITE_NAMES
@@ -100,7 +100,7 @@ _ORDER: Final = "ORDER BY 1, 2, 3"
 
 
 def _events(reading: _Reading, table: str, cls: type[TelemetryPayload]) -> Iterator[_Keyed]:
-    columns = columns_of(cls)
+    columns = columns_of(table)
     names = {each.field: each.name for each in columns if each.of == "place"}
     fields = [each for each in columns if each.of != "place"]
     values = [f"epoch_us({each.name})" if each.sql == "TIMESTAMP" else each.name for each in fields]
@@ -126,7 +126,8 @@ def _is_nested(sql: str) -> bool:
 def _line(event_type: str, columns: list[tuple[Column, str, bool]], row: list[Any], exact: str | None) -> str:
     """Return an event as a line of a log, for the decoder to check."""
     beside: dict[str, Any] = {} if exact is None else json.loads(exact)
-    event, payload = [f'"schema_version":{SCHEMA_VERSION}', f'"event_type":"{event_type}"'], []
+    event = [f'"schema_version":{SCHEMA_VERSION}', f'"event_type":"{event_type}"']
+    payload: list[str] = []
     for (column, name, is_text), value in zip(columns, row, strict=True):
         if column.name in beside:
             text = json.dumps(beside[column.name], allow_nan=False)
@@ -163,16 +164,18 @@ class _Reading:
         self.path = path
         self._stack = ExitStack()
 
-    def __enter__(self) -> _Reading:
+    def __enter__(self) -> Self:
         try:
             import duckdb  # noqa: PLC0415 - an extra, and asked for here only
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("reading an export needs DuckDB: pip install 'esper-telemetry[export]'") from error
+            raise ModuleNotFoundError(
+                "reading an export needs DuckDB: pip install 'esper-telemetry[export]'"
+            ) from error
         self._error: type[Exception] = duckdb.Error
         aside = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="esper-"))
         is_file = not self.path.is_dir()
         try:
-            config = {"temp_directory": aside, "preserve_insertion_order": "true"}
+            config: dict[str, Any] = {"temp_directory": aside, "preserve_insertion_order": "true"}
             database = duckdb.connect(os.fspath(self.path) if is_file else ":memory:", read_only=is_file, config=config)
         except duckdb.Error as error:
             raise self._refusal(error) from None
@@ -225,5 +228,5 @@ def _flat_columns(table: str) -> dict[str, str]:
         return {"run_name": "VARCHAR", "events": "BIGINT", "invalid_lines": "BIGINT", "run_info": "VARCHAR"}
     if table == "invalid_lines":
         return INVALID
-    flat = {each.name: "VARCHAR" if _is_nested(each.sql) else each.sql for each in columns_of(KINDS[table])}
+    flat = {each.name: "VARCHAR" if _is_nested(each.sql) else each.sql for each in columns_of(table)}
     return flat | {EXACT: "VARCHAR"}

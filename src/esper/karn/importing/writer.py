@@ -82,4 +82,3 @@ class RunWriter:
         )
         configuration = {**known.configuration, "imported": imported}
         self._directory.write_info(replace(known, configuration=configuration))
-
