@@ -85,6 +85,9 @@ def _import_log(source: str, output: Path, map_file: Path) -> int:
     show(f"{printable(str(output))}: {_counted(writer.events)}\n")
     if done.skipped:
         say(f"skipped, as {printable(str(map_file))} says: {printable(_counted(done.skipped))}\n")
+    if done.doubtful:
+        events = "1 event holds" if done.doubtful == 1 else f"{done.doubtful:,} events hold"
+        say(f"{events} a value that is hardly true: esper validate {printable(str(output))}\n")
     if writer.set_aside:
         what = "1 line" if writer.set_aside == 1 else f"{writer.set_aside:,} lines"
         say(f"set aside, unchanged, into {printable(str(output / SET_ASIDE))}: {what}\n")

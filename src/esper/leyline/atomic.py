@@ -69,7 +69,10 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.abspath(path))  # noqa: PTH100 - a link is no reason to write elsewhere
     if os.path.lexists(target):
         raise FileExistsError(f"{path} exists: name another one, or remove it first")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(f"{target.parent} is no directory") from None
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}")
     temporary.mkdir()
     try:

@@ -7,13 +7,13 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring_ascii
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from esper.karn.export.columns import EXACT, INVALID, KINDS, Column, columns_of
 from esper.leyline._payload.types import NONFINITE_NAMES
@@ -22,12 +22,16 @@ from esper.leyline.schema import sql_path
 from esper.leyline.telemetry import EVENT_TYPES, SCHEMA_VERSION, TelemetryEvent, TelemetryPayload
 from esper.leyline.wire import decode_event
 
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
 __all__ = ["ExportedLine", "ExportedRun", "exported_lines", "exported_runs", "is_export"]
 
 _FETCHED: Final = 1_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAP: Final = "MAP(VARCHAR, "
 _Row: TypeAlias = tuple[Any, ...]
+_Form: TypeAlias = Literal["parquet", "csv", "duckdb"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def exported_runs(path: Path) -> list[ExportedRun]:
         ValueError: it is no export that this esper reads.
         ModuleNotFoundError: DuckDB is not installed.
     """
-    with _Reading(path) as reading:
+    with _reading(path) as reading:
         rows = reading.rows("runs", "run_name, events, run_info", "")
         return [ExportedRun(*row) for row in rows]
 
@@ -82,7 +86,7 @@ def exported_lines(path: Path) -> Iterator[ExportedLine]:
         ValueError: it is no export that this esper reads; the message says what is wrong with it.
         ModuleNotFoundError: DuckDB is not installed.
     """
-    with _Reading(path) as reading:
+    with _reading(path) as reading:
         tables = [_events(reading, table, cls) for table, cls in KINDS.items()]
         for place, record in heapq.merge(*tables, _invalid(reading), key=itemgetter(0)):
             yield ExportedLine(*place, record)
@@ -157,34 +161,33 @@ def _json(sql: str, value: Any) -> str:
     return json.dumps(value)
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[_Reading]:
+    try:
+        import duckdb  # noqa: PLC0415 - an extra, and asked for here only
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("reading an export needs DuckDB: pip install 'esper-telemetry[export]'") from error
+    form: _Form = "duckdb" if not path.is_dir() else "parquet" if (path / "runs.parquet").is_file() else "csv"
+    try:
+        with tempfile.TemporaryDirectory(prefix="esper-") as aside:
+            config: dict[str, Any] = {"temp_directory": aside}
+            name, is_file = (os.fspath(path), True) if form == "duckdb" else (":memory:", False)
+            with duckdb.connect(name, read_only=is_file, config=config) as database:
+                if is_file:  # it may hold views as well as tables, of which none may open another file
+                    database.execute("SET enable_external_access = false")
+                yield _Reading(path, form, database)
+    except duckdb.Error as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{path} is no export that this esper reads: {first}") from None
+
+
 class _Reading:
     """An export that is open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: _Form, database: DuckDBPyConnection) -> None:
         self.path = path
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        try:
-            import duckdb  # noqa: PLC0415 - an extra, and asked for here only
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "reading an export needs DuckDB: pip install 'esper-telemetry[export]'"
-            ) from error
-        self._error: type[Exception] = duckdb.Error
-        aside = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="esper-"))
-        is_file = not self.path.is_dir()
-        try:
-            config: dict[str, Any] = {"temp_directory": aside, "preserve_insertion_order": "true"}
-            database = duckdb.connect(os.fspath(self.path) if is_file else ":memory:", read_only=is_file, config=config)
-        except duckdb.Error as error:
-            raise self._refusal(error) from None
-        self._database = self._stack.enter_context(database)
-        self._form = "duckdb" if is_file else "parquet" if (self.path / "runs.parquet").exists() else "csv"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._form = form
+        self._database = database
 
     @property
     def is_flat(self) -> bool:
@@ -192,15 +195,10 @@ class _Reading:
         return self._form == "csv"
 
     def rows(self, table: str, selected: str, order: str) -> Iterator[_Row]:
-        cursor = self._database.cursor()
-        try:
+        with self._database.cursor() as cursor:
             cursor.execute(f"SELECT {selected} FROM {self._relation(table)} {order}")  # noqa: S608 - all of it is ours
             while rows := cursor.fetchmany(_FETCHED):
                 yield from rows
-        except self._error as error:
-            raise self._refusal(error) from None
-        finally:
-            cursor.close()
 
     def _relation(self, table: str) -> str:
         if self._form == "duckdb":
@@ -214,10 +212,6 @@ class _Reading:
             f"nullstr = '', allow_quoted_nulls = false, max_line_size = {_LONGEST}, hive_partitioning = false, "
             f"compression = 'none', columns = {{{columns}}})"
         )
-
-    def _refusal(self, error: Exception) -> ValueError:
-        first = str(error).strip().partition("\n")[0]
-        return ValueError(f"{self.path} is no export that this esper reads: {first}")
 
 
 _LONGEST: Final = 1 << 28

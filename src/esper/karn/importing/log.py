@@ -11,6 +11,7 @@ from esper.karn.importing.convert import NotConverted, Skipped, convert
 from esper.karn.importing.lines import NotJsonError, parsed
 from esper.karn.importing.mapping import LogMap
 from esper.karn.importing.writer import RunWriter
+from esper.leyline.doubtful import doubtful
 from esper.leyline.errors import PayloadError, WireError
 from esper.leyline.invalid_lines import printable
 from esper.leyline.telemetry import TelemetryEvent
@@ -29,6 +30,9 @@ class Conversion:
     """How many were left out because the map says so, by kind."""
     aside: dict[tuple[str, str], tuple[int, int, str]] = field(default_factory=dict)
     """By kind and what is wrong: how many were set aside, the line of the first, and what is wrong with it."""
+
+    doubtful: int = 0
+    """Events that hold a value which is hardly true (`esper.leyline.doubtful`)."""
 
     def add(self, problem: NotConverted, line: int) -> None:
         """Count a line that was set aside."""
@@ -54,6 +58,7 @@ def convert_log(lines: Iterator[tuple[int, bytes]], log_map: LogMap, writer: Run
         made = _made(line, log_map, number)
         if isinstance(made, TelemetryEvent):
             writer.write(made)
+            done.doubtful += bool(doubtful(made))
         elif isinstance(made, Skipped):
             done.skipped[made.kind] += 1
         else:

@@ -14,7 +14,7 @@ from math import isfinite
 from typing import Any, Final
 from unicodedata import category
 
-from esper.karn.importing.convert import value_at
+from esper.karn.importing.convert import pointer_text, value_at
 from esper.karn.importing.lines import NotJsonError, parsed
 from esper.karn.importing.mapping import TARGETS, Pointer, envelope_rows, rows_of
 from esper.leyline._payload.types import Type
@@ -164,8 +164,7 @@ class _Survey:
             return
         kind = self._kinds.setdefault(name, _Kind())
         kind.count += 1
-        if self._data:
-            self._add_keys(self._envelope, record, {})
+        self._add_keys(self._envelope, record, {})
         data = value_at(record, self._data)
         if isinstance(data, dict):
             self._add_keys(kind.keys, data, record)
@@ -184,31 +183,38 @@ class _Survey:
         for what, count in self._more.items():
             yield f"# {count:,} {what}."
         yield "# What a line does not account for is set aside, not guessed. See docs/migrating.md."
-        yield f"kind = {_toml(self._kind)}"
-        yield f"data = {_toml(self._data[0] if self._data else '')}"
-        if self._data:
-            yield from self._envelope_lines()
+        yield f"kind = {_reference(self._kind)}"
+        yield f"data = {_reference(self._data[0]) if self._data else _toml('')}"
+        yield from self._envelope_lines()
         for name, kind in sorted(self._kinds.items(), key=lambda item: -item[1].count):
             yield from self._kind_lines(name, kind)
 
     def _envelope_lines(self) -> Iterator[str]:
-        keys, rows = self._envelope, envelope_rows()
-        pairs = _pairs(keys, rows)
+        keys, pairs = self._envelope, self._envelope_pairs()
         left = [name for name in keys if name not in {key for key, _ in pairs.values()}]
-        if left:
-            yield f"# drop = [{', '.join(map(_toml, left))}]  # no field of an event: uncomment to leave them out"
+        if left and self._data:
+            yield f"# drop = [{', '.join(map(_reference, left))}]  # no field of an event: uncomment to leave them out"
         yield ""
         yield "[envelope]"
-        for name in rows:
-            if name in pairs:
-                key, score = pairs[name]
-                about = keys[key].text(self._records)
-                if name == "timestamp":
-                    yield _time_line(key, keys[key], about)
-                else:
-                    yield _line(name, _toml(key), about, sure=score >= _SURE)
+        for name, (key, score) in pairs.items():
+            about = keys[key].text(self._records)
+            if name == "timestamp":
+                yield _time_line(key, keys[key], about)
+            else:
+                yield _line(name, _reference(key), about, sure=score >= _SURE)
         if "timestamp" not in pairs:
             yield '# timestamp = "…"  # required: no key was like it'
+
+    def _envelope_pairs(self) -> dict[str, tuple[str, float]]:
+        """Return where the event's own fields come from; in a record that is its own data, only what is called so."""
+        rows = envelope_rows()
+        pairs = _pairs(self._envelope, rows)
+        if not self._data:
+            pairs = {name: pair for name, pair in pairs.items() if name == pair[0]}
+        if "timestamp" not in pairs:
+            times = [key for key, seen in self._envelope.items() if _is_time(key, seen.sample)]
+            pairs |= {"timestamp": (times[0], 1.0)} if times else {}
+        return {name: pairs[name] for name in rows if name in pairs}
 
     def _kind_lines(self, name: str, kind: _Kind) -> Iterator[str]:
         target, found = self._target(name, kind)
@@ -221,13 +227,15 @@ class _Survey:
             return
         cls, pairs = TARGETS[target], found
         yield f"to = {_toml(target)}"
-        keys = [name for name in kind.keys if not (self._data == () and name in envelope_rows())]
-        left = [key for key in keys if key not in {key for key, score in pairs.values() if score >= _SURE}]
+        used = {key for key, score in pairs.values() if score >= _SURE}
+        used |= set() if self._data else {key for key, _ in self._envelope_pairs().values()}
+        left = [key for key in kind.keys if key not in used]
         same = [key for key in left if self._data and kind.keys[key].equals_record]
         if same:
-            yield f"drop = [{', '.join(map(_toml, same))}]  # the record says the same"
+            yield f"drop = [{', '.join(map(self._of_data, same))}]  # the record says the same"
         if len(left) > len(same):
-            yield f"# drop = [{', '.join(map(_toml, left))}]  # no field of {target}: one line, to leave them out"
+            names = ", ".join(map(self._of_data, left))
+            yield f"# drop = [{names}]  # no field of {target}: one line, to leave them out"
         yield f"[kinds.{_bare(name)}.fields]"
         about = meanings(cls)
         required = {each for each in rows_of(cls) if not is_optional(cls.__dataclass_fields__[each])}
@@ -240,10 +248,14 @@ class _Survey:
                 key = pairs[each][0]
                 seen = kind.keys[key]
                 percent = about[each].unit == "fraction" and seen.largest > 1
-                value = f"{{ from = {_toml(key)}, scale = 0.01 }}" if percent else _toml(key)
+                where = self._of_data(key)
+                value = f"{{ from = {where}, scale = 0.01 }}" if percent else where
                 yield _line(each, value, seen.text(kind.count), sure=sure)
             if each in required and not sure:
                 yield f"# {each} = {{ assume = … }}  # required, {row.text}: only what you know may be assumed"
+
+    def _of_data(self, key: str) -> str:
+        return _reference(key, self._data)
 
     def _target(self, name: str, kind: _Kind) -> tuple[str, dict[str, tuple[str, float]]]:
         """Return the type of event that a kind is most like, and where its fields come from."""
@@ -303,11 +315,22 @@ def _time_line(key: str, seen: _Key, about: str) -> str:
     sample = seen.sample
     if isinstance(sample, int | float) and not isinstance(sample, bool):
         unix = next((each for each, least in _LEAST.items() if abs(sample) > least), "s")
-        return _line("timestamp", f'{{ from = {_toml(key)}, unix = "{unix}" }}', about, sure=True)
+        return _line("timestamp", f'{{ from = {_reference(key)}, unix = "{unix}" }}', about, sure=True)
     if _names_no_zone(sample):
-        value = f'{{ from = {_toml(key)}, zone = "UTC" }}'
+        value = f'{{ from = {_reference(key)}, zone = "UTC" }}'
         return _line("timestamp", value, f"{about}, of no zone: uncomment if UTC it was", sure=False)
-    return _line("timestamp", _toml(key), about, sure=True)
+    return _line("timestamp", _reference(key), about, sure=True)
+
+
+def _is_time(key: str, sample: Any) -> bool:
+    """Whether a key holds a time by the look of it; a number does where its name says so."""
+    if isinstance(sample, int | float) and not isinstance(sample, bool):
+        return _similarity(key, "timestamp") >= _SURE or key.lower() in {"ts", "t", "time", "unix", "epoch_time"}
+    try:
+        datetime.fromisoformat(sample)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _names_no_zone(text: Any) -> bool:
@@ -320,6 +343,11 @@ def _names_no_zone(text: Any) -> bool:
 def _line(name: str, value: str, about: str, *, sure: bool) -> str:
     text = f"{name} = {value}" if sure else f"# {name} = {value}"
     return f"{text:<{_WIDTH}}  # {about if sure else f'perhaps: {about}'}"
+
+
+def _reference(key: str, base: Pointer = ()) -> str:
+    """Return how a map refers to a key of the record, or of the data."""
+    return _toml(key if key and not key.startswith("/") else pointer_text((*base, key)))
 
 
 def _bare(key: str) -> str:
