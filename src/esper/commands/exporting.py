@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,9 @@ def export_command(sources: list[str], output: str, *, form: Format | None) -> i
         OSError: something cannot be read or written, or exists already.
     """
     from esper.karn.export import export  # noqa: PLC0415 - needs the extra
+    from esper.karn.export.parallel import RARELY  # noqa: PLC0415 - as above
 
+    gc.set_threshold(*RARELY)
     with progress_bar(sum(map(_lines, sources)), "lines") as progress:
         done = export(sources, output, form=form, progress=progress)
     runs = "1 run" if done.runs == 1 else f"{done.runs:,} runs"

@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 
 from esper.karn.export.files import FORMATS, RUNS, Format, Write, writing
 from esper.karn.export.parallel import spooled_logs
-from esper.karn.export.spool import SpooledLog, spool
+from esper.karn.export.spooled_log import SpooledLog, spool
 
 if TYPE_CHECKING:
     from esper.leyline.wire import Source

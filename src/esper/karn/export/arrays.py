@@ -35,7 +35,8 @@ _MAP: Final = "MAP(VARCHAR, "
 _LARGEST: Final = 1 << 63
 _FLOATS: Final = frozenset({float, NoneType})
 _write_json: Final[Callable[[Any], str]] = AnyValue().write
-_quoted: Final = lru_cache(4_096)(_write_json)
+_repeated: Final = lru_cache(4_096, typed=True)(_write_json)
+_PLAIN: Final = frozenset({str, int, bool, NoneType})
 
 
 class _InexactError(Exception):
@@ -148,8 +149,12 @@ def _array(sql: str, values: list[Any]) -> Any:
 def _items(sql: str, values: list[Any]) -> Any:
     if sql == "JSON":
         texts = [
-            # What it would come to for nearly all of them: finite floats, and words that repeat.
-            repr(v) if v.__class__ is float and v - v == 0.0 else _quoted(v) if v.__class__ is str else _write_json(v)
+            # What it would come to, for nearly all of them: finite floats, and what repeats.
+            repr(v)
+            if v.__class__ is float and v - v == 0.0
+            else _repeated(v)
+            if v.__class__ in _PLAIN
+            else _write_json(v)
             for v in values
         ]
         return pa.array(texts, pa.string())

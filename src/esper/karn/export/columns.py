@@ -17,7 +17,7 @@ from esper.leyline._payload.types import Type
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent, TelemetryPayload
 
-__all__ = ["EXACT", "INVALID", "KINDS", "PLACE", "Column", "Part", "columns_of", "table_of"]
+__all__ = ["EXACT", "INVALID", "KINDS", "PLACE", "Column", "Part", "columns_of"]
 
 Part: TypeAlias = Literal["place", "event", "payload"]
 """What a column is about: where the event stands, its envelope, or its payload."""
@@ -61,11 +61,6 @@ class Column:
     """The type of its field; None of a place, which has none."""
     optional: bool
     """Whether its maker may have left it out."""
-
-
-def table_of(cls: type[TelemetryPayload]) -> str:
-    """Return the name of the table for a payload class."""
-    return EVENT_TYPES[cls].value
 
 
 @cache

@@ -32,7 +32,7 @@ RUNS: Final = pa.schema(_RUNS)
 """The table ``runs``: what is known of each beside its events, run.json among it."""
 TABLES: Final = ("runs", *KINDS, "invalid_lines")
 """Every table of an export, in order."""
-_GROUP: Final = 64 * 2_048
+_GROUP: Final = 16 * 2_048
 """Rows of a row group in Parquet, at most."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -13,15 +14,17 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Final
 
-from esper.karn.export.spool import SpooledLog, spool
+from esper.karn.export.spooled_log import SpooledLog, spool
 from esper.leyline.wire import log_files
 
-__all__ = ["spooled_logs"]
+__all__ = ["RARELY", "spooled_logs"]
 
 _WORTH_IT: Final = 16 << 20
 """Bytes of logs that take longer to read than a process to start."""
 _LOOK: Final = 0.1
 """Seconds between two looks at how far the others are."""
+RARELY: Final = (100_000, 50, 50)
+"""Thresholds of the garbage collector for a process that only reads: events make no cycles, and there are many."""
 _read: Any = None
 """In a process that reads: the count of lines, which all share."""
 
@@ -97,6 +100,7 @@ class _Watch:
 def _begin(lines: Any) -> None:
     global _read  # noqa: PLW0603 - a process is given it once
     _read = lines
+    gc.set_threshold(*RARELY)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started it, which ends it
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
@@ -39,11 +40,17 @@ def numbered_lines(source: str, progress: Callable[[int], None] | None = None) -
         OSError: it cannot be read.
     """
     with ExitStack() as stack:
-        raw: BinaryIO = sys.stdin.buffer if source == "-" else stack.enter_context(Path(source).open("rb"))
-        peek = raw.peek(2) if hasattr(raw, "peek") else b""
-        packed = peek[:2] == _GZIP
+        raw = _standard_input() if source == "-" else stack.enter_context(Path(source).open("rb"))
+        packed = raw.peek(2)[:2] == _GZIP
         stream = cast("BinaryIO", stack.enter_context(gzip.open(raw)) if packed else raw)
         yield _lines(source, stream, raw, progress)
+
+
+def _standard_input() -> BufferedReader:
+    if sys.stdin is None or sys.stdin.closed:
+        raise ValueError("- is standard input, which is closed")
+    buffer = sys.stdin.buffer
+    return buffer if isinstance(buffer, BufferedReader) else BufferedReader(cast("RawIOBase", buffer))
 
 
 def _lines(

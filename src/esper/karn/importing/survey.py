@@ -326,9 +326,11 @@ def _is_time(key: str, sample: Any) -> bool:
     """Whether a key holds a time by the look of it; a number does where its name says so."""
     if isinstance(sample, int | float) and not isinstance(sample, bool):
         return _similarity(key, "timestamp") >= _SURE or key.lower() in {"ts", "t", "time", "unix", "epoch_time"}
+    if not isinstance(sample, str):
+        return False
     try:
         datetime.fromisoformat(sample)
-    except (TypeError, ValueError):
+    except ValueError:
         return False
     return True
 

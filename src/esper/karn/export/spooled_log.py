@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from esper.karn.export.arrays import schema_of, spooled
-from esper.karn.export.columns import KINDS, columns_of, table_of
+from esper.karn.export.columns import KINDS, columns_of
 from esper.leyline.invalid_lines import InvalidLines
 from esper.leyline.position import Position, Positions, Shard
 from esper.leyline.telemetry import TelemetryEvent
@@ -30,6 +30,7 @@ ROWS: Final = 2_048
 """Rows of a batch, at most."""
 _INVALID: Final = "invalid_lines"
 _LARGEST: Final = 1 << 63
+_TABLES: Final = {cls: table for table, cls in KINDS.items()}
 _OFTEN: Final = 512
 """Records between two looks at how far the reading is."""
 
@@ -112,12 +113,9 @@ class _Pending:
 
     def __init__(self) -> None:
         self.records: list[Any] = []
-        self.place: dict[str, list[Any]] = {"place": [], "file": [], "line": []}
-
-    def take(self) -> tuple[list[Any], dict[str, Any]]:
-        taken = self.records, dict(self.place)
-        self.__init__()  # type: ignore[misc]  # as new
-        return taken
+        self.places: list[int] = []
+        self.files: list[str] = []
+        self.lines: list[int] = []
 
 
 class _Spooling:
@@ -133,9 +131,9 @@ class _Spooling:
         self._places = _Places()
 
     def add(self, shard: Shard, file: str, record: TelemetryEvent | InvalidRecord) -> None:
-        self._lines[shard] += 1
+        line = self._lines[shard] = self._lines[shard] + 1
         if isinstance(record, TelemetryEvent):
-            table, place = table_of(type(record.data)), self._places.of(record, shard)
+            table, place = _TABLES[record.data.__class__], self._places.of(record, shard)
         else:
             self._invalid.add(record)
             table, place = _INVALID, -1
@@ -143,16 +141,16 @@ class _Spooling:
         if pending is None:
             pending = self._pending[table] = _Pending()
         pending.records.append(record)
-        pending.place["place"].append(place)
-        pending.place["file"].append(file)
-        pending.place["line"].append(self._lines[shard])
+        pending.places.append(place)
+        pending.files.append(file)
+        pending.lines.append(line)
         if len(pending.records) == ROWS:
             self._write(table)
 
     def _write(self, table: str) -> None:
-        records, place = self._pending[table].take()
-        if not records:
-            return
+        pending = self._pending.pop(table)
+        records = pending.records
+        place: dict[str, Sequence[Any]] = {"place": pending.places, "file": pending.files, "line": pending.lines}
         is_kind = table in KINDS
         batch = spooled(table, records, place, flat=self._flat) if is_kind else _invalid_rows(records, place)
         if table not in self._writers:
@@ -163,15 +161,15 @@ class _Spooling:
         self._rows[table] += batch.num_rows
 
     def finish(self) -> SpooledLog:
-        for table in self._pending:
+        for table in [*self._pending]:
             self._write(table)
         self._stack.close()
         rows = {table: self._rows[table] for table in (*KINDS, _INVALID) if self._rows[table]}
         return SpooledLog(self._directory, self._flat, self._places.settled(), rows, self._invalid)
 
 
-def _invalid_rows(records: list[InvalidRecord], place: dict[str, Any]) -> pa.RecordBatch:
-    columns = {"file": place["file"], "line": place["line"]}
+def _invalid_rows(records: list[InvalidRecord], place: dict[str, Sequence[Any]]) -> pa.RecordBatch:
+    columns: dict[str, Any] = {"file": place["file"], "line": place["line"]}
     for name in ("kind", "reason", "text"):
         columns[name] = [getattr(record, name).encode("utf-8", "backslashreplace").decode() for record in records]
     return pa.RecordBatch.from_pydict(columns, schema_of(_INVALID, flat=True).remove(0))
