@@ -85,7 +85,20 @@ def test_lines_that_were_no_events_are_said_and_come_back_beside_the_log() -> No
     assert "run: 1 event was rejected when the run was made: esper validate run" in err
     status, _, err = command("import", "x", "-o", "again")
     assert (status, Path("again/set-aside.jsonl").read_text()) == (1, "nonsense\n")
-    assert "1 lines of the exported logs were no events" in err
+    assert "1 line was no event when this was exported" in err
+
+
+def test_a_run_without_events_leaves_its_lines_and_costs_the_others_nothing() -> None:
+    a_run("a", 1)
+    Path("b").mkdir()
+    Path("b/events.jsonl").write_text("nonsense\n")
+    status, out, err = command("export", "a", "b", "-o", "x")
+    assert (status, out) == (1, "x: 2 events of 2 runs\n")
+    assert err == "no events in b: 1 line of kind json, first in line 1 (not JSON: Expecting value at column 1)\n"
+    assert command("import", "x", "-o", "again")[0] == 1
+    assert sorted(str(path) for path in Path("again").rglob("*.json*")) == [
+        "again/a/events.jsonl", "again/a/run.json", "again/b/set-aside.jsonl",
+    ]  # fmt: skip
 
 
 def test_an_export_may_come_from_standard_input() -> None:
@@ -311,3 +324,16 @@ def test_events_of_esper_pass_as_they_are_and_set_aside_lines_are_a_log_for_the_
     assert same(event_, own)
     assert isinstance(event_.data, EpochCompletedPayload)
     assert command("import", "x/set-aside.jsonl")[1].count("[kinds.A]") == 1
+
+
+@pytest.mark.parametrize("name", ["x", "x.csv", "x.duckdb"])
+def test_a_full_disk_is_said_and_leaves_nothing(name: str) -> None:
+    a_run("run", *range(3_000))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+        f"from esper.cli import main; sys.exit(main(['export', 'run', '-o', '{name}']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "File too large" in done.stderr
+    assert [path.name for path in Path().iterdir()] == ["run"]

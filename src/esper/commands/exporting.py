@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from esper.commands.counting_bar import progress_bar
 from esper.commands.streams import say, show
 from esper.leyline.invalid_lines import printable
+from esper.leyline.run_directory import RunDirectory, info_beside
 from esper.leyline.validate import rejected_events
 from esper.leyline.wire import log_files
 
@@ -29,10 +30,10 @@ def export_command(sources: list[str], output: str, *, form: Format | None) -> i
         form: of what kind; None for what its name asks for.
 
     Returns:
-        The exit status: 0.
+        The exit status: 0; 1 when a source holds no event.
 
     Raises:
-        NoEventsError: a source holds no event.
+        NoEventsError: none of them does; nothing was written.
         ModuleNotFoundError: the extra is not installed.
         OSError: something cannot be read or written, or exists already.
     """
@@ -41,18 +42,25 @@ def export_command(sources: list[str], output: str, *, form: Format | None) -> i
 
     gc.set_threshold(*RARELY)
     with progress_bar(sum(map(_lines, sources)), "lines") as progress:
-        done = export(sources, output, form=form, progress=progress)
+        done = export(sources, output, form=form, processes=None, progress=progress)
     runs = "1 run" if done.runs == 1 else f"{done.runs:,} runs"
     show(f"{printable(str(done.path))}: {done.events:,} events of {runs}\n")
     for run, invalid in done.invalid.items():
+        if run in done.empty:
+            continue
         lines = "1 line is no event" if invalid.total == 1 else f"{invalid.total:,} lines are no events"
         say(f"{printable(run)}: {lines}, and in the table invalid_lines: {printable('; '.join(invalid.sentences()))}\n")
     for source in sources:
+        _, problem = info_beside(RunDirectory.local(source).path) if source != "-" else (None, "")
+        if problem and (Path(source) / "run.json").exists():
+            say(f"{printable(problem)}: the table runs has nothing of it\n")
         rejected = sum(1 for _ in rejected_events(Path(source))) if source != "-" else 0
         if rejected:
             events = "1 event was" if rejected == 1 else f"{rejected:,} events were"
             say(f"{printable(source)}: {events} rejected when the run was made: esper validate {printable(source)}\n")
-    return 0
+    for error in done.empty.values():
+        say(f"{printable(str(error))}\n")
+    return 1 if done.empty else 0
 
 
 def _lines(source: str) -> int:

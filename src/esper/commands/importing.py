@@ -112,30 +112,30 @@ def _import_export(export: Path, output: Path) -> int:
         progress_bar(sum(run.events for run in runs.values()), "events") as progress,
         atomic_directory(output) as directory,
     ):
-        for name, lines in groupby(exported_lines(export), key=lambda line: line.run):
+        for name, logged in groupby(exported_lines(export), key=lambda line: line.run):
             if name not in runs:
                 raise ValueError(f"{export}: the table runs does not name {name!r}")
             place = directory / places[name]
             place.mkdir(parents=True, exist_ok=True)
             with RunWriter(place) as writer:
-                for number, line in enumerate(lines):
+                for number, line in enumerate(logged):
                     if isinstance(line.record, TelemetryEvent):
                         writer.write(line.record, _log_name(line.file))
                     else:
                         writer.put_aside(line.record.encode())
                     if progress is not None and number % 512 == 0:
                         progress(512)
-                if not writer.events:
-                    raise ValueError(f"{export}: {name} has no event")
-                imported = {"from": str(export), "events": writer.events.total(), "set_aside": writer.set_aside}
-                writer.finish(imported, _versions(), _info(export, name, runs[name].info))
+                if writer.events:
+                    imported = {"from": str(export), "events": writer.events.total(), "set_aside": writer.set_aside}
+                    writer.finish(imported, _versions(), _info(export, name, runs[name].info))
                 events += writer.events
                 aside += writer.set_aside
         if not events:
             raise NoEventsError(f"{export} holds no event, and nothing was written")
     show(f"{printable(str(output))}: {_counted(events)}\n")
     if aside:
-        say(f"{aside:,} lines of the exported logs were no events, and are in {SET_ASIDE} beside the log\n")
+        lines = "1 line was no event" if aside == 1 else f"{aside:,} lines were no events"
+        say(f"{lines} when this was exported, left in {SET_ASIDE} beside the log\n")
     return _ASIDE if aside else 0
 
 

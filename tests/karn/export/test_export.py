@@ -245,11 +245,22 @@ def test_what_exists_is_not_written_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("form", "processes"), [("parquet", 1), ("csv", 1), ("duckdb", 1), ("parquet", 2)])
 def test_an_export_that_fails_leaves_nothing(form: Format, processes: int, tmp_path: Path) -> None:
     good = write_log(tmp_path / "good" / "events.jsonl", [numbered(1)])
+    (tmp_path / "bad" / "events.jsonl").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match="bad"):
+        export([good, tmp_path / "bad"], tmp_path / "x", form=form, processes=processes)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bad", "good"]
+
+
+def test_a_run_without_an_event_is_named_and_costs_the_others_nothing(tmp_path: Path) -> None:
+    good = write_log(tmp_path / "good" / "events.jsonl", [numbered(1)])
     bad = tmp_path / "bad.jsonl"
     bad.write_text("nonsense\n")
+    done = export([bad, good], tmp_path / "x")
+    assert [(run.name, run.events) for run in exported_runs(done.path)] == [("bad.jsonl", 0), ("good", 1)]
+    assert "bad.jsonl: 1 line of kind json" in str(done.empty["bad.jsonl"])
     with pytest.raises(NoEventsError, match=r"bad\.jsonl: 1 line of kind json"):
-        export([good, bad], tmp_path / "x", form=form, processes=processes)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["bad.jsonl", "good"]
+        export([bad], tmp_path / "y")
+    assert not (tmp_path / "y").exists()
 
 
 def test_lines_that_are_no_events_are_a_table(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esper.leyline.atomic import atomic_directory
-from esper.leyline.invalid_lines import InvalidLines
+from esper.leyline.invalid_lines import InvalidLines, NoEventsError
 from esper.leyline.run_directory import RunDirectory, info_beside
 from esper.leyline.run_names import run_names
 from esper.leyline.strict_json import strict_json
@@ -68,6 +68,8 @@ class Exported:
     events: int
     invalid: dict[str, InvalidLines]
     """The lines that are no events, by run; runs without any are left out."""
+    empty: dict[str, NoEventsError]
+    """The runs without a single event, and what there is instead."""
 
 
 def format_of(output: str | os.PathLike[str]) -> Format:
@@ -81,7 +83,7 @@ def export(
     output: str | os.PathLike[str],
     *,
     form: Format | None = None,
-    processes: int | None = None,
+    processes: int | None = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Exported:
     """Write runs as tables, one a kind of event, with all runs in each; whole or not at all.
@@ -90,7 +92,8 @@ def export(
         sources: run directories, log files or ``-``; 1 or more.
         output: what to make, a directory or a DuckDB file; nothing may be there.
         form: what to write; None for what the name asks for (`format_of`).
-        processes: how many read logs side by side; None for as many as are worth it.
+        processes: how many read logs side by side; None for as many as are worth it. They are spawned, so that a script
+            needs its ``if __name__ == "__main__":``.
         progress: called now and then with how many lines were read since.
 
     Returns:
@@ -99,13 +102,13 @@ def export(
     Raises:
         FileNotFoundError: a source does not exist.
         FileExistsError: there is something at ``output``.
-        NoEventsError: a source holds no event.
+        NoEventsError: no source holds an event.
         OSError: something cannot be read or written; nothing is left at ``output``.
     """
     form = form or format_of(output)
     names = run_names(sources)
     target = Path(output)
-    invalid, events = dict[str, InvalidLines](), 0
+    invalid, empty, events = dict[str, InvalidLines](), dict[str, NoEventsError](), 0
     with atomic_directory(target) as directory, tempfile.TemporaryDirectory(dir=directory, prefix=".spool-") as aside:
         written = directory / target.name if form == "duckdb" else directory
         with (
@@ -115,12 +118,14 @@ def export(
             for (name, source), log in zip(names.items(), logs, strict=True):
                 in_log = sum(rows for table, rows in log.rows.items() if table != "invalid_lines")
                 if not in_log:
-                    raise log.invalid.no_events(source)
+                    empty[name] = log.invalid.no_events(source)
                 _write(name, source, log, in_log, write)
                 events += in_log
                 if log.invalid.total:
                     invalid[name] = log.invalid
-    return Exported(target, len(names), events, invalid)
+        if not events:
+            raise next(iter(empty.values()))
+    return Exported(target, len(names), events, invalid, empty)
 
 
 def _write(name: str, source: str, log: SpooledLog, events: int, write: Write) -> None:

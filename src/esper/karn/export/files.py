@@ -46,9 +46,15 @@ def writing(target: Path, form: Format) -> Iterator[Write]:
 
     Yields:
         What to call with rows of a table.
+
+    Raises:
+        OSError: it cannot be written.
     """
-    with ExitStack() as stack:
-        yield {"parquet": _parquet, "csv": _csv, "duckdb": _duckdb}[form](target, stack)
+    try:
+        with ExitStack() as stack:
+            yield {"parquet": _parquet, "csv": _csv, "duckdb": _duckdb}[form](target, stack)
+    except duckdb.Error as error:
+        raise OSError(f"{target.name} cannot be written: {str(error).strip().partition(chr(10))[0]}") from error
 
 
 def _schema(table: str, *, flat: bool) -> pa.Schema:
@@ -124,6 +130,13 @@ def _duckdb(target: Path, stack: ExitStack) -> Write:
             if name in _sql_columns(table):
                 database.execute(f"COMMENT ON COLUMN {table}.{name} IS {sql_text(text)}")
     database.execute("CREATE VIEW events AS " + " UNION ALL ".join(selects))
+    database.execute("BEGIN")  # a commit for every few rows would cost more than the rows
+
+    def commit(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            database.execute("COMMIT")
+
+    stack.push(commit)
 
     def write(table: str, rows: pa.RecordBatch) -> None:
         database.register("batch", pa.Table.from_batches([rows]))

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
 from pathlib import Path
@@ -27,6 +28,10 @@ RARELY: Final = (100_000, 50, 50)
 """Thresholds of the garbage collector for a process that only reads: events make no cycles, and there are many."""
 _read: Any = None
 """In a process that reads: the count of lines, which all share."""
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -50,7 +55,7 @@ def spooled_logs(
     """
     size = sum(path.stat().st_size for source in sources if source != "-" for path in log_files(source))
     if processes is None:
-        processes = min(len(sources), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+        processes = min(len(sources), _cores())
         processes = 1 if size < _WORTH_IT or "-" in sources else processes
     places = [(source, directory / str(number)) for number, source in enumerate(sources)]
     if processes <= 1:
@@ -79,7 +84,10 @@ def _in_order(
             wait([future], timeout=_LOOK)
             watch.look()
         watch.look()
-        yield future.result()
+        try:
+            yield future.result()
+        except BrokenProcessPool:
+            raise OSError("a process that read a log was ended from outside: is there enough memory?") from None
 
 
 class _Watch:
