@@ -115,7 +115,7 @@ def test_an_export_may_come_from_standard_input() -> None:
     assert pq.read_table("x/runs.parquet")["run_name"].to_pylist() == ["standard input"]
 
 
-@pytest.mark.parametrize("place", ["..", "/tmp/x", "a/../../b", ""])
+@pytest.mark.parametrize("place", ["..", "/tmp/x", "a/../../b", "", "./a"])
 def test_the_name_of_a_run_leads_nowhere_else(place: str) -> None:
     a_run("a", 1)
     a_run("b", 2)
@@ -124,7 +124,12 @@ def test_the_name_of_a_run_leads_nowhere_else(place: str) -> None:
         for table in ("runs", "epoch_completed", "training_started"):
             database.execute(f"UPDATE log.{table} SET run_name = ? WHERE run_name = 'b'", [place])
     status, _, err = command("import", "x.duckdb", "-o", "again")
-    assert (status, err) == (2, f"esper import: error: x.duckdb: {place!r} cannot be the name of a directory\n")
+    says = (
+        "two of its runs would be one directory: a, ./a"
+        if place == "./a"
+        else (f"{place!r} cannot be the name of a directory")
+    )
+    assert (status, err) == (2, f"esper import: error: x.duckdb: {says}\n")
     assert not Path("again").exists()
 
 

@@ -107,6 +107,8 @@ def _counted(kinds: Counter[str]) -> str:
 def _import_export(export: Path, output: Path) -> int:
     runs = {run.name: run for run in exported_runs(export)}
     places = {name: _place(export, name) if len(runs) > 1 else PurePosixPath() for name in runs}
+    if len({*places.values()}) < len(places):
+        raise ValueError(f"{export}: two of its runs would be one directory: {', '.join(places)}")
     events, aside = Counter[str](), 0
     with (
         progress_bar(sum(run.events for run in runs.values()), "events") as progress,
