@@ -104,6 +104,15 @@ def test_scaling_gives_the_float_that_the_decimal_is(log_map: LogMap) -> None:
         assert made.data.improvement == float(Decimal(repr(percent)) / 100)
 
 
+@pytest.mark.parametrize(("value", "scaled"), [(10**400, math.inf), (-(10**400), -math.inf), (-math.inf, -math.inf)])
+def test_what_no_float_holds_is_infinite(value: float, scaled: float, log_map: LogMap, tmp_path: Path) -> None:
+    given_ = record("SEED_CULLED", CULLED | {"improvement": value})
+    made = event_of(convert(given_, log_map, 1))
+    assert isinstance(made.data, SeedPrunedPayload)
+    assert made.data.improvement == scaled
+    assert "[kinds.SEED_CULLED]  # 1 record" in started_from([given_], tmp_path)[0]
+
+
 def test_what_is_assumed_is_so_by_the_map_alone_and_stands_in_the_message(log_map: LogMap) -> None:
     made = event_of(convert(record("UPDATE", UPDATE), log_map, 1))
     assert isinstance(made.data, PPOUpdatePayload)

@@ -181,16 +181,16 @@ def _scaled(value: Any, scale: float) -> Any:
         return [_scaled(item, scale) for item in value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    if isinstance(value, float) and not math.isfinite(value):
+    if not abs(value) < math.inf:
         return value * scale
     try:
         return float(Decimal(repr(value)) * Decimal(repr(scale)))
     except OverflowError:
-        return math.copysign(math.inf, value * scale)
+        return math.inf if (value > 0) == (scale > 0) else -math.inf
 
 
 def _since_1970(value: Any, per_second: int) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         return value
     try:
         microseconds = round(Decimal(repr(value)) * 1_000_000 / per_second)

@@ -10,7 +10,7 @@ from datetime import datetime
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import chain, islice
-from math import isfinite
+from math import inf
 from typing import Any, Final
 from unicodedata import category
 
@@ -41,7 +41,7 @@ class _Key:
 
     count: int = 0
     types: Counter[str] = field(default_factory=Counter)
-    largest: float = 0.0
+    largest: int | float = 0
     """Of the finite numbers, without their signs."""
     sample: Any = None
     equals_record: bool = True
@@ -54,8 +54,8 @@ class _Key:
             return
         self.sample = value if self.sample is None else self.sample
         self.equals_record = self.equals_record and value == at_record
-        if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
-            self.largest = max(self.largest, abs(float(value)))
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < inf:
+            self.largest = max(self.largest, abs(value))
 
     def text(self, total: int) -> str:
         kinds = " or ".join(name for name, _ in self.types.most_common(3))
@@ -219,7 +219,7 @@ class _Survey:
     def _kind_lines(self, name: str, kind: _Kind) -> Iterator[str]:
         target, found = self._target(name, kind)
         yield ""
-        yield f"[kinds.{_bare(name)}]  # {kind.count:,} records"
+        yield f"[kinds.{_bare(name)}]  # {kind.count:,} {'record' if kind.count == 1 else 'records'}"
         if not target:
             yield "skip = true  # nothing of esper's is like it"
             for key, seen in kind.keys.items():
