@@ -1,4 +1,4 @@
-"""What an export costs an event, beside reading the log alone, and how large it is: ``python benchmarks/export.py RUN``."""
+"""What an export costs an event beside reading the log alone, and its size: ``python benchmarks/export.py RUN``."""
 
 from __future__ import annotations
 
