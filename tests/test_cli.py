@@ -428,7 +428,7 @@ def test_help_shows_every_command_and_loads_nothing_slow() -> None:
     code += "print([name for name in ('torch', 'numpy', 'rich', 'textual', 'plotly') if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.endswith("[]\n")
-    for name in ("train", "evaluate", "watch", "replay", "report", "validate", "schema"):
+    for name in ("train", "evaluate", "watch", "replay", "report", "validate", "schema", "export", "import"):
         assert f"\n    {name} " in out
 
 

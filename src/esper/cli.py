@@ -128,6 +128,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_report,
         _add_validate,
         _add_schema,
+        _add_export,
+        _add_import,
     ):
         add(commands)
     return parser
@@ -418,11 +420,17 @@ def _add_schema(commands: Any) -> None:
         _examples(
             "esper schema > events.schema.json         for validators and code generators",
             "esper schema --duckdb runs/demo | duckdb  a typed view for each payload",
+            "esper schema --duckdb runs/* | duckdb     the same over many runs, told apart by run_name",
             "esper schema --fields                     every field with type, unit, range and meaning",
         ),
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--duckdb", metavar="LOG", help="print a CREATE VIEW for each payload over this log instead")
+    form.add_argument(
+        "--duckdb",
+        metavar="RUN",
+        nargs="+",
+        help="print a CREATE VIEW for each payload over these runs or logs instead",
+    )
     form.add_argument("--fields", action="store_true", help="print every field as a table in Markdown instead")
 
 
@@ -432,5 +440,71 @@ def _schema(args: argparse.Namespace) -> int:
     if args.fields:
         show(field_table() + "\n")
     else:
-        show((json.dumps(json_schema(), indent=2) if args.duckdb is None else duckdb_views(args.duckdb)) + "\n")
+        show((json.dumps(json_schema(), indent=2) if args.duckdb is None else duckdb_views(*args.duckdb)) + "\n")
     return 0
+
+
+# ── tables, and logs from elsewhere ──────────────────────────────────────────────────────────────────────────────
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "export",
+        _export,
+        "write runs as tables, one a kind of event: Parquet, CSV, or a DuckDB file",
+        _examples(
+            "esper export runs/demo -o demo             a directory of Parquet files",
+            "esper export runs/* -o runs.duckdb         many runs in one database, told apart by run_name",
+            "esper export runs/demo -o demo.csv         a directory of CSV files, containers in them as JSON",
+            "esper export old/events.jsonl --format csv -o old",
+        )
+        + "\nexit status: 0 exported, 1 a log holds no event, 2 something cannot be read or written.\n",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run directories, logs, or - for standard input")
+    parser.add_argument(
+        "-o", "--output", metavar="X", required=True, help="what to make; a name that ends in .csv or .duckdb says what"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("parquet", "csv", "duckdb"),
+        help="what to write (default what the name of X says, or parquet)",
+    )
+
+
+def _export(args: argparse.Namespace) -> int:
+    from esper.commands.ending import cleanly_ended
+    from esper.commands.exporting import export_command
+
+    with cleanly_ended():
+        return export_command(args.runs, args.output, form=args.format)
+
+
+def _add_import(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "import",
+        _import,
+        "make a run of a log of untyped dicts, by a map, or of an export",
+        _examples(
+            "esper import old.jsonl > map.toml                    a map to start from, made of what is there",
+            "esper import old.jsonl --map map.toml -o runs/old    what the map does not account for is set aside",
+            "ssh gpu cat old.jsonl.gz | esper import - --map map.toml -o runs/old",
+            "esper import runs.duckdb -o runs/again               an export; several runs go below runs/again",
+        )
+        + "\nexit status: 0 every line is an event now, or skipped as the map says, 1 some were set aside or none is\n"
+        "an event, 2 the map or the log cannot be used.\n",
+    )
+    parser.add_argument("old", metavar="OLD", help="a log of JSON objects, plain or gzip, or -; or an export")
+    parser.add_argument("-o", "--output", metavar="RUN", help="the run directory to make")
+    parser.add_argument(
+        "--map", metavar="FILE", help="what becomes of each kind and key, in TOML; without, one is printed"
+    )
+
+
+def _import(args: argparse.Namespace) -> int:
+    from esper.commands.ending import cleanly_ended
+    from esper.commands.importing import import_command
+
+    with cleanly_ended():
+        return import_command(args.old, args.output, args.map)

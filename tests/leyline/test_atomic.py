@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from esper.leyline.atomic import atomic_write
+from esper.leyline.atomic import atomic_directory, atomic_write
 
 
 def test_the_new_file_replaces_the_old_one_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -73,3 +73,41 @@ def test_a_file_system_without_fsync_of_directories_is_good_enough(
     with atomic_write(tmp_path / "file") as file:
         file.write(b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
+
+
+# --- a directory -----------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_appears_when_everything_is_in_it(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "a" / "new") as directory:
+        (directory / "deep").mkdir()
+        (directory / "deep" / "file").write_text("all of it")
+        assert not (tmp_path / "a" / "new").exists()
+    assert (tmp_path / "a" / "new" / "deep" / "file").read_text() == "all of it"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
+
+
+def test_a_file_of_the_directory_s_name_takes_its_place(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "one.db") as directory:
+        (directory / "one.db").write_text("all of it")
+    assert (tmp_path / "one.db").read_text() == "all of it"
+
+
+def test_a_directory_that_was_not_finished_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), atomic_directory(tmp_path / "new") as directory:  # noqa: PT012 - the point
+        (directory / "file").write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_takes_nobody_s_place(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    with pytest.raises(FileExistsError, match="there exists"), atomic_directory(tmp_path / "there"):
+        pass
+    with pytest.raises(NotADirectoryError, match="there is no directory"), atomic_directory(tmp_path / "there" / "new"):
+        pass
+    with pytest.raises(FileExistsError, match="made in the meantime"), atomic_directory(tmp_path / "new") as directory:  # noqa: PT012 - the point
+        (directory / "file").write_text("mine")
+        (tmp_path / "new").mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "there"]
+    assert list((tmp_path / "new").iterdir()) == []

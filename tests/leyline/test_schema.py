@@ -367,6 +367,19 @@ def test_a_path_with_quotes_and_shards_in_a_directory_are_read(tmp_path: Path) -
     assert rows(run, "SELECT count(*) AS n FROM events") == [{"n": 2}]
 
 
+def test_views_of_several_runs_tell_them_apart_by_as_much_of_their_paths_as_that_takes(tmp_path: Path) -> None:
+    runs = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "it's"]
+    for count, run in enumerate(runs, 1):
+        run.mkdir(parents=True)
+        (run / "events.jsonl").write_text((encode_event(numbered(0)) + "\n") * count + "x\n")
+    with duckdb.connect() as database:
+        database.execute(duckdb_views(*runs))
+        counted = "SELECT run_name, count(*) FROM {} GROUP BY run_name ORDER BY run_name"
+        names = ["b/run", "it's", "run"]
+        for view, counts in (("epoch_completed", [2, 3, 1]), ("events", [2, 3, 1]), ("invalid_lines", [1, 1, 1])):
+            assert database.execute(counted.format(view)).fetchall() == [*zip(names, counts, strict=True)]
+
+
 def test_views_of_an_empty_log_are_empty(tmp_path: Path) -> None:
     log = tmp_path / "events.jsonl"
     log.touch()

@@ -27,10 +27,11 @@ from esper.leyline._payload.types import NONFINITE, Type
 from esper.leyline.field_docs import Meaning, meanings
 from esper.leyline.log_lines import Events, Invalid, LogLines, read_lines
 from esper.leyline.payload import Payload, is_optional
+from esper.leyline.run_names import run_names
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import SCHEMA_VERSION
 
-__all__ = ["duckdb_views", "json_schema"]
+__all__ = ["column_comments", "duckdb_views", "json_schema", "sql_path", "sql_text"]
 
 _ENVELOPE: dict[str, Type] = TelemetryEvent._codec.types  # noqa: SLF001 - the same room
 _REQUIRED: frozenset[str] = TelemetryEvent._codec.required  # noqa: SLF001 - as above
@@ -96,38 +97,39 @@ def _property(row: Type, meaning: Meaning) -> dict[str, Any]:
     return described if meaning.unit is None else described | {"x-unit": meaning.unit, "x-range": meaning.range}
 
 
-def duckdb_views(source: str | os.PathLike[str]) -> str:
-    """Return SQL that lets DuckDB query a log: views ``events`` and ``invalid_lines``, and one for each event type.
+def duckdb_views(*sources: str | os.PathLike[str]) -> str:
+    """Return SQL that lets DuckDB query logs: views ``events`` and ``invalid_lines``, and one for each event type.
 
     ``events`` has every line that `esper validate` takes for an event, ``invalid_lines`` every other. What a resume
-    took back is ``superseded`` in ``events``, and not in the view of its type, which is named after it. ``run`` counts
-    the runs of the group in the log, ``line`` the lines of ``file``. Nothing is taken from a path.
+    took back is ``superseded`` in ``events``, and not in the view of its type, which is named after it. ``run_name``
+    says which source a row is of: as much of the end of its path as tells it from the others. ``run`` counts the runs
+    of the group in the log, ``line`` the lines of ``file``. Nothing else is taken from a path.
 
     Every column has the type of its field; what was not supplied is NULL; floats that are not finite are ``nan`` and
     ``inf``. An event that DuckDB cannot hold, for an integer beyond 64 bits or behind a byte order mark, is among the
     invalid lines. Where a payload has a field of the same name, another column is called ``event_…``.
 
-    The log is read once, here, because what it ends with says what it takes back: what is appended later is not in the
-    views until they are made again.
+    The logs are read once, here, because what a log ends with says what it takes back: what is appended later is not in
+    the views until they are made again.
 
     Args:
-        source: a log file or a run directory.
+        sources: log files or run directories; 1 or more.
 
     Raises:
         FileNotFoundError: there is nothing to read.
     """
-    files = read_lines(source)
+    files = [(name, lines) for name, source in run_names(sources).items() for lines in read_lines(source)]
     raw = ", ".join(f"{name}: '{'JSON' if name == 'data' else 'VARCHAR'}'" for name in _ENVELOPE)
     typed = ", ".join(f"{_envelope_value(name, type_)} AS {name}" for name, type_ in _envelope_columns().items())
-    events = "\nUNION ALL BY NAME\n".join(_rows_of(lines, raw) for lines in files)
-    invalid = "\nUNION ALL BY NAME\n".join(map(_invalid_of, files))
+    events = "\nUNION ALL BY NAME\n".join(_rows_of(name, lines, raw) for name, lines in files)
+    invalid = "\nUNION ALL BY NAME\n".join(_invalid_of(name, lines) for name, lines in files)
     added = ", ".join(_LINE_COLUMNS)
     statements = [
         f"CREATE OR REPLACE VIEW events AS SELECT event_type, {typed}, data, {added}\nFROM (\n{events}\n)",
         f"CREATE OR REPLACE VIEW invalid_lines AS\n{invalid}",
-        "COMMENT ON VIEW events IS 'Every event of the log, as it was when this view was made.'",
+        "COMMENT ON VIEW events IS 'Every event of the logs, as they were when this view was made.'",
         "COMMENT ON VIEW invalid_lines IS 'Every line not in events, and why; sql: an event that DuckDB cannot hold.'",
-        *(f"COMMENT ON COLUMN events.{name} IS {_quoted(about)}" for name, about in _LINE_COLUMNS.items()),
+        *(f"COMMENT ON COLUMN events.{name} IS {sql_text(about)}" for name, about in _LINE_COLUMNS.items()),
     ]
     for event_type, cls in _PAYLOADS.items():
         statements += _payload_view(event_type, cls)
@@ -135,6 +137,7 @@ def duckdb_views(source: str | os.PathLike[str]) -> str:
 
 
 _LINE_COLUMNS = {
+    "run_name": "Name of the run: as much of the end of its path as tells it from the others.",
     "run": "Runs of the group in the log before this one. Unit: runs; 0 or more.",
     "file": "The file of the log that the event stands in.",
     "line": "Number of the line in the file. Unit: lines; 1 or more.",
@@ -143,7 +146,7 @@ _LINE_COLUMNS = {
 """What is not said by an event, but by where it stands."""
 
 
-def _rows_of(lines: LogLines, raw: str) -> str:
+def _rows_of(name: str, lines: LogLines, raw: str) -> str:
     """Return the query for the events of one file.
 
     DuckDB gives a row for each line that is not blank, in order; a line that is not JSON has only NULLs. It is read as
@@ -155,8 +158,10 @@ def _rows_of(lines: LogLines, raw: str) -> str:
         "hive_partitioning": "false", "union_by_name": "false", "filename": "false",
         "maximum_object_size": max(lines.longest + 1, _LEAST_BUFFER), "columns": f"{{{raw}}}",
     }  # fmt: skip
-    log = ", ".join([_quoted(_no_pattern(path)), *(f"{name} = {value}" for name, value in options.items())])
-    columns = f"r.*, s.run, s.superseded, r.nth + s.blank AS line, {_quoted(path)} AS file"
+    log = ", ".join([sql_path(path), *(f"{option} = {value}" for option, value in options.items())])
+    columns = (
+        f"r.*, s.run, s.superseded, r.nth + s.blank AS line, {sql_text(path)} AS file, {sql_text(name)} AS run_name"
+    )
     rows = f"(SELECT row_number() OVER () AS nth, * FROM read_json({log})) AS r"  # noqa: S608 - all of it is quoted
     # A row for each, and not the stretches themselves: whether a join by ranges is linear, is for DuckDB to guess.
     each = "unnest(generate_series(first, last)) AS nth, blank, run, superseded"
@@ -167,9 +172,11 @@ def _rows_of(lines: LogLines, raw: str) -> str:
 _LEAST_BUFFER = 1 << 24
 
 
-def _invalid_of(lines: LogLines) -> str:
-    file = _quoted(os.fspath(lines.path.resolve()))
-    columns = f"{file} AS file, unnest(generate_series(first, last)) AS line, kind, reason"
+def _invalid_of(name: str, lines: LogLines) -> str:
+    file = sql_text(os.fspath(lines.path.resolve()))
+    columns = (
+        f"{sql_text(name)} AS run_name, {file} AS file, unnest(generate_series(first, last)) AS line, kind, reason"
+    )
     return f"SELECT {columns}\nFROM ({_table_of(Invalid, lines.invalid)})"
 
 
@@ -179,16 +186,16 @@ _SQL_TYPES = {"int": "BIGINT", "bool": "BOOLEAN", "str": "VARCHAR", "str | None"
 def _table_of(cls: type[Events | Invalid], rows: Sequence[Events | Invalid]) -> str:
     """Return the query for rows as a table: each column one text, since parsing a list of values is far from linear."""
     columns = [
-        f"unnest(from_json({_quoted(json.dumps([getattr(row, field.name) for row in rows]))}, "
+        f"unnest(from_json({sql_text(json.dumps([getattr(row, field.name) for row in rows]))}, "
         f"""'["{_SQL_TYPES[str(field.type)]}"]')) AS {field.name}"""
         for field in dataclasses.fields(cls)
     ]
     return f"SELECT {', '.join(columns)}"
 
 
-def _no_pattern(path: str) -> str:
-    """Return a path in which nothing stands for other files."""
-    return re.sub(r"[*?\[]", r"[\g<0>]", path)
+def sql_path(path: str) -> str:
+    """Return a path as SQL for DuckDB's readers, in which nothing stands for other files."""
+    return sql_text(re.sub(r"[*?\[]", r"[\g<0>]", path))
 
 
 def _envelope_columns() -> dict[str, str]:
@@ -213,25 +220,36 @@ _UTC = (
 def _payload_view(event_type: str, cls: type[Payload]) -> list[str]:
     types: dict[str, Type] = cls._codec.types
     view = event_type.lower()
-    envelope = {f"event_{name}" if name in types else name: name for name in [*_envelope_columns(), *_LINE_COLUMNS]}
-    columns = [name if name == column else f"{name} AS {column}" for column, name in envelope.items()]
+    columns = [name if name == column else f"{name} AS {column}" for column, name in _common(cls).items()]
     columns += [
         f"TRY_CAST(data->{'>' * (not row.is_nested)}'{name}' AS {row.column}) AS {name}" for name, row in types.items()
     ]
-    own, texts = meanings(TelemetryEvent), {name: _sentence(meaning) for name, meaning in meanings(cls).items()}
-    about = {column: _LINE_COLUMNS.get(name) or _sentence(own[name]) for column, name in envelope.items()} | texts
     selected = ",\n  ".join(columns)
     stays = f"event_type = '{event_type}' AND NOT superseded"
     return [
         f"CREATE OR REPLACE VIEW {view} AS SELECT\n  {selected}\nFROM events WHERE {stays}",
-        f"COMMENT ON VIEW {view} IS {_quoted(_summary(cls))}",
-        *(f"COMMENT ON COLUMN {view}.{column} IS {_quoted(text)}" for column, text in about.items()),
+        f"COMMENT ON VIEW {view} IS {sql_text(_summary(cls))}",
+        *(f"COMMENT ON COLUMN {view}.{column} IS {sql_text(text)}" for column, text in column_comments(cls).items()),
     ]
+
+
+def column_comments(cls: type[Payload]) -> dict[str, str]:
+    """Return what each column of the view of a payload means, with its unit and range."""
+    own = meanings(TelemetryEvent)
+    common = {column: _LINE_COLUMNS.get(name) or _sentence(own[name]) for column, name in _common(cls).items()}
+    return common | {name: _sentence(meaning) for name, meaning in meanings(cls).items()}
+
+
+def _common(cls: type[Payload]) -> dict[str, str]:
+    """Return the names of the columns that every view has, by what they are called in a payload's."""
+    types: dict[str, Type] = cls._codec.types
+    return {f"event_{name}" if name in types else name: name for name in [*_envelope_columns(), *_LINE_COLUMNS]}
 
 
 def _sentence(meaning: Meaning) -> str:
     return meaning.text if meaning.unit is None else f"{meaning.text} Unit: {meaning.unit}; {meaning.range}."
 
 
-def _quoted(text: str) -> str:
+def sql_text(text: str) -> str:
+    """Return a text as SQL."""
     return "'" + text.replace("'", "''") + "'"

@@ -19,6 +19,7 @@ from esper.karn.report.page import render
 from esper.karn.report.plot import Arm, Plot, Section
 from esper.karn.report.tables import configuration, differences, headline, outcome, telemetry
 from esper.leyline.atomic import atomic_write
+from esper.leyline.run_names import run_names
 
 __all__ = ["report"]
 
@@ -47,7 +48,7 @@ def report(sources: Sequence[str | os.PathLike[str]], output: str | os.PathLike[
         raise IsADirectoryError(f"{target} is a directory: name the file to write, such as {target / 'report.html'}")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no such directory: {target.parent}")
-    names = _names([os.fspath(source) for source in sources])
+    names = run_names(sources)
     logs = {name: read_log(source) for name, source in names.items()}
     page = _page(logs, plotly_js)
     with atomic_write(target) as file:
@@ -62,23 +63,6 @@ def _plotly_js() -> str:
         raise ModuleNotFoundError("the report needs plotly: pip install 'esper-telemetry[report]'") from error
     source: str = get_plotlyjs()
     return source
-
-
-def _names(sources: Sequence[str]) -> dict[str, str]:
-    """Name each source by as much of the end of its path as distinguishes them."""
-    names: dict[str, str] = {}
-    for source in sources:
-        path = Path(source).resolve()
-        parts = path.parent.parts if path.name.startswith("events") and not path.is_dir() else path.parts
-        name = "standard input" if source == "-" else parts[-1]
-        for depth in range(2, len(parts) + 1):
-            if name in names:
-                name = "/".join(parts[-depth:])
-        n = 2
-        while name in names:
-            name, n = f"{parts[-1]} ({n})", n + 1
-        names[name] = source
-    return names
 
 
 def _subtitle(logs: dict[str, RunLog]) -> str:
