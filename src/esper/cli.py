@@ -338,7 +338,7 @@ def _add_runs(commands: Any) -> None:
             "esper runs                                   what lies below runs",
             "esper runs runs --sort best_return -r        the best first",
             "esper runs . --where task=digits --where verdict=BAD",
-            "esper runs . --where 'return>1.5' --where 'age<2h' --where 'run=*sweep*'",
+            "esper runs . --where 'age<2h' --where 'run=*sweep*'      of the last two hours",
             "esper runs . --json | jq '.[] | select(.seed == 3) | .run'",
         )
         + "\nA condition is KEY, one of = != < <= > >=, and a value: text (* and ? for any letters), a number (2h,\n"

@@ -79,11 +79,12 @@ def sources_of(patterns: Sequence[str]) -> list[str]:
     """
     sources = dict[str, str]()
     for pattern in patterns:
-        for path in [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - of text
-            for run in discover(path).runs:
-                sources.setdefault(str(Path(run.path).resolve()), run.path)
-        if not sources:
+        paths = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - a text
+        found = [run.path for path in paths for run in discover(path).runs]
+        if not found:
             raise FileNotFoundError(f"no run fits {pattern}: a run is a directory with events.jsonl or run.json in it")
+        for run in found:
+            sources.setdefault(str(Path(run).resolve()), run)
     return list(sources.values())
 
 

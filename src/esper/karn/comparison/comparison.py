@@ -30,6 +30,8 @@ __all__ = ["compare"]
 
 _TENTH: Final = 10
 """Final is the mean over one in so many batches."""
+_LARGEST: Final = 1e100
+"""Beyond this, the square of a value is not finite."""
 _MOST_POINTS: Final = 200
 """Of a curve."""
 
@@ -133,7 +135,7 @@ def _reason(run: ComparedRun, horizon: int | None, scores: Mapping[str, float], 
         ended = "its log ends" if run.status is None else f"{run.status}"
         of = "" if run.planned is None else f" of {number(run.planned)}"
         return f"{ended} after {number(run.episodes)}{of} episodes"
-    return "" if is_finite(scores["final_return"]) else "its final mean episode return is not finite"
+    return "" if _is_comparable(scores["final_return"]) else "its final mean episode return is not finite"
 
 
 def _scores(run: ComparedRun, horizon: int | None) -> dict[str, float]:
@@ -150,8 +152,12 @@ def _scores(run: ComparedRun, horizon: int | None) -> dict[str, float]:
     return {
         name: value
         for name, value in made.items()
-        if value is not None and (is_finite(value) or name == "final_return")
+        if value is not None and (_is_comparable(value) or name == "final_return")
     }
+
+
+def _is_comparable(value: float) -> bool:
+    return is_finite(value) and abs(value) <= _LARGEST
 
 
 def _final(values: Sequence[float]) -> float | None:
@@ -237,7 +243,7 @@ def _curve(courses: Sequence[Course]) -> Curve:
     if len(points) > _MOST_POINTS:
         points = [points[round(at * (len(points) - 1) / (_MOST_POINTS - 1))] for at in range(_MOST_POINTS)]
     columns = [(point, [_at(course, point) for course in measured]) for point in points]
-    drawn = [(point, values) for point, values in columns if all(map(is_finite, values))]
+    drawn = [(point, values) for point, values in columns if all(map(_is_comparable, values))]
     if not drawn:
         return Curve()
     lines = band(list(zip(*(values for _, values in drawn), strict=True)))

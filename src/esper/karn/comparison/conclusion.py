@@ -114,7 +114,11 @@ def _say(made: Conclusion, side: Side, base: Side, measure: Measure) -> str:
         text = f"{unshown}: {apart}; {chance}. {_needed(made, side, base)}"
     else:
         few = f"{plural(len(side.values), 'seed')} against {number(len(base.values))}"
-        text = f"Whether {side.name} and {base.name} differ, {few} cannot tell: {apart}. {_needed(made, side, base)}"
+        text = f"Whether {side.name} and {base.name} differ, {few} cannot tell: {apart}. "
+        if min(side.values) > max(base.values) or max(side.values) < min(base.values):
+            least = least_p(len(side.values), len(base.values))
+            text += f"They do not overlap, which so few do by chance in {least:.2g} of all cases. " if least < 1 else ""
+        text += _needed(made, side, base)
     lost = [f"{plural(one.not_counted, 'run')} of {one.key}" for one in (base, side) if one.not_counted]
     return f"{text} Not counted: {' and '.join(lost)}; an arm may look better for what it lost." if lost else text
 

@@ -131,7 +131,8 @@ def difference_interval(values: Sequence[float], baseline: Sequence[float]) -> I
     difference, error = fmean(values) - fmean(baseline), math.sqrt(a + b)
     if error == 0.0:
         return difference, difference
-    freedom = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1))
+    share = a / (a + b)
+    freedom = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (m - 1))
     reach = float(stats.t.ppf(1 - ALPHA / 2, freedom)) * error
     return difference - reach, difference + reach
 
@@ -195,7 +196,7 @@ def seeds_needed(values: Sequence[float], baseline: Sequence[float], comparisons
         return None
     alpha = ALPHA / comparisons
     least = next(n for n in range(2, 64) if least_p(n, n) <= alpha)
-    effect = (variance(values) + variance(baseline)) / 2 / difference**2
+    effect = (variance(values) + variance(baseline)) / 2 / difference / difference
     z, power = NormalDist().inv_cdf(1 - alpha / 2), NormalDist().inv_cdf(_POWER)
     n = 2 * (z + power) ** 2 * effect + z**2 / 4
     return max(least, math.ceil(n)) if n <= _MOST_SEEDS else None

@@ -37,9 +37,9 @@ def comparison_text(comparison: Comparison, width: int) -> str:
     """
     width = max(width, _LEAST_WIDTH)
     sections = [
-        [heading(comparison), *_table(arms_table(comparison), width, head=False)],
+        [*_wrapped(heading(comparison), width, ""), *_table(arms_table(comparison), width, head=False)],
         ["Is the difference real?", *_answers(comparison, width)],
-        *([table.title, *_table(table, width)] for table in tables(comparison)),
+        *([*_wrapped(table.title, width, ""), *_table(table, width)] for table in tables(comparison)),
     ]
     sections[2:2] = [_course(comparison, name, width) for name in CURVES]
     return "\n\n".join("\n".join(line.rstrip() for line in lines) for lines in sections if lines) + "\n"
@@ -70,7 +70,7 @@ def _course(comparison: Comparison, name: str, width: int) -> list[str]:
         f"  {cells(arm, names)}  {_sparkline(curve, low, high, width - names - 4)}" for arm, curve in curves.items()
     ]
     text = CURVES[name].text
-    return [table.title, *drawn, f"  from {text(low)} to {text(high)}", *_table(table, width)]
+    return [*_wrapped(table.title, width, ""), *drawn, f"  from {text(low)} to {text(high)}", *_table(table, width)]
 
 
 def _sparkline(curve: Curve, low: float, high: float, width: int) -> str:

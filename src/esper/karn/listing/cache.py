@@ -5,7 +5,7 @@ among the runs. An entry counts only if all of this is as it was: the names, siz
 ``ctime``), inodes and devices of all files that say what the run came to; esper's own code; and Python. It is not made
 
 - while a run goes on: of its files, or its silence, the answer changes with time;
-- where a file changed while it was read, or so shortly before that a second change might not show in its times;
+- where a file changed so shortly before it was read that a second change might not show in its times;
 - where a file cannot be looked at.
 
 A cache that is damaged, or that cannot be written, is none. Two listings at once write one after the other, whole.
@@ -86,7 +86,7 @@ def list_runs(
     try:
         for run in waiting if progress is None or not unread else progress(waiting, len(unread)):
             rows[run.path] = read_rows(run, datetime.fromtimestamp(now, UTC))
-            if _keeps(identities[run.path], _identity(run), rows[run.path], now):
+            if _holds(identities[run.path], rows[run.path], now):
                 made = [_plain(row) for row in rows[run.path]]
                 entries[os.path.relpath(run.path, top)] = {"identity": identities[run.path], "rows": made}
     finally:  # what was read before Ctrl-C need not be read again
@@ -125,11 +125,11 @@ def _identity(run: FoundRun) -> _Identity | None:
     ]
 
 
-def _keeps(before: _Identity | None, after: _Identity | None, rows: tuple[RunRow, ...], now: float) -> bool:
-    """Whether what was read will hold until a file changes."""
-    if before is None or before != after:
+def _holds(identity: _Identity | None, rows: tuple[RunRow, ...], now: float) -> bool:
+    """Whether what was read is what a file has until it looks otherwise than it did before it was read."""
+    if identity is None:
         return False
-    newest = max((int(time) / 1e9 for _, _, *times, _, _ in before for time in times), default=now)
+    newest = max((int(time) / 1e9 for _, _, *times, _, _ in identity for time in times), default=now)
     # of a run that says it is running, only the silence may become news; once that is said, nothing can
     goes_on = any(row.status == "running" and row.verdict not in ("WATCH", "BAD") for row in rows)
     return newest + _SETTLED < now and not goes_on
