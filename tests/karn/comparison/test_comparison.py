@@ -18,6 +18,7 @@ from esper.karn.comparison import Comparison, compare, comparison_text, read_run
 from esper.karn.comparison.results import By
 from esper.karn.formatting import columns
 from esper.karn.report.comparison_page import write_page
+from esper.leyline.run_info import RunStatus
 from esper.leyline.strict_json import strict_json
 
 
@@ -97,15 +98,22 @@ def test_runs_are_compared_over_the_episodes_that_whole_runs_have_in_common(tmp_
 
 def test_failed_interrupted_and_endless_runs_are_not_counted_and_are_named(tmp_path: Path) -> None:
     good = arm(tmp_path / "good", 0.1, [rising(1.0), rising(2.0)])
+    broken: list[tuple[str, list[float], RunStatus]] = [
+        ("failed", rising(1.0, 2), "failed"),
+        ("interrupted", rising(1.0, 3), "interrupted"),
+        ("live", rising(1.0, 4), "running"),
+        ("nan", [*rising(1.0, 9), math.nan], "completed"),
+        ("empty", [], "completed"),
+    ]
     bad = [
-        write_run(tmp_path / f"{at}-{name}", log_of(course, seed=10 + at, lr=0.1, planned=40), status=status,
-                  configuration={"lr": 0.1})
-        for at, (name, course, status) in enumerate([
-            ("failed", rising(1.0, 2), "failed"), ("interrupted", rising(1.0, 3), "interrupted"),
-            ("live", rising(1.0, 4), "running"), ("nan", [*rising(1.0, 9), math.nan], "completed"),
-            ("empty", [], "completed"),
-        ])
-    ]  # fmt: skip
+        write_run(
+            tmp_path / f"{at}-{name}",
+            log_of(course, seed=10 + at, lr=0.1, planned=40),
+            status=status,
+            configuration={"lr": 0.1},
+        )
+        for at, (name, course, status) in enumerate(broken)
+    ]
     found = compared(*good, *bad, *arm(tmp_path, 0.2, [rising(3.0), rising(4.0)]), unread={"runs/gone": "no such run"})
     reasons = {Path(run.run).name: run.left_out for run in found.runs if run.left_out}
     assert reasons == {
@@ -172,6 +180,14 @@ def test_the_quantity_that_is_asked_for_decides(tmp_path: Path, by: By, answer: 
         for lr in (0.1, 0.2) for seed in range(5)
     ]  # fmt: skip
     assert compared(*runs, by=by).conclusions[0].answer == answer
+
+
+def test_returns_that_count_different_things_are_not_passed_off_as_one(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / mode, log_of(rising(1.0), group=mode, reward_mode=mode)) for mode in ("shaped", "sparse")
+    ]
+    assert "their returns count different things: ask --by accuracy" in compared(*runs).conclusions[0].sentence
+    assert "different things" not in compared(*runs, by="accuracy").conclusions[0].sentence
 
 
 def test_a_quantity_that_nobody_measured_decides_nothing(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -95,8 +94,7 @@ def test_a_run_that_is_gone_meanwhile_is_no_error(tmp_path: Path) -> None:
 
 
 def test_a_resume_is_counted_once(tmp_path: Path) -> None:
-    again = log_of([9.0, 9.0], planned=16)
-    start = replace(again[0], data=replace(again[0].data, start_episode=4))
-    write_run(tmp_path / "run", [*log_of([1.0, 2.0], planned=16), start, again[-1]])
+    again = log_of([9.0, 9.0], planned=16, start_episode=4)
+    write_run(tmp_path / "run", [*log_of([1.0, 2.0], planned=16), again[0], again[-1]])
     (row,) = rows(tmp_path)
     assert (row.resumes, row.episodes) == (1, 8)

@@ -18,7 +18,7 @@ from esper.karn.comparison.arms import Arm, arms_of, differences, unheeded, with
 from esper.karn.comparison.conclusion import Side, conclude
 from esper.karn.comparison.results import DECIDES, MEASURES, ArmResult, By, Comparison, Curve, RunResult, Score
 from esper.karn.comparison.statistics import band, interquartile_mean, interval, require_scipy
-from esper.karn.formatting import is_finite, mean, number
+from esper.karn.formatting import ABSENT, is_finite, mean, number
 from esper.karn.progress import best_value
 
 if TYPE_CHECKING:
@@ -86,7 +86,10 @@ def compare(
     if threshold is None and len(arms) > 1:
         threshold = min((interquartile_mean(of.of("final_return")) for of in counted if of.scores), default=None)
     measure = DECIDES[by]
-    sides = [Side(of.arm.key, of.arm.name, of.arm.task, of.of(measure), of.lost) for of in counted]
+    sides = [
+        Side(of.arm.key, of.arm.name, of.arm.task, of.of(measure), of.lost, of.arm.settings.get("reward_mode", ABSENT))
+        for of in counted
+    ]
     return Comparison(
         by=measure,
         arms=tuple(_arm(of, horizon, threshold) for of in counted),

@@ -18,6 +18,7 @@ from esper.karn.comparison.statistics import (
     seeds_needed,
 )
 from esper.karn.formatting import number, plural
+from esper.karn.quantities import QUANTITIES
 
 __all__ = ["Side", "conclude"]
 
@@ -32,6 +33,8 @@ class Side:
     values: Sequence[float]
     """Of the measure that decides, one a run."""
     not_counted: int
+    reward_mode: str
+    """How it is paid."""
 
 
 def conclude(sides: Sequence[Side], key: str, measure: Measure) -> list[Conclusion]:
@@ -119,6 +122,9 @@ def _say(made: Conclusion, side: Side, base: Side, measure: Measure) -> str:
             least = least_p(len(side.values), len(base.values))
             text += f"They do not overlap, which so few do by chance in {least:.2g} of all cases. " if least < 1 else ""
         text += _needed(made, side, base)
+    if side.reward_mode != base.reward_mode and measure.quantity is QUANTITIES["avg_reward"]:
+        paid = f"{side.reward_mode} and {base.reward_mode}"
+        text += f" They are paid differently ({paid}), so that their returns count different things: ask --by accuracy."
     lost = [f"{plural(one.not_counted, 'run')} of {one.key}" for one in (base, side) if one.not_counted]
     return f"{text} Not counted: {' and '.join(lost)}; an arm may look better for what it lost." if lost else text
 

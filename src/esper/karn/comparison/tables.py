@@ -57,11 +57,11 @@ def _nothing(comparison: Comparison) -> str:
 
 
 def _improvement(arm: str, baseline: str, share: float | None, interval: Interval | None) -> str:
-    if share is None:
+    if share is None or interval is None:
         return ""
     quantity = MEASURES["test_accuracy"].quantity
-    within = "" if interval is None else f" {_interval(interval, quantity)}"
-    return f"A run of {arm} is better than one of {baseline} with probability {quantity.text(share)}{within}."
+    within = _interval(interval, quantity)
+    return f"A run of {arm} is better than one of {baseline} with probability {quantity.text(share)} {within}."
 
 
 def tables(comparison: Comparison) -> Iterator[TextTable]:
@@ -205,7 +205,9 @@ def curve_table(comparison: Comparison, name: str, places: int) -> TextTable | N
     rows = list[tuple[str, ...]]()
     for arm, curve in curves.items():
         points = [_point(curve, mark, quantity) for mark in marks]
-        rows += [(arm, *(mean for mean, _ in points)), ("", *(interval for _, interval in points))]
+        rows.append((arm, *(mean for mean, _ in points)))
+        if any(interval for _, interval in points):  # of several runs
+            rows.append(("", *(interval for _, interval in points)))
     title = f"{_title(quantity.name)} by episodes: mean over runs, 95 % interval"
     return TextTable(title, ("", *map(number, marks)), rows)
 
