@@ -349,7 +349,7 @@ def _add_runs(commands: Any) -> None:
     parser.add_argument("--sort", metavar="KEY", default="run", help="the key to sort by (default run)")
     parser.add_argument("-r", "--reverse", action="store_true", help="the highest first")
     parser.add_argument(
-        "--where", metavar="CONDITION", action="append", default=[], help="only runs for which it holds; any number"
+        "--where", metavar="CONDITION", action="append", help="only runs for which it holds; any number"
     )
     parser.add_argument("--json", action="store_true", help="print a list of objects instead, with every key")
 
@@ -357,7 +357,7 @@ def _add_runs(commands: Any) -> None:
 def _runs(args: argparse.Namespace) -> int:
     from esper.commands.runs import runs_command
 
-    return runs_command(args.root, sort=args.sort, reverse=args.reverse, where=args.where, as_json=args.json)
+    return runs_command(args.root, sort=args.sort, reverse=args.reverse, where=args.where or (), as_json=args.json)
 
 
 def _add_compare(commands: Any) -> None:
@@ -391,7 +391,7 @@ def _add_compare(commands: Any) -> None:
         help="count the episodes to this return (default what the weakest arm ends with)",
     )
     parser.add_argument(
-        "--ignore", metavar="KEY", action="append", default=[], help="a setting that makes no other arm; any number"
+        "--ignore", metavar="KEY", action="append", help="a setting that makes no other arm; any number"
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write a page as well")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
@@ -401,7 +401,7 @@ def _compare(args: argparse.Namespace) -> int:
     from esper.commands.compare import compare_command
 
     return compare_command(
-        args.runs, by=args.by, threshold=args.threshold, ignore=args.ignore, output=args.output, as_json=args.json
+        args.runs, by=args.by, threshold=args.threshold, ignore=args.ignore or (), output=args.output, as_json=args.json
     )
 
 

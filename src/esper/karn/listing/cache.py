@@ -141,8 +141,9 @@ def _plain(row: RunRow) -> dict[str, Any]:
 
 
 def _row(values: dict[str, Any], run: str) -> RunRow:
-    times = {name: None if values[name] is None else datetime.fromisoformat(values[name]) for name in _TIMES}
-    return RunRow(run=run, **(values | times))
+    for name in _TIMES:
+        values = {**values, name: None if values[name] is None else datetime.fromisoformat(values[name])}
+    return RunRow(run=run, **values)
 
 
 def _code() -> str:
