@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from esper.karn.formatting import ABSENT, age, fraction, number, tidy
@@ -14,7 +14,7 @@ from esper.leyline.limits import Status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COLUMNS", "Cell", "Column", "Value", "columns_of", "unknown_column"]
+__all__ = ["COLUMNS", "Cell", "Column", "Value", "unknown_column"]
 
 Value: TypeAlias = str | int | float | datetime | None
 
@@ -130,12 +130,6 @@ def _columns() -> dict[str, Column]:
 
 COLUMNS: Final = _columns()
 """By key, in the order of every view: the fields of `RunRow`, and ``age``, the seconds since the newest event."""
-
-
-def columns_of(row: RunRow, now: datetime | None = None) -> dict[str, Value]:
-    """Return a row by keys."""
-    at = datetime.now(UTC) if now is None else now
-    return {key: column.value(row, at) for key, column in COLUMNS.items()}
 
 
 def unknown_column(key: str) -> ValueError:

@@ -9,7 +9,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from esper.karn.listing.columns import COLUMNS, Column, Value, columns_of, unknown_column
+from esper.karn.listing.columns import COLUMNS, Column, Value, unknown_column
 from esper.karn.listing.discover import natural
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def ordered(rows: Iterable[RunRow], key: str, now: datetime, *, reverse: bool = 
     """
     if key not in COLUMNS:
         raise ValueError(f"--sort {key}: {unknown_column(key)}")
-    values = [(columns_of(row, now)[key], row) for row in rows]
+    values = [(COLUMNS[key].value(row, now), row) for row in rows]
     known = [pair for pair in values if not _is_missing(pair[0])]
     known.sort(key=lambda pair: _rank(pair[0]), reverse=reverse)
     return [row for _, row in (*known, *(pair for pair in values if _is_missing(pair[0])))]

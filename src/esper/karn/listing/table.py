@@ -12,7 +12,7 @@ from esper.karn.listing.columns import COLUMNS, Cell
 from esper.karn.listing.row import RunRow
 from esper.leyline.strict_json import strict_json
 
-__all__ = ["rows_json", "runs_table"]
+__all__ = ["counted", "rows_json", "runs_table"]
 
 _GAP: Final = "  "
 _LEAST_RUN: Final = 16
