@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from esper.karn.comparison.compared_run import ComparedRun
-from esper.karn.comparison.settings import is_setting
+from esper.karn.comparison.settings import is_of_each_run, is_setting
 from esper.karn.formatting import ABSENT
 
 __all__ = ["Arm", "arms_of", "differences", "named", "unheeded", "without_repeats"]
@@ -15,7 +15,6 @@ __all__ = ["Arm", "arms_of", "differences", "named", "unheeded", "without_repeat
 _MOST_IN_NAME: Final = 3
 """Settings in the name of an arm."""
 _SHORT: Final = 24
-_OF_EACH_RUN: Final = ("seed", "episode_id")
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -121,7 +120,7 @@ def unheeded(arms: Sequence[Arm], ignore: frozenset[str]) -> dict[str, list[str]
     values = dict[str, set[str]]()
     for run in (run for arm in arms for run in arm.runs):
         for name, value in run.settings.items():
-            if not is_setting(name, ignore) and name not in _OF_EACH_RUN:
+            if not is_setting(name, ignore) and not is_of_each_run(name):
                 values.setdefault(name, set()).add(value)
         for name, value in run.versions.items():
             values.setdefault(f"version of {name}", set()).add(value)

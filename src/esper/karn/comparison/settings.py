@@ -19,7 +19,7 @@ from esper.leyline.telemetry import TrainingStartedPayload
 if TYPE_CHECKING:
     from esper.leyline.run_info import RunInfo
 
-__all__ = ["is_setting", "of_info", "of_start", "value_text"]
+__all__ = ["is_of_each_run", "is_setting", "of_info", "of_start", "value_text"]
 
 _NO_DIFFERENCE: Final = re.compile(
     r"(.*_)?seed|seeds"
@@ -29,12 +29,18 @@ _NO_DIFFERENCE: Final = re.compile(
     r"|hostname|host_name|user|username|pid|port"
     r"|start_episode|resume|resumed|resume_from|rank|local_rank"
 )
+_OF_EACH_RUN: Final = re.compile(r"seed|(episode|run)_id|run_name")
 _DEVICE: Final = re.compile(r"([a-z]+):\d+")
 
 
 def is_setting(key: str, ignore: frozenset[str] = frozenset()) -> bool:
     """Whether runs that differ in it are different arms."""
     return key not in ignore and _NO_DIFFERENCE.fullmatch(key.lower()) is None
+
+
+def is_of_each_run(key: str) -> bool:
+    """Whether it differs from run to run by its nature, so that it is no news that it does."""
+    return _OF_EACH_RUN.fullmatch(key.lower()) is not None
 
 
 def of_start(started: TrainingStartedPayload | None) -> dict[str, str]:
