@@ -125,6 +125,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_watch,
         _add_replay,
         _add_health,
+        _add_runs,
+        _add_compare,
         _add_report,
         _add_validate,
         _add_schema,
@@ -325,6 +327,83 @@ def _health(args: argparse.Namespace) -> int:
 
     return health_command(
         args.run, as_json=args.json, fail_on=args.fail_on, limits_file=args.limits, everything=args.all
+    )
+
+
+def _add_runs(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "runs",
+        _runs,
+        "list every run below a directory, also those that still go on",
+        _examples(
+            "esper runs                                   what lies below runs",
+            "esper runs runs --sort best_return -r        the best first",
+            "esper runs . --where task=digits --where verdict=BAD",
+            "esper runs . --where 'age<2h' --where 'run=*sweep*'      of the last two hours",
+            "esper runs . --json | jq '.[] | select(.seed == 3) | .run'",
+        )
+        + "\nA condition is KEY, one of = != < <= > >=, and a value: text (* and ? for any letters), a number (2h,\n"
+        "10MB), or nothing for what is not known. The keys are those of --json; one that is none lists them all.\n"
+        "\nexit status: 0 listed, 1 there is no run, 2 there is no such directory or key.\n",
+    )
+    parser.add_argument("root", metavar="DIR", nargs="?", default="runs", help="a directory (default runs)")
+    parser.add_argument("--sort", metavar="KEY", default="run", help="the key to sort by (default run)")
+    parser.add_argument("-r", "--reverse", action="store_true", help="the highest first")
+    parser.add_argument(
+        "--where", metavar="CONDITION", action="append", help="only runs for which it holds; any number"
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of objects instead, with every key")
+
+
+def _runs(args: argparse.Namespace) -> int:
+    from esper.commands.runs import runs_command
+
+    return runs_command(args.root, sort=args.sort, reverse=args.reverse, where=args.where or (), as_json=args.json)
+
+
+def _add_compare(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "compare",
+        _compare,
+        "set runs against each other, seeds taken together, and say whether a difference is real",
+        _examples(
+            "esper compare runs/a-* runs/b-*                  what differs by seed only is one arm",
+            "esper compare runs -o compare.html               every run below a directory, as a page, too",
+            "esper compare runs/a-* runs/b-* --by accuracy    decided by another quantity than the return",
+            "esper compare runs/ab                            the arms of an A/B run",
+            "esper compare runs --json | jq .conclusions      for machines",
+        )
+        + "\nexit status: 0 compared, 1 there is nothing to compare, 2 a run cannot be found or an option is none.\n",
+    )
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run directories, logs, patterns, or directories with runs below them"
+    )
+    parser.add_argument(
+        "--by",
+        choices=("return", "accuracy", "evaluation"),
+        default="return",
+        help="what decides: final mean episode return, final validation accuracy, or evaluated return (default return)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="count the episodes to this return (default what the weakest arm ends with)",
+    )
+    parser.add_argument(
+        "--ignore", metavar="KEY", action="append", help="a setting that makes no other arm; any number"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="write a page as well")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from esper.commands.compare import compare_command
+
+    return compare_command(
+        args.runs, by=args.by, threshold=args.threshold, ignore=args.ignore or (), output=args.output, as_json=args.json
     )
 
 

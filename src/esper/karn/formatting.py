@@ -18,6 +18,7 @@ __all__ = [
     "bar",
     "cells",
     "columns",
+    "end_of",
     "fraction",
     "is_finite",
     "mean",
@@ -170,6 +171,16 @@ def cells(text: str, width: int, *, right: bool = False) -> str:
     text = tidy(text, width)
     padding = " " * (width - columns(text))
     return padding + text if right else text + padding
+
+
+def end_of(text: str, width: int) -> str:
+    """Return the end of a path, which tells one from another, in at most so many columns: ``…/lr-0.1/seed-3``."""
+    text = tidy(text)
+    if columns(text) <= width:
+        return text
+    while columns(text) > max(width - 1, 0):
+        text = text[1:]
+    return f"…{text}"
 
 
 def bar(share: float, width: int) -> str:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from esper.karn.report.compared import compared
 from esper.karn.report.decisions import actions, components, counterfactuals
 from esper.karn.report.findings import findings
 from esper.karn.report.growth import lifecycle, timeline
@@ -85,6 +86,7 @@ def _sections(arms: Sequence[Arm], logs: dict[str, RunLog]) -> list[Section]:
     host = any(arm.has_host for arm in arms)  # nothing grows in another trainer's run
     batches = [batch for arm in arms for batch in arm.series.batches]
     sections = [
+        *([compared(logs)] if len(arms) > 1 else []),
         findings(arms),
         outcome(arms),
         *([differences(arms)] if len(arms) > 1 else []),
