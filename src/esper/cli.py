@@ -14,9 +14,10 @@ from importlib.metadata import version
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from esper.commands.streams import give_up_broken_streams, say, show
+from esper.commands.streams import give_up_broken_streams, say, show, take_closed_descriptors
 from esper.leyline.field_docs import field_table, meanings
-from esper.leyline.invalid_lines import NoEventsError, printable
+from esper.leyline.invalid_lines import NoEventsError
+from esper.leyline.printable import printable
 from esper.simic.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows ``esper``; None for those of this process.
     """
+    take_closed_descriptors()
     args = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.closed:
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show must not end the command
     handler = _Handler()
     log = logging.getLogger("esper")

@@ -92,7 +92,7 @@ class FieldTypeError(PayloadError, TypeError):
     """A field holds a value of another type than the contract's."""
 
 
-WireProblem: TypeAlias = Literal["empty", "torn", "utf-8", "json", "envelope", "version"]
+WireProblem: TypeAlias = Literal["empty", "torn", "long", "utf-8", "json", "envelope", "version"]
 
 
 class WireError(ValueError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from esper.leyline.printable import printable
 from esper.leyline.wire import InvalidRecord
 
-__all__ = ["InvalidLines", "NoEventsError", "printable"]
+__all__ = ["InvalidLines", "NoEventsError"]
 
 _WITHOUT_VERSION = "no schema_version"
 
@@ -44,8 +45,3 @@ class InvalidLines:
     def no_events(self, source: object) -> NoEventsError:
         """Return the error of a source in which there was nothing else."""
         return NoEventsError(f"no events in {source}: {'; '.join(self.sentences()) or 'it is empty'}")
-
-
-def printable(text: str) -> str:
-    """Return a text on one line, with what a terminal must not be given escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

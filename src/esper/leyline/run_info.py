@@ -30,6 +30,7 @@ __all__ = [
     "RunInfoError",
     "RunStatus",
     "SinkStats",
+    "checked_record",
     "parse_run_info",
 ]
 
@@ -219,7 +220,7 @@ def parse_run_info(text: str, source: str) -> RunInfo:
         RunInfoError: the text is not JSON, or a field is missing, unknown or of another type.
     """
     try:
-        return cast("RunInfo", _record(RunInfo, json.loads(text), ""))
+        return cast("RunInfo", checked_record(RunInfo, json.loads(text), ""))
     except json.JSONDecodeError as error:
         raise RunInfoError(f"{source}:{error.lineno}: not JSON: {error.msg}") from None
     except RunInfoError as error:
@@ -228,7 +229,17 @@ def parse_run_info(text: str, source: str) -> RunInfo:
         raise RunInfoError(f"{source}: {error}") from None
 
 
-def _record(cls: type[Any], value: object, path: str) -> object:
+def checked_record(cls: type[Any], value: object, path: str) -> object:
+    """Make a dataclass of a mapping in which every field has the type that its class says.
+
+    Args:
+        cls: the dataclass.
+        value: a mapping by the names of its fields.
+        path: what the mapping is called in messages, with a dot behind it; empty for the whole.
+
+    Raises:
+        RunInfoError: a field is missing, unknown or of another type; or the class refuses a value with a ValueError.
+    """
     if not isinstance(value, dict):
         raise _refusal(path, "an object", value)
     fields = {field.name: field for field in dataclasses.fields(cls)}
@@ -252,8 +263,8 @@ def _value(hint: Any, value: Any, path: str) -> object:
     if hint is Any or (origin is Literal and value in args) or (hint in (str, int, bool) and value.__class__ is hint):
         return value
     if dataclasses.is_dataclass(hint):
-        return _record(cast("type[Any]", hint), value, f"{path}.")
-    if origin is tuple and isinstance(value, list):
+        return checked_record(cast("type[Any]", hint), value, f"{path}.")
+    if origin is tuple and isinstance(value, list | tuple):
         return tuple(_value(args[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {key: _value(args[1], item, f"{path}[{key!r}]") for key, item in value.items()}

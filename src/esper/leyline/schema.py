@@ -153,7 +153,7 @@ def _rows_of(lines: LogLines, raw: str) -> str:
     options = {
         "format": "'newline_delimited'", "records": "true", "ignore_errors": "true", "compression": "'none'",
         "hive_partitioning": "false", "union_by_name": "false", "filename": "false",
-        "maximum_object_size": max(lines.longest + 1, _LEAST_BUFFER), "columns": f"{{{raw}}}",
+        "maximum_object_size": max(lines.longest + 2, _LEAST_BUFFER), "columns": f"{{{raw}}}",
     }  # fmt: skip
     log = ", ".join([_quoted(_no_pattern(path)), *(f"{name} = {value}" for name, value in options.items())])
     columns = f"r.*, s.run, s.superseded, r.nth + s.blank AS line, {_quoted(path)} AS file"

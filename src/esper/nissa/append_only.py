@@ -51,7 +51,7 @@ class AppendOnly:
         self._path = path
         self._absolute = path.absolute()  # the working directory may change
         self._reporter = reporter
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._descriptor = _open_for_appending(path)
         self._release = weakref.finalize(self, os.close, self._descriptor)
         self._release.atexit = False  # a hub that was left open still writes then
         status = os.fstat(self._descriptor)
@@ -232,6 +232,21 @@ class AppendOnly:
 
     def _lacks(self, what: str, error: OSError, consequence: str) -> None:
         self._reporter.report(f"{self._path} gets no {what.partition(' ')[2]} ({error.strerror}): {consequence}", what)
+
+
+def _open_for_appending(path: Path) -> int:
+    """Open a file, but never in place of a standard stream that was closed: what is printed would stand in the log."""
+    taken = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)]
+    try:
+        while taken[-1] <= _STANDARD_ERROR:
+            taken.append(os.dup(taken[-1]))
+        return taken.pop()
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+_STANDARD_ERROR = 2
 
 
 _open_files: weakref.WeakSet[AppendOnly] = weakref.WeakSet()
