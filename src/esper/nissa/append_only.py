@@ -8,16 +8,10 @@ import os
 import stat
 import weakref
 from pathlib import Path
-from types import ModuleType
 from typing import Self
 
+from esper.nissa.locking import lock
 from esper.nissa.reporting import Reporter
-
-_fcntl: ModuleType | None
-try:
-    import fcntl as _fcntl
-except ImportError:  # not a POSIX system
-    _fcntl = None
 
 __all__ = ["AppendOnly", "LogBrokenError", "LogInUseError"]
 
@@ -170,7 +164,8 @@ class AppendOnly:
         while start and b"\n" not in tail:
             length = min(start, 2 * length)
             start -= length
-            tail = os.pread(self._descriptor, length, start) + tail
+            os.lseek(self._descriptor, start, os.SEEK_SET)  # Windows has no pread
+            tail = os.read(self._descriptor, length) + tail
         return tail[tail.rfind(b"\n") + 1 :]
 
     def lines(self, start: int) -> list[bytes]:
@@ -205,9 +200,7 @@ class AppendOnly:
         if any(file.is_open and file._identity == self._identity for file in list(_open_files)):  # noqa: SLF001
             raise in_use
         try:
-            if _fcntl is None:
-                raise OSError(errno.ENOSYS, "not on this system")
-            _fcntl.flock(self._descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+            lock(self._descriptor)
         except BlockingIOError:
             raise in_use from None
         except OSError as error:
