@@ -10,12 +10,13 @@ import logging
 import signal
 import sys
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from esper.commands.streams import give_up_broken_streams, say, show, take_closed_descriptors
-from esper.leyline.field_docs import field_table, meanings
+from esper.leyline._payload.field_docs import meanings
+from esper.leyline.field_docs import field_table
 from esper.leyline.invalid_lines import NoEventsError
 from esper.leyline.printable import printable
 from esper.simic.config import TrainingConfig
@@ -119,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="esper",
         description="Grow neural networks with PPO, and see everything that happened: typed telemetry, end to end.",
     )
-    parser.add_argument("--version", action="version", version=f"esper {version('esper-telemetry')}")
+    parser.add_argument("--version", action="version", version=f"esper {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     for add in (
         _add_train,
@@ -133,6 +134,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     return parser
+
+
+def _version() -> str:
+    try:
+        return version("esper-telemetry")
+    except PackageNotFoundError:  # copied here rather than installed
+        return "(unknown version)"
 
 
 def _command(
