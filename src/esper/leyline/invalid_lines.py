@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from esper.leyline.printable import printable
 from esper.leyline.wire import InvalidRecord
@@ -28,7 +28,7 @@ class InvalidLines:
         """Count one line."""
         self.total += 1
         key = (record.file, record.kind, record.reason.startswith(_WITHOUT_VERSION))
-        count, first = self.kinds[key] if key in self.kinds else (0, record)
+        count, first = self.kinds[key] if key in self.kinds else (0, replace(record, text=""))
         self.kinds[key] = count + 1, first
 
     def sentences(self) -> list[str]:
