@@ -20,13 +20,16 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from esper.leyline._payload.construct import default_of
 from esper.leyline._payload.types import NONFINITE, Type
+from esper.leyline._payload.wording import is_unicode
 from esper.leyline.field_docs import Meaning, meanings
 from esper.leyline.log_lines import Events, Invalid, LogLines, read_lines
 from esper.leyline.payload import Payload, is_optional
+from esper.leyline.printable import is_printable
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import SCHEMA_VERSION
 
@@ -115,8 +118,12 @@ def duckdb_views(source: str | os.PathLike[str]) -> str:
 
     Raises:
         FileNotFoundError: there is nothing to read.
+        ValueError: its path is no valid Unicode, so that SQL cannot name it.
     """
     files = read_lines(source)
+    for lines in files:
+        if not is_unicode(str(lines.path)):
+            raise ValueError(f"{lines.path} is no valid Unicode, and SQL has no name for it: rename it, or link to it")
     raw = ", ".join(f"{name}: '{'JSON' if name == 'data' else 'VARCHAR'}'" for name in _ENVELOPE)
     typed = ", ".join(f"{_envelope_value(name, type_)} AS {name}" for name, type_ in _envelope_columns().items())
     events = "\nUNION ALL BY NAME\n".join(_rows_of(lines, raw) for lines in files)
@@ -234,4 +241,9 @@ def _sentence(meaning: Meaning) -> str:
 
 
 def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    """Return SQL for a text; a path in it may hold what must not reach a terminal."""
+    parts = [
+        "'" + "".join(letters).replace("'", "''") + "'" if shown else " || ".join(f"chr({ord(c)})" for c in letters)
+        for shown, letters in groupby(text, is_printable)
+    ]
+    return parts[0] if len(parts) == 1 and is_printable(text) else f"({' || '.join(parts)})" if parts else "''"

@@ -14,6 +14,7 @@ from esper.leyline.errors import FieldProblem
 from esper.leyline.invalid_lines import InvalidLines
 from esper.leyline.lines import LONGEST_LINE, open_file, read_lines_of
 from esper.leyline.printable import printable
+from esper.leyline.strict_json import json_text
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord, log_files, read_events
 
@@ -98,7 +99,7 @@ class _Findings:
         """Print the summary and return the exit status."""
         if self._as_json:
             counts = {"events": self._events, "invalid": self._invalid, "unreadable": self._unreadable}
-            self._print(json.dumps(counts | {"rejected": self._rejected, "doubtful": self._doubtful}))
+            self._print(json_text(counts | {"rejected": self._rejected, "doubtful": self._doubtful}))
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in self._invalid.most_common())
         summary = f"{self._events:,} events, {self._invalid.total():,} invalid lines{f': {kinds}' if kinds else ''}"
         summary += f", {self._rejected:,} rejected events" if self._rejected else ""
@@ -118,7 +119,7 @@ class _Findings:
 
     def _show(self, record: InvalidRecord) -> None:
         if self._as_json:
-            self._print(json.dumps(dataclasses.asdict(record)))
+            self._print(json_text(dataclasses.asdict(record)))
         else:
             self._say(f"{record.file}:{record.line}: {record.kind}: {record.reason}")
 
