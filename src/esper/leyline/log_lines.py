@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from esper.leyline.lines import longest_line
+from esper.leyline.lines import longest_line, open_file
 from esper.leyline.position import Position, Positions
 from esper.leyline.printable import printable
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
@@ -96,7 +96,7 @@ class _Reading:
 
     def __init__(self, path: Path) -> None:
         self.lines = LogLines(path)
-        with path.open("rb") as file:
+        with open_file(path) as file:
             self.marked = file.read(len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK
         self.lines.longest = longest_line(path)
         self.line = 0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean, stdev
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 from esper.leyline._payload.types import NONFINITE
 from esper.leyline._payload.wording import brief, shorten
@@ -257,7 +257,7 @@ def checked_record(cls: type[Any], value: object, path: str) -> object:
 
 def _value(hint: Any, value: Any, path: str) -> object:
     origin, args = get_origin(hint), get_args(hint)
-    if origin is UnionType:
+    if origin in (UnionType, Union):
         (inner,) = (arg for arg in args if arg is not NoneType)
         return None if value is None else _value(inner, value, path)
     if hint is Any or (origin is Literal and value in args) or (hint in (str, int, bool) and value.__class__ is hint):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from esper.leyline.wire import InvalidRecord, log_files, read_events
 
 __all__ = ["rejected_events", "rejected_records", "validate"]
 
+_LOGGER = logging.getLogger("esper")
 _Doubts: TypeAlias = dict[tuple[str, str], tuple[int, tuple[str, FieldProblem]]]
 """By payload and field: how many values are doubtful, and where the first is."""
 _LONGEST_PART = 2_000
@@ -154,8 +156,8 @@ def rejected_records(directory: Path) -> Iterator[tuple[str, dict[str, str] | No
         directory: of the run.
 
     Yields:
-        Where it stands, and its ``event_id``, ``event_type``, ``field`` and ``reason``, any text; None for a line, or
-        a file, that cannot be read.
+        Where it stands, and its ``event_id``, ``event_type``, ``field`` and ``reason``, any text; None for a line
+        that cannot be read. A file that cannot be is named in the log of the process.
     """
     for file in sorted(directory.glob("rejected*.jsonl")):
         try:
@@ -164,8 +166,8 @@ def rejected_records(directory: Path) -> Iterator[tuple[str, dict[str, str] | No
                     record = _rejected_record(line)
                     if record is None or record["event_id"] or "text" not in record:
                         yield f"{file}:{number}", record
-        except OSError:
-            yield f"{file}", None
+        except OSError as error:
+            _LOGGER.warning("%s: %s: what was rejected is not known", file, error.strerror)
 
 
 def _rejected_record(line: str | bytes) -> dict[str, str] | None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from esper.leyline.printable import printable
-from esper.leyline.run_info import checked_record
+from esper.leyline.run_info import RunInfoError, checked_record
 from esper.simic.config import TrainingConfig
 
 __all__ = ["load_saved", "named", "saved_config"]
@@ -68,5 +68,8 @@ def saved_config(content: Mapping[str, Any], **changes: Any) -> TrainingConfig:
         ValueError: an option is not what it should be, or cannot be used here, as when a device is missing.
         KeyError: there is none.
     """
-    checked_record(TrainingConfig, {**content["config"]}, "config.")
+    try:
+        checked_record(TrainingConfig, {**content["config"]}, "config.")
+    except RunInfoError as error:
+        raise ValueError(f"it was written by another version of esper: {error}") from error
     return TrainingConfig(**{**content["config"], **changes})
