@@ -38,6 +38,8 @@ RunStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed"]
 """How a run ended. One that says it is running and is not was killed."""
 
 
+_LONGEST_NAME, _MOST_NAMED = 60, 20
+"""Characters of the name of a field that is none, and how many are named."""
 _LARGEST = 2**1023
 """No integer from here on is sure to have a float."""
 
@@ -243,14 +245,16 @@ def checked_record(cls: type[Any], value: object, path: str) -> object:
     if not isinstance(value, dict):
         raise _refusal(path, "an object", value)
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    unknown = [name if name.isidentifier() else brief(name) for name in value if name not in fields]
+    strangers = [name for name in value if name not in fields]
+    unknown = [n if n.isidentifier() and len(n) <= _LONGEST_NAME else brief(n) for n in strangers[:_MOST_NAMED]]
     missing = [name for name, f in fields.items() if name not in value and f.default is dataclasses.MISSING]
     if missing or unknown:
         problems = [
             *(f"{path}{name} is missing" for name in missing),
             *(f"{path}{name} is unknown" for name in unknown),
         ]
-        raise RunInfoError(", ".join(problems))
+        more = len(strangers) - len(unknown)
+        raise RunInfoError(", ".join(problems) + (f", and {more:,} more are" if more else ""))
     hints = get_type_hints(cls)
     return cls(**{name: _value(hints[name], item, f"{path}{name}") for name, item in value.items()})
 
@@ -267,7 +271,7 @@ def _value(hint: Any, value: Any, path: str) -> object:
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_value(args[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {key: _value(args[1], item, f"{path}[{key!r}]") for key, item in value.items()}
+        return {key: _value(args[1], item, f"{path}[{brief(key)}]") for key, item in value.items()}
     if hint is float and (value.__class__ is float or (value.__class__ is int and abs(value) < _LARGEST)):
         return float(value)
     if hint is float and value.__class__ is str and value in NONFINITE:

@@ -7,7 +7,7 @@ import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -69,7 +69,6 @@ def saved_config(content: Mapping[str, Any], **changes: Any) -> TrainingConfig:
         KeyError: there is none.
     """
     try:
-        checked_record(TrainingConfig, {**content["config"]}, "config.")
+        return cast("TrainingConfig", checked_record(TrainingConfig, {**content["config"], **changes}, "config."))
     except RunInfoError as error:
         raise ValueError(f"it was written by another version of esper: {error}") from error
-    return TrainingConfig(**{**content["config"], **changes})
