@@ -40,7 +40,8 @@ __all__ = ["FILES", "BrokenPromiseError", "Damaged", "meet"]
 _TOKENS = [
     b'"', b"{", b"}", b"[", b"]", b":", b",", b"\n", b"\\", b"\0", b"\xff", b"\xed\xa0\x80", b"null", b"true", b"1e999",
     b"-1", b"NaN", b"Infinity", b"9" * 5_000, b"[" * 3_000, b'{"a":' * 300, b"\x1b[2J", "\u202e".encode(),
-    b"\xef\xbb\xbf",    b"\x80\x02", b"cos\nsystem\n", b"PK\x03\x04", b"0x", b"=", b"'''", b"inf", b"1" * 400, b"2026-13-45T99:99:99Z",
+    b"\xef\xbb\xbf", b"\x80\x02", b"cos\nsystem\n", b"PK\x03\x04", b"0x", b"=", b"'''", b"inf", b"1" * 400,
+    b"2026-13-45T99:99:99Z",
 ]  # fmt: skip
 
 
