@@ -106,7 +106,8 @@ def duckdb_views(source: str | os.PathLike[str]) -> str:
     took back is ``superseded`` in ``events``, and not in the view of its type, which is named after it. ``run`` counts
     the runs of the group in the log, ``line`` the lines of ``file``. Nothing is taken from a path.
 
-    Every column has the type of its field; what was not supplied is NULL; floats that are not finite are ``nan`` and
+    Every column has the type of its field; what was not supplied is NULL, as is a time in an unusual form of ISO
+    8601; floats that are not finite are ``nan`` and
     ``inf``. An event that DuckDB cannot hold, for an integer beyond 64 bits or behind a byte order mark, is among the
     invalid lines. Where a payload has a field of the same name, another column is called ``event_…``.
 
@@ -210,11 +211,13 @@ _MINUTES = " + ".join(
     f"{unit} * coalesce(TRY_CAST(regexp_extract(timestamp, '([+-]\\d\\d):?(\\d\\d)$', {at}) AS BIGINT), 0)"
     for at, unit in ((1, 60), (2, "if(regexp_matches(timestamp, '-\\d\\d:?\\d\\d$'), -1, 1)"))
 )
+_FORM = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d|[+-]00)"
 _UTC = (
+    f"CASE WHEN regexp_full_match(timestamp, '{_FORM}') THEN "
     "TRY_CAST(regexp_replace(timestamp, '(Z|[+-]\\d\\d:?\\d\\d)$', '') AS TIMESTAMP) - to_minutes("
-    f"CASE WHEN timestamp LIKE '%+00:00' OR timestamp LIKE '%Z' THEN 0 ELSE {_MINUTES} END)"
+    f"CASE WHEN timestamp LIKE '%+00:00' OR timestamp LIKE '%Z' THEN 0 ELSE {_MINUTES} END) END"
 )
-"""DuckDB takes a time with its offset for UTC, whatever the offset."""
+"""DuckDB takes a time with its offset for UTC, whatever the offset; a form that it reads wrongly is NULL."""
 
 
 def _payload_view(event_type: str, cls: type[Payload]) -> list[str]:
