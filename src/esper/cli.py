@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -49,6 +50,10 @@ def _examples(*lines: str) -> str:
 
 class _Parser(argparse.ArgumentParser):
     """Reports an error in one line."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        with suppress(ValueError):  # the stream is closed
+            super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         self.exit(_USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

@@ -153,7 +153,7 @@ class ArmSeries:
         counts = [n for batch in self.batches for n in _steps_of(batch)]
         self._decisions = max(counts, default=0)
 
-    def lives_of(self, blueprint: str | None) -> Sequence[SeedLife]:
+    def lives_of(self, blueprint: str | None) -> list[SeedLife]:
         """Return the seeds of a blueprint; None for those whose blueprint is not known."""
         return self._lives[blueprint]
 
