@@ -89,10 +89,11 @@ verdicts: $(READY) ## the verdict on trouble and on healthy runs, beside what ot
 mutants: $(READY) ## the fold with one thing changed at a time: what its tests let live is printed (hours; SAMPLE=20 of a module: minutes)
 	$(BIN)/python benchmarks/mutants.py $(if $(SAMPLE),--sample $(SAMPLE))
 
-soak: $(READY) ## runs under signals, failing system calls and hostile values, and another trainer: SECONDS=600; needs gcc
+soak: $(READY) ## runs under signals, failing system calls, hostile values, damaged files, and another trainer: SECONDS=600; needs gcc
 	$(BIN)/python benchmarks/soak.py kills --times 100
 	PYTHONPATH=. $(BIN)/python tests/killed_runs.py --times $(or $(RUNS),100)
 	$(BIN)/python benchmarks/faults.py --seconds $(or $(SECONDS),600)
+	PYTHONPATH=. $(BIN)/python tests/mutations.py --times $(or $(MUTATIONS),100000)
 	$(BIN)/python benchmarks/maskable.py
 	EVERY_CASE=1 $(BIN)/pytest -q tests/integrations/test_watched_update.py
 

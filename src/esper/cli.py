@@ -10,13 +10,16 @@ import logging
 import signal
 import sys
 import warnings
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from esper.commands.streams import give_up_broken_streams, say, show
-from esper.leyline.field_docs import field_table, meanings
-from esper.leyline.invalid_lines import NoEventsError, printable
+from esper.commands.streams import give_up_broken_streams, say, show, take_closed_descriptors
+from esper.leyline._payload.field_docs import meanings
+from esper.leyline.field_docs import field_table
+from esper.leyline.invalid_lines import NoEventsError
+from esper.leyline.printable import printable
 from esper.simic.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -48,6 +51,10 @@ def _examples(*lines: str) -> str:
 class _Parser(argparse.ArgumentParser):
     """Reports an error in one line."""
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        with suppress(ValueError):  # the stream is closed
+            super()._print_message(message, file)
+
     def error(self, message: str) -> NoReturn:
         self.exit(_USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
@@ -58,8 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows ``esper``; None for those of this process.
     """
+    take_closed_descriptors()
     args = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.closed:
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show must not end the command
     handler = _Handler()
     log = logging.getLogger("esper")
@@ -117,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="esper",
         description="Grow neural networks with PPO, and see everything that happened: typed telemetry, end to end.",
     )
-    parser.add_argument("--version", action="version", version=f"esper {version('esper-telemetry')}")
+    parser.add_argument("--version", action="version", version=f"esper {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     for add in (
         _add_train,
@@ -135,6 +143,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     return parser
+
+
+def _version() -> str:
+    try:
+        return version("esper-telemetry")
+    except PackageNotFoundError:  # copied here rather than installed
+        return "(unknown version)"
 
 
 def _command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -333,6 +334,14 @@ def test_a_time_is_utc_whatever_its_offset(tmp_path: Path, written: str) -> None
     assert row["timestamp"].replace(tzinfo=UTC) == datetime(2026, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("written", ["2026-01-01T02:30:15+02:30:15", "20260101T000000Z", "2026-W01-4T00:00:00Z"])
+def test_a_time_that_duckdb_would_read_wrongly_is_null(tmp_path: Path, written: str) -> None:
+    log = tmp_path / "events.jsonl"
+    log.write_text(json.dumps(RECORD | {"timestamp": written}) + "\n")
+    (row,) = rows(log, "SELECT timestamp FROM events")
+    assert row["timestamp"] is None
+
+
 def start(**fields: Any) -> TelemetryEvent:
     return event(TrainingStartedPayload, **{"n_envs": 1, "max_epochs": 1, "n_episodes": 6} | fields)
 
@@ -399,3 +408,32 @@ def test_columns_carry_their_meaning(tmp_path: Path) -> None:
 def test_there_is_nothing_to_view_where_there_is_no_log(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         duckdb_views(tmp_path)
+
+
+def test_a_line_of_forty_megabytes_a_foreign_time_zone_and_one_bad_value_each_cost_their_line_only(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "events.jsonl"
+    good = [encode_event(numbered(n)) for n in (1, 2, 3)]
+    zone = re.sub(r'"timestamp":"[^"]*"', '"timestamp":"2026-03-01T12:00:00+05:30"', encode_event(numbered(4)))
+    nowhere = zone.replace("+05:30", "")
+    lines = [
+        good[0],
+        encode_event(numbered(5, message="x" * 40_000_000)),  # an event, and long
+        '{"schema_version":1,"message":"' + "y" * 40_000_000,  # torn off, and long
+        good[1],
+        zone,
+        nowhere,
+        encode_event(numbered(6)).replace('"inner_epoch":6', '"inner_epoch":"six"'),
+        good[2],
+    ]
+    log.write_text("\n".join(lines) + "\n")
+    with duckdb.connect() as connection:
+        connection.execute(duckdb_views(log))
+        rows = connection.execute("SELECT line, inner_epoch, timestamp, length(message) FROM epoch_completed")
+        found = rows.fetchall()
+        invalid = connection.execute("SELECT line, kind FROM invalid_lines ORDER BY line").fetchall()
+    assert sorted(row[:2] for row in found) == [(1, 1), (2, 5), (4, 2), (5, 4), (8, 3)]
+    assert max(row[3] or 0 for row in found) == 40_000_000
+    assert datetime(2026, 3, 1, 6, 30) in {row[2] for row in found}  # noqa: DTZ001 - DuckDB's are naive, in UTC
+    assert invalid == [(3, "json"), (6, "type"), (7, "type")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 import tomllib
 from dataclasses import fields, replace
@@ -15,7 +16,10 @@ from esper.commands.streams import show
 from esper.karn.health import assess
 from esper.karn.verdict import Finding, Verdict, tally_text
 from esper.karn.verdict_json import verdict_json
-from esper.leyline.limits import Limits, Status
+from esper.leyline._payload.wording import brief
+from esper.leyline.limits import Limits, Status, real
+from esper.leyline.lines import read_small
+from esper.leyline.printable import printable
 
 __all__ = ["FailOn", "health_command", "read_limits", "verdict_text"]
 
@@ -26,6 +30,7 @@ _FAILS: dict[FailOn, tuple[Status, ...]] = {
     "never": (),
 }
 _WIDTH = 100
+_MAY_BE_NEGATIVE = ("explained_watch", "explained_bad")
 
 
 def health_command(source: str, *, as_json: bool, fail_on: FailOn, limits_file: str | None, everything: bool) -> int:
@@ -63,17 +68,19 @@ def read_limits(file: str, limits: Limits) -> Limits:
         ValueError: the file is neither, or names what is no limit; the message says which.
         OSError: it cannot be read.
     """
-    text = Path(file).read_text(encoding="utf-8")
     try:
+        text = read_small(Path(file)).decode()
         named = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is neither TOML nor JSON: {error}") from None
     known = [field.name for field in fields(Limits)]
     for name, value in named.items():
         if name not in known:
-            raise ValueError(f"{file}: {name} is no limit; there are {', '.join(known)}")
+            raise ValueError(f"{file}: {printable(name[:60])} is no limit; there are {', '.join(known)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{file}: {name} must be a number, got {value!r}")  # noqa: TRY004 - the user's error
+            raise ValueError(f"{file}: {name} must be a number, got {brief(value)}")  # noqa: TRY004 - the user's error
+        if not math.isfinite(real(value)) or (value <= 0 and name not in _MAY_BE_NEGATIVE):
+            raise ValueError(f"{file}: {name} must be finite and above 0, got {brief(value)}")
     return replace(limits, **{name: float(value) for name, value in named.items()})
 
 

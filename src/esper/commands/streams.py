@@ -6,13 +6,15 @@ import os
 import sys
 from contextlib import suppress
 
-__all__ = ["give_up_broken_streams", "say", "show"]
+from esper.leyline.printable import printable_lines
+
+__all__ = ["give_up_broken_streams", "say", "show", "take_closed_descriptors"]
 
 
 def say(text: str) -> None:
     """Write to standard error, if there is one that takes it."""
     with suppress(OSError, ValueError, AttributeError):  # gone, closed, None
-        sys.stderr.write(text)
+        sys.stderr.write(printable_lines(text))
         sys.stderr.flush()
 
 
@@ -24,8 +26,18 @@ def show(text: str) -> None:
     """
     if sys.stdout is not None and not sys.stdout.closed:
         with suppress(BrokenPipeError):
-            sys.stdout.write(text)
+            sys.stdout.write(printable_lines(text))
             sys.stdout.flush()
+
+
+def take_closed_descriptors() -> None:
+    """Put the null device where a standard stream was closed: the next file would get its number, and what is said."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            with suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
 
 
 def give_up_broken_streams() -> None:

@@ -118,7 +118,7 @@ def _train(given: Mapping[str, object], options: TrainOptions, ranks: Ranks) -> 
     directory = _directory(plan, options, ranks)
     limits = Limits.of_run(asdict(plan.config))
     judge = Judge(TelemetryAggregator(limits=limits), _notifier(options, directory.path), stops=options.stop_on_bad)
-    console = None if options.quiet or sys.stderr is None else Console(sys.stderr, limits)
+    console = None if options.quiet or sys.stderr is None or sys.stderr.closed else Console(sys.stderr, limits)
     sinks: list[Sink] = [FunctionSink("aggregator", judge.take, Durable())]
     if console is not None:
         sinks.append(FunctionSink("console", console.show))

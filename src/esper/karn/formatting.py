@@ -11,6 +11,7 @@ from functools import cache
 from itertools import accumulate, islice, pairwise
 
 from esper.leyline.limits import real
+from esper.leyline.printable import printable
 
 __all__ = [
     "ABSENT",
@@ -59,9 +60,7 @@ def tidy(text: str, width: int = _LONGEST) -> str:
         text: any.
         width: columns, and letters, that the result has at most.
     """
-    text = text[: width + 1]
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = printable(text[: width + 1])
     if len(text) <= width and columns(text) <= width:
         return text
     ends = accumulate(map(_column_count, text[: max(width - 1, 0)]))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from esper.leyline.advice import ADVICE, Advice
@@ -68,6 +69,14 @@ class Verdict:
 
     findings: tuple[Finding, ...]
     """One a rule and group, in the order of every view."""
+    _by_group: dict[str | None, list[tuple[int, Finding]]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    """With their places: a log may have thousands of groups, and each of them is asked about."""
+
+    def __post_init__(self) -> None:
+        for place, one in enumerate(self.findings):
+            self._by_group.setdefault(one.group, []).append((place, one))
 
     @property
     def status(self) -> Status:
@@ -83,9 +92,7 @@ class Verdict:
         return Status.OK if groups and well else Status.UNKNOWN
 
     def _is_known(self, group: str | None, area: str) -> bool:
-        known = {
-            one.rule for one in self.findings if one.status is Status.OK and (one.group, one.area) == (group, area)
-        }
+        known = {one.rule for _, one in self._by_group[group] if one.status is Status.OK and one.area == area}
         return "return_learnt" in known if area == "learning" else bool(known)
 
     @property
@@ -110,7 +117,8 @@ class Verdict:
 
     def of(self, group: str | None) -> Verdict:
         """Return the verdict over one group and, as it covers all groups, the telemetry."""
-        return Verdict(tuple(one for one in self.findings if one.group in (group, None)))
+        places = [place for each in {group, None} if each in self._by_group for place in self._by_group[each]]
+        return Verdict(tuple(one for _, one in sorted(places, key=itemgetter(0))))
 
 
 def _about(finding: Finding) -> str:

@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+_MOST_NAMED = 20
+"""Names that a message lists of fields that are none; `PayloadError.unknown` has all."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
     """One field, wrongly typed."""
@@ -75,7 +79,9 @@ class PayloadError(Exception):
         if self.missing:
             parts.append(f"missing {', '.join(self.missing)}")
         if self.unknown:
-            parts.append(f"unknown {', '.join(self.unknown)}")
+            more = len(self.unknown) - _MOST_NAMED
+            named = ", ".join(self.unknown[:_MOST_NAMED])
+            parts.append(f"unknown {named} and {more:,} more" if more > 0 else f"unknown {named}")
         parts.extend(map(str, self.problems))
         return f"{self.payload}: {'; '.join(parts)}"
 
@@ -92,7 +98,7 @@ class FieldTypeError(PayloadError, TypeError):
     """A field holds a value of another type than the contract's."""
 
 
-WireProblem: TypeAlias = Literal["empty", "torn", "utf-8", "json", "envelope", "version"]
+WireProblem: TypeAlias = Literal["empty", "torn", "long", "utf-8", "json", "envelope", "version"]
 
 
 class WireError(ValueError):

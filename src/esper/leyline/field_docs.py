@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from functools import cache
+from typing import Any
 
-from esper.leyline._payload.field_docs import Meaning, meanings
+from esper.leyline._payload.field_docs import Meaning
+from esper.leyline._payload.field_docs import meanings as _meanings
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import EVENT_TYPES
 
 __all__ = ["Meaning", "field_table", "meanings"]
+
+
+def meanings(cls: type[Any]) -> dict[str, Meaning]:
+    """Return what each field of a payload class, or of the event, means, in the order of the fields.
+
+    Where esper is installed without its source text nothing is known of any: every meaning is empty, and logged once.
+    """
+    found = _meanings(cls)
+    if not any(meaning.text for meaning in found.values()):
+        _say_that_nothing_is_known()
+    return found
+
+
+@cache
+def _say_that_nothing_is_known() -> None:
+    logging.getLogger("esper").warning(
+        "esper is installed without its source text: meanings, units and ranges are not known, and no value is doubted"
+    )
 
 
 def field_table() -> str:

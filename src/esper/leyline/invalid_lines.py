@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from esper.leyline.printable import printable
 from esper.leyline.wire import InvalidRecord
 
-__all__ = ["InvalidLines", "NoEventsError", "printable"]
+__all__ = ["InvalidLines", "NoEventsError"]
 
 _WITHOUT_VERSION = "no schema_version"
 
@@ -27,7 +28,7 @@ class InvalidLines:
         """Count one line."""
         self.total += 1
         key = (record.file, record.kind, record.reason.startswith(_WITHOUT_VERSION))
-        count, first = self.kinds[key] if key in self.kinds else (0, record)
+        count, first = self.kinds[key] if key in self.kinds else (0, replace(record, text=""))
         self.kinds[key] = count + 1, first
 
     def sentences(self) -> list[str]:
@@ -44,8 +45,3 @@ class InvalidLines:
     def no_events(self, source: object) -> NoEventsError:
         """Return the error of a source in which there was nothing else."""
         return NoEventsError(f"no events in {source}: {'; '.join(self.sentences()) or 'it is empty'}")
-
-
-def printable(text: str) -> str:
-    """Return a text on one line, with what a terminal must not be given escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

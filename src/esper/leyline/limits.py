@@ -35,6 +35,10 @@ _LARGEST_KL: Final = 0.25
 """A target above it limits nothing: twice that is a policy that has forgotten the old one. Unit: nats."""
 
 
+_LARGEST_EXPONENT: Final = 700.0
+"""Of which the exponential still is a float."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Where a rule trips. They follow the run: see `of_run`."""
@@ -101,11 +105,11 @@ class Limits:
     def of_run(cls, configuration: Mapping[str, object]) -> Limits:
         """Return the limits of a run by its configuration, as run.json has it; what is missing is as it is here."""
         known = {
-            name: float(value)
+            name: real(value)
             for name in ("target_kl", "clip_ratio")
             if isinstance(value := configuration.get(name), int | float)
             and not isinstance(value, bool)
-            and 0 < value < math.inf
+            and 0 < real(value) < math.inf
         }
         return cls(**known)
 
@@ -128,7 +132,7 @@ class Limits:
 
     def ratio(self, status: Status) -> float:
         """Return the ratio five (BAD: six) standard deviations of the log-ratio away, at the limit of the KL."""
-        return math.exp((6 if status is Status.BAD else 5) * math.sqrt(2 * self.kl(status)))
+        return math.exp(min((6 if status is Status.BAD else 5) * math.sqrt(2 * self.kl(status)), _LARGEST_EXPONENT))
 
 
 def real(value: float) -> float:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from esper.leyline.lines import longest_line, open_file
 from esper.leyline.position import Position, Positions
+from esper.leyline.printable import printable
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
 from esper.leyline.wire import InvalidRecord, log_files, read_shards, shard_of
 
@@ -63,7 +65,7 @@ class LogLines:
 
     path: Path
     longest: int = 0
-    """Bytes of the longest."""
+    """Bytes of the longest, without its end."""
     events: list[Events] = field(default_factory=list)
     invalid: list[Invalid] = field(default_factory=list)
 
@@ -94,10 +96,9 @@ class _Reading:
 
     def __init__(self, path: Path) -> None:
         self.lines = LogLines(path)
-        with path.open("rb") as file:
+        with open_file(path) as file:
             self.marked = file.read(len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK
-            file.seek(0)
-            self.lines.longest = max(map(len, file), default=0)
+        self.lines.longest = longest_line(path)
         self.line = 0
         self.rows = array("q")
         """Of each row the index of its place."""
@@ -122,7 +123,7 @@ class _Reading:
         else:
             self.blank_after.append(len(self.rows))
         reason = record.reason[:_LONGEST_REASON]
-        self._add_reason(record.kind, "".join(c if c.isprintable() else ascii(c)[1:-1] for c in reason))
+        self._add_reason(record.kind, printable(reason))
 
     def _add_reason(self, kind: str, reason: str) -> None:
         invalid, line = self.lines.invalid, self.line

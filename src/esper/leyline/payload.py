@@ -96,10 +96,7 @@ class _FieldDocs(dict[str, str]):
     def __getitem__(self, field: str) -> str:
         from esper.leyline._payload.field_docs import meanings  # noqa: PLC0415 - importing the contract stays cheap
 
-        try:
-            meaning = meanings(self._cls)[field]
-        except OSError:  # installed without its source
-            return ""
+        meaning = meanings(self._cls)[field]
         return meaning.text if meaning.unit is None else f"{meaning.text} Unit: {meaning.unit}; {meaning.range}."
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esper.leyline.atomic import atomic_write
+from esper.leyline.lines import read_small
 from esper.leyline.run_info import RunInfo, RunInfoError, parse_run_info
 from esper.leyline.strict_json import strict_json
 
@@ -158,7 +159,7 @@ class RunDirectory:
             OSError: it cannot be read.
         """
         try:
-            text = self.info.read_text(encoding="utf-8")
+            text = read_small(self.info).decode()
         except FileNotFoundError:
             return None
         except UnicodeDecodeError as error:

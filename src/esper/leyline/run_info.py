@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean, stdev
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 from esper.leyline._payload.types import NONFINITE
 from esper.leyline._payload.wording import brief, shorten
@@ -30,6 +30,7 @@ __all__ = [
     "RunInfoError",
     "RunStatus",
     "SinkStats",
+    "checked_record",
     "parse_run_info",
 ]
 
@@ -37,6 +38,8 @@ RunStatus: TypeAlias = Literal["running", "completed", "interrupted", "failed"]
 """How a run ended. One that says it is running and is not was killed."""
 
 
+_LONGEST_NAME, _MOST_NAMED = 60, 20
+"""Characters of the name of a field that is none, and how many are named."""
 _LARGEST = 2**1023
 """No integer from here on is sure to have a float."""
 
@@ -219,7 +222,7 @@ def parse_run_info(text: str, source: str) -> RunInfo:
         RunInfoError: the text is not JSON, or a field is missing, unknown or of another type.
     """
     try:
-        return cast("RunInfo", _record(RunInfo, json.loads(text), ""))
+        return cast("RunInfo", checked_record(RunInfo, json.loads(text), ""))
     except json.JSONDecodeError as error:
         raise RunInfoError(f"{source}:{error.lineno}: not JSON: {error.msg}") from None
     except RunInfoError as error:
@@ -228,35 +231,47 @@ def parse_run_info(text: str, source: str) -> RunInfo:
         raise RunInfoError(f"{source}: {error}") from None
 
 
-def _record(cls: type[Any], value: object, path: str) -> object:
+def checked_record(cls: type[Any], value: object, path: str) -> object:
+    """Make a dataclass of a mapping in which every field has the type that its class says.
+
+    Args:
+        cls: the dataclass.
+        value: a mapping by the names of its fields.
+        path: what the mapping is called in messages, with a dot behind it; empty for the whole.
+
+    Raises:
+        RunInfoError: a field is missing, unknown or of another type; or the class refuses a value with a ValueError.
+    """
     if not isinstance(value, dict):
         raise _refusal(path, "an object", value)
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    unknown = [name if name.isidentifier() else brief(name) for name in value if name not in fields]
+    strangers = [name for name in value if name not in fields]
+    unknown = [n if n.isidentifier() and len(n) <= _LONGEST_NAME else brief(n) for n in strangers[:_MOST_NAMED]]
     missing = [name for name, f in fields.items() if name not in value and f.default is dataclasses.MISSING]
     if missing or unknown:
         problems = [
             *(f"{path}{name} is missing" for name in missing),
             *(f"{path}{name} is unknown" for name in unknown),
         ]
-        raise RunInfoError(", ".join(problems))
+        more = len(strangers) - len(unknown)
+        raise RunInfoError(", ".join(problems) + (f", and {more:,} more are" if more else ""))
     hints = get_type_hints(cls)
     return cls(**{name: _value(hints[name], item, f"{path}{name}") for name, item in value.items()})
 
 
 def _value(hint: Any, value: Any, path: str) -> object:
     origin, args = get_origin(hint), get_args(hint)
-    if origin is UnionType:
+    if origin in (UnionType, Union):
         (inner,) = (arg for arg in args if arg is not NoneType)
         return None if value is None else _value(inner, value, path)
     if hint is Any or (origin is Literal and value in args) or (hint in (str, int, bool) and value.__class__ is hint):
         return value
     if dataclasses.is_dataclass(hint):
-        return _record(cast("type[Any]", hint), value, f"{path}.")
-    if origin is tuple and isinstance(value, list):
+        return checked_record(cast("type[Any]", hint), value, f"{path}.")
+    if origin is tuple and isinstance(value, list | tuple):
         return tuple(_value(args[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {key: _value(args[1], item, f"{path}[{key!r}]") for key, item in value.items()}
+        return {key: _value(args[1], item, f"{path}[{brief(key)}]") for key, item in value.items()}
     if hint is float and (value.__class__ is float or (value.__class__ is int and abs(value) < _LARGEST)):
         return float(value)
     if hint is float and value.__class__ is str and value in NONFINITE:

@@ -20,13 +20,16 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from esper.leyline._payload.construct import default_of
 from esper.leyline._payload.types import NONFINITE, Type
+from esper.leyline._payload.wording import is_unicode
 from esper.leyline.field_docs import Meaning, meanings
 from esper.leyline.log_lines import Events, Invalid, LogLines, read_lines
 from esper.leyline.payload import Payload, is_optional
+from esper.leyline.printable import is_printable
 from esper.leyline.run_names import run_names
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import SCHEMA_VERSION
@@ -105,7 +108,8 @@ def duckdb_views(*sources: str | os.PathLike[str]) -> str:
     says which source a row is of: as much of the end of its path as tells it from the others. ``run`` counts the runs
     of the group in the log, ``line`` the lines of ``file``. Nothing else is taken from a path.
 
-    Every column has the type of its field; what was not supplied is NULL; floats that are not finite are ``nan`` and
+    Every column has the type of its field; what was not supplied is NULL, as is a time in an unusual form of ISO
+    8601; floats that are not finite are ``nan`` and
     ``inf``. An event that DuckDB cannot hold, for an integer beyond 64 bits or behind a byte order mark, is among the
     invalid lines. Where a payload has a field of the same name, another column is called ``event_…``.
 
@@ -117,8 +121,12 @@ def duckdb_views(*sources: str | os.PathLike[str]) -> str:
 
     Raises:
         FileNotFoundError: there is nothing to read.
+        ValueError: its path is no valid Unicode, so that SQL cannot name it.
     """
     files = [(name, lines) for name, source in run_names(sources).items() for lines in read_lines(source)]
+    for name, lines in files:
+        if not is_unicode(f"{name}{lines.path}"):
+            raise ValueError(f"{lines.path} is no valid Unicode, and SQL has no name for it: rename it, or link to it")
     raw = ", ".join(f"{name}: '{'JSON' if name == 'data' else 'VARCHAR'}'" for name in _ENVELOPE)
     typed = ", ".join(f"{_envelope_value(name, type_)} AS {name}" for name, type_ in _envelope_columns().items())
     events = "\nUNION ALL BY NAME\n".join(_rows_of(name, lines, raw) for name, lines in files)
@@ -156,7 +164,7 @@ def _rows_of(name: str, lines: LogLines, raw: str) -> str:
     options = {
         "format": "'newline_delimited'", "records": "true", "ignore_errors": "true", "compression": "'none'",
         "hive_partitioning": "false", "union_by_name": "false", "filename": "false",
-        "maximum_object_size": max(lines.longest + 1, _LEAST_BUFFER), "columns": f"{{{raw}}}",
+        "maximum_object_size": max(lines.longest + 2, _LEAST_BUFFER), "columns": f"{{{raw}}}",
     }  # fmt: skip
     log = ", ".join([sql_path(path), *(f"{option} = {value}" for option, value in options.items())])
     columns = (
@@ -210,11 +218,13 @@ _MINUTES = " + ".join(
     f"{unit} * coalesce(TRY_CAST(regexp_extract(timestamp, '([+-]\\d\\d):?(\\d\\d)$', {at}) AS BIGINT), 0)"
     for at, unit in ((1, 60), (2, "if(regexp_matches(timestamp, '-\\d\\d:?\\d\\d$'), -1, 1)"))
 )
+_FORM = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d|[+-]00)"
 _UTC = (
+    f"CASE WHEN regexp_full_match(timestamp, '{_FORM}') THEN "
     "TRY_CAST(regexp_replace(timestamp, '(Z|[+-]\\d\\d:?\\d\\d)$', '') AS TIMESTAMP) - to_minutes("
-    f"CASE WHEN timestamp LIKE '%+00:00' OR timestamp LIKE '%Z' THEN 0 ELSE {_MINUTES} END)"
+    f"CASE WHEN timestamp LIKE '%+00:00' OR timestamp LIKE '%Z' THEN 0 ELSE {_MINUTES} END) END"
 )
-"""DuckDB takes a time with its offset for UTC, whatever the offset."""
+"""DuckDB takes a time with its offset for UTC, whatever the offset; a form that it reads wrongly is NULL."""
 
 
 def _payload_view(event_type: str, cls: type[Payload]) -> list[str]:
@@ -251,5 +261,9 @@ def _sentence(meaning: Meaning) -> str:
 
 
 def sql_text(text: str) -> str:
-    """Return a text as SQL."""
-    return "'" + text.replace("'", "''") + "'"
+    """Return SQL for a text; a path in it may hold what must not reach a terminal."""
+    parts = [
+        "'" + "".join(letters).replace("'", "''") + "'" if shown else " || ".join(f"chr({ord(c)})" for c in letters)
+        for shown, letters in groupby(text, is_printable)
+    ]
+    return parts[0] if len(parts) == 1 and is_printable(text) else f"({' || '.join(parts)})" if parts else "''"

@@ -18,7 +18,7 @@ from esper.leyline._payload.types import NONFINITE_NAMES
 from esper.leyline.payload import Payload
 from esper.leyline.telemetry import TelemetryEvent
 
-__all__ = ["JsonValue", "strict_json", "to_json"]
+__all__ = ["JsonValue", "json_text", "strict_json", "to_json"]
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
@@ -29,7 +29,12 @@ def strict_json(value: object) -> str:
     Raises:
         TypeError: the value holds what JSON has no form for.
     """
-    return json.dumps(to_json(value), indent=2, allow_nan=False)
+    return json_text(to_json(value), indent=2)
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Return JSON's own types as printable ASCII: of what a terminal acts on, json itself leaves DEL."""
+    return json.dumps(value, indent=indent, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 @singledispatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,14 +12,20 @@ from typing import TextIO, TypeAlias
 
 from esper.leyline.doubtful import doubtful
 from esper.leyline.errors import FieldProblem
-from esper.leyline.invalid_lines import InvalidLines, printable
+from esper.leyline.invalid_lines import InvalidLines
+from esper.leyline.lines import LONGEST_LINE, open_file, read_lines_of
+from esper.leyline.printable import printable
+from esper.leyline.strict_json import json_text
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord, log_files, read_events
 
-__all__ = ["rejected_events", "validate"]
+__all__ = ["rejected_events", "rejected_records", "validate"]
 
+_LOGGER = logging.getLogger("esper")
 _Doubts: TypeAlias = dict[tuple[str, str], tuple[int, tuple[str, FieldProblem]]]
 """By payload and field: how many values are doubtful, and where the first is."""
+_LONGEST_PART = 2_000
+"""Characters of what is said about a rejected event."""
 _HELD = 1_000
 """Lines of a log that are held back until it is known whether it is one: another program's is summed up."""
 
@@ -73,7 +80,7 @@ class _Findings:
             if self._as_json or self._events > before:
                 self._show(record)
             elif len(held) < _HELD:
-                held.append(record)
+                held.append(dataclasses.replace(record, text=""))  # of which only the reason is shown
         if source in self._unreadable:
             self._say(f"{source}: cannot be read: {self._unreadable[source]}")
         elif self._events == before:
@@ -88,13 +95,13 @@ class _Findings:
         for count, (where, problem) in doubts.values():
             self._doubtful += count
             more = f" ({count - 1:,} more of this field)" if count > 1 else ""
-            self._say(f"{where}: {'doubtful' if self._strict else 'note'}: {printable(str(problem))}{more}")
+            self._say(f"{where}: {'doubtful' if self._strict else 'note'}: {problem}{more}")
 
     def finish(self) -> int:
         """Print the summary and return the exit status."""
         if self._as_json:
             counts = {"events": self._events, "invalid": self._invalid, "unreadable": self._unreadable}
-            self._print(json.dumps(counts | {"rejected": self._rejected, "doubtful": self._doubtful}))
+            self._print(json_text(counts | {"rejected": self._rejected, "doubtful": self._doubtful}))
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in self._invalid.most_common())
         summary = f"{self._events:,} events, {self._invalid.total():,} invalid lines{f': {kinds}' if kinds else ''}"
         summary += f", {self._rejected:,} rejected events" if self._rejected else ""
@@ -114,19 +121,22 @@ class _Findings:
 
     def _show(self, record: InvalidRecord) -> None:
         if self._as_json:
-            self._print(json.dumps(dataclasses.asdict(record)))
+            self._print(json_text(dataclasses.asdict(record)))
         else:
-            self._print(f"{record.file}:{record.line}: {record.kind}: {record.reason}")
+            self._say(f"{record.file}:{record.line}: {record.kind}: {record.reason}")
 
     def _say(self, text: str) -> None:
         if not self._as_json:
-            self._print(text)
+            self._print(printable(text))
 
     def _print(self, text: str) -> None:
         if self._out is not None:
             try:
                 print(text, file=self._out)
-            except BrokenPipeError:  # whoever read it has seen enough; the exit status is still to be found
+            except (
+                BrokenPipeError,
+                ValueError,
+            ):  # its reader has seen enough, or it is closed; the status is asked for
                 self._out = None
 
 
@@ -137,25 +147,45 @@ def _count_doubts(doubts: _Doubts, event: TelemetryEvent, where: str) -> None:
         doubts[field] = count + 1, first
 
 
-def rejected_events(source: Path) -> Iterator[str]:
-    """Yield a line for each event of a run that could not be written, from the files beside its log.
+def rejected_records(directory: Path) -> Iterator[tuple[str, dict[str, str] | None]]:
+    """Yield each event of a run that could not be written, from the files beside its log.
 
-    A line that a crash tore off, and that was moved there, was no event. Of a file that is damaged itself, each line is
-    named.
+    A line that a crash tore off, and that was moved there, was no event.
+
+    Args:
+        directory: of the run.
+
+    Yields:
+        Where it stands, and its ``event_id``, ``event_type``, ``field`` and ``reason``, any text; None for a line
+        that cannot be read. A file that cannot be is named in the log of the process.
+    """
+    for file in sorted(directory.glob("rejected*.jsonl")):
+        try:
+            with open_file(file) as lines:
+                for number, line in enumerate(read_lines_of(lines), 1):
+                    record = _rejected_record(line)
+                    if record is None or record["event_id"] or "text" not in record:
+                        yield f"{file}:{number}", record
+        except OSError as error:
+            _LOGGER.warning("%s: %s: what was rejected is not known", file, error.strerror)
+
+
+def _rejected_record(line: str | bytes) -> dict[str, str] | None:
+    try:
+        record = json.loads(line[:LONGEST_LINE])
+        return {key: str(record[key])[:_LONGEST_PART] for key in ("event_id", "event_type", "field", "reason")} | (
+            {"text": ""} if "text" in record else {}
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def rejected_events(source: Path) -> Iterator[str]:
+    """Yield a line for each event of a run that could not be written, or whose record cannot be read.
 
     Args:
         source: a run directory; for a log on its own nothing is yielded.
     """
-    for file in sorted(source.glob("rejected*.jsonl")) if source.is_dir() else ():
-        with file.open(encoding="utf-8", errors="backslashreplace") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    record = json.loads(line)
-                    event_id, kind, name, reason = (
-                        record[key] for key in ("event_id", "event_type", "field", "reason")
-                    )
-                except (ValueError, TypeError, KeyError, RecursionError):
-                    yield f"{file}:{number}: rejected: a line that cannot be read"
-                    continue
-                if event_id or "text" not in record:
-                    yield f"{file}:{number}: rejected: " + printable(f"{kind} {event_id}: {name}: {reason}")
+    for where, record in rejected_records(source) if source.is_dir() else ():
+        said = "cannot be read" if record is None else "{event_type} {event_id}: {field}: {reason}".format(**record)
+        yield printable(f"{where}: rejected: {said}")

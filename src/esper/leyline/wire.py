@@ -10,6 +10,7 @@ What `read_events` makes of a line that is not right:
 =====================================  =================================================================
 empty                                  `InvalidRecord` of kind ``empty``
 last line cut off                      ``torn``
+more than 128 MiB                      ``long``
 not UTF-8                              ``utf-8``
 not JSON, NaN tokens, duplicate keys,  ``json``
 nesting bombs, integers beyond Python
@@ -20,29 +21,32 @@ an unknown event type, lone surrogates,
 containers more than 64 deep
 =====================================  =================================================================
 
-CRLF line ends and a byte order mark at the start are accepted; a line may have any length. Digits of a timestamp below
-microseconds are not kept.
+CRLF line ends and a byte order mark at the start are accepted. Digits of a timestamp below microseconds are not kept.
+Behind a line that is too long reading goes on in a file, which has an end; a pipe or a device is read no further.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import io
 import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecodeError, JSONDecoder
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
-from typing import IO, Any, Literal, NoReturn, TypeAlias
+from typing import IO, Any, Final, Literal, NoReturn, TypeAlias
 
 from esper.leyline._payload.frozen import FrozenDict, frozen_dict
+from esper.leyline._payload.wording import brief
 from esper.leyline.errors import MissingFieldError, PayloadError, UnknownFieldError, WireError, WireProblem
+from esper.leyline.lines import LONGEST_LINE, has_end, open_log, read_lines_of
 from esper.leyline.position import Shard
 from esper.leyline.telemetry import SCHEMA_VERSION, TelemetryEvent
 
@@ -78,7 +82,7 @@ class InvalidRecord:
     reason: str
     """What is wrong, in full: what was expected where, and what came."""
     text: str
-    """The raw line; bytes that are not UTF-8 as ``\\xNN``."""
+    """The raw line; bytes that are not UTF-8 as ``\\xNN``. Of one that is too long the beginning."""
 
 
 _Record: TypeAlias = TelemetryEvent | InvalidRecord
@@ -128,11 +132,11 @@ def decode_event(line: str | bytes) -> TelemetryEvent:
         raise WireError("envelope", "no schema_version: this is not a line of an esper log")
     version = record["schema_version"]
     if version.__class__ is not int or version < 1:
-        raise WireError("envelope", f"schema_version: expected a number from 1, got {version!r}")
+        raise WireError("envelope", f"schema_version: expected a number from 1, got {brief(version)}")
     if version > SCHEMA_VERSION:
         raise WireError(
             "version",
-            f"written with schema version {version}, and this esper reads up to {SCHEMA_VERSION}: "
+            f"written with schema version {brief(version)}, and this esper reads up to {SCHEMA_VERSION}: "
             "upgrade with pip install -U esper-telemetry",
         )
     event: TelemetryEvent = TelemetryEvent._codec.from_json(record)  # noqa: SLF001 - as above
@@ -152,7 +156,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise WireError("json", f"key {twice!r} stands twice in one object")
+        raise WireError("json", f"key {brief(twice)} stands twice in one object")
     return made
 
 
@@ -255,9 +259,11 @@ def read_shards(source: Source) -> Iterator[tuple[Shard, TelemetryEvent | Invali
     """
     if isinstance(source, str | os.PathLike):
         if os.fspath(source) == "-":
+            if sys.stdin is None or sys.stdin.closed:
+                raise OSError(errno.EBADF, "standard input is closed")
             return ((None, record) for record in _read_stream(sys.stdin.buffer, "<stdin>"))
         files = log_files(source)
-        shards = [_of_shard(shard_of(path), _read_file(path)) for path in files]
+        shards = [_of_shard(shard_of(path), _read_file(path, len(files))) for path in files]
         if len(shards) == 1:
             return shards[0]
         return (record for _, record in heapq.merge(*map(_in_time, shards), key=lambda pair: pair[0]))
@@ -292,24 +298,30 @@ def _in_time(records: Iterator[tuple[Shard, _Record]]) -> Iterator[tuple[datetim
         yield time, (shard, record)
 
 
-def _read_file(path: Path) -> Iterator[TelemetryEvent | InvalidRecord]:
-    with path.open("rb") as stream:
+_NO_END: Final = ", and no end in sight: what follows is not read"
+_SHOWN_OF_LONG: Final = 1_000
+"""Bytes of a line that is too long."""
+
+
+def _read_file(path: Path, together: int) -> Iterator[TelemetryEvent | InvalidRecord]:
+    with open_log(path, together=together) as stream:
         yield from _read_stream(stream, str(path))
 
 
 def _read_stream(stream: IO[str] | IO[bytes], name: str) -> Iterator[TelemetryEvent | InvalidRecord]:
-    lines: Iterable[str | bytes] = stream
     surrogates = "surrogatepass"
     if isinstance(stream, io.TextIOWrapper):
         with contextlib.suppress(io.UnsupportedOperation):  # somebody has begun to read it
             stream.reconfigure(errors="surrogateescape")  # bytes that are not UTF-8 are for us to report
             surrogates = "surrogateescape"
-    for number, raw in enumerate(lines, 1):
+    for number, raw in enumerate(read_lines_of(stream), 1):
         line = raw.encode("utf-8", surrogates) if isinstance(raw, str) else raw
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         kind: InvalidRecordKind
         try:
+            if len(raw) > LONGEST_LINE:
+                raise WireError("long", f"more than {LONGEST_LINE >> 20} MiB{'' if has_end(stream) else _NO_END}")
             yield decode_event(line)
             continue
         except WireError as error:
@@ -322,4 +334,5 @@ def _read_stream(stream: IO[str] | IO[bytes], name: str) -> Iterator[TelemetryEv
             kind, reason = "unknown", str(error)
         except PayloadError as error:
             kind, reason = "type", str(error)
-        yield InvalidRecord(name, number, kind, reason, line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
+        text = line[:_SHOWN_OF_LONG] if kind == "long" else line
+        yield InvalidRecord(name, number, kind, reason, text.decode("utf-8", "backslashreplace").rstrip("\r\n"))

@@ -8,16 +8,10 @@ import os
 import stat
 import weakref
 from pathlib import Path
-from types import ModuleType
 from typing import Self
 
+from esper.nissa.locking import lock
 from esper.nissa.reporting import Reporter
-
-_fcntl: ModuleType | None
-try:
-    import fcntl as _fcntl
-except ImportError:  # not a POSIX system
-    _fcntl = None
 
 __all__ = ["AppendOnly", "LogBrokenError", "LogInUseError"]
 
@@ -51,7 +45,7 @@ class AppendOnly:
         self._path = path
         self._absolute = path.absolute()  # the working directory may change
         self._reporter = reporter
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._descriptor = _open_for_appending(path)
         self._release = weakref.finalize(self, os.close, self._descriptor)
         self._release.atexit = False  # a hub that was left open still writes then
         status = os.fstat(self._descriptor)
@@ -170,7 +164,8 @@ class AppendOnly:
         while start and b"\n" not in tail:
             length = min(start, 2 * length)
             start -= length
-            tail = os.pread(self._descriptor, length, start) + tail
+            os.lseek(self._descriptor, start, os.SEEK_SET)  # Windows has no pread
+            tail = os.read(self._descriptor, length) + tail
         return tail[tail.rfind(b"\n") + 1 :]
 
     def lines(self, start: int) -> list[bytes]:
@@ -205,9 +200,7 @@ class AppendOnly:
         if any(file.is_open and file._identity == self._identity for file in list(_open_files)):  # noqa: SLF001
             raise in_use
         try:
-            if _fcntl is None:
-                raise OSError(errno.ENOSYS, "not on this system")
-            _fcntl.flock(self._descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+            lock(self._descriptor)
         except BlockingIOError:
             raise in_use from None
         except OSError as error:
@@ -232,6 +225,21 @@ class AppendOnly:
 
     def _lacks(self, what: str, error: OSError, consequence: str) -> None:
         self._reporter.report(f"{self._path} gets no {what.partition(' ')[2]} ({error.strerror}): {consequence}", what)
+
+
+def _open_for_appending(path: Path) -> int:
+    """Open a file, but never in place of a standard stream that was closed: what is printed would stand in the log."""
+    taken = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)]
+    try:
+        while taken[-1] <= _STANDARD_ERROR:
+            taken.append(os.dup(taken[-1]))
+        return taken.pop()
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+_STANDARD_ERROR = 2
 
 
 _open_files: weakref.WeakSet[AppendOnly] = weakref.WeakSet()

@@ -6,6 +6,8 @@ import _thread
 import logging
 from collections.abc import Hashable
 
+from esper.leyline.printable import printable
+
 __all__ = ["Reporter", "describe"]
 
 _LOGGER = logging.getLogger("esper")
@@ -36,7 +38,7 @@ class Reporter:
             token = object()
             if len(self._reported) >= _KINDS or self._reported.setdefault(kind, token) is not token:
                 return
-        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        shown = printable(text)
         written = _thread.allocate_lock()
         written.acquire()
 

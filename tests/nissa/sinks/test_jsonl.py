@@ -27,7 +27,7 @@ from esper.leyline.telemetry import (
 )
 from esper.leyline.testing import events, same
 from esper.leyline.wire import InvalidRecord, read_events
-from esper.nissa import append_only, rejected_events
+from esper.nissa import append_only, locking, rejected_events
 from esper.nissa.output import Durable, Rejected, TelemetryHub
 from esper.nissa.sinks.jsonl import JsonlSink, LogBrokenError, LogInUseError
 
@@ -481,7 +481,7 @@ class TestWhatTheSystemMayRefuse:
         assert sum("gets no lock" in report for report in reports) == 1
 
     def test_a_system_without_the_module_has_none(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(append_only, "_fcntl", None)
+        monkeypatch.setattr(locking, "_fcntl", None)
         with reported("gets no lock"), TelemetryHub([JsonlSink(log)]) as hub:
             hub.emit(numbered(1))
         assert numbers_in(log) == [1]

@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from esper.simic.config import TrainingConfig
-from esper.simic.training.trained import TrainedPolicy
-from esper.tamiyo.policy import Policy, PolicyShape
+from esper.simic.training.trained import TrainedPolicy, policy_shape
+from esper.tamiyo.policy import Policy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHAPE = PolicyShape(n_features=4, n_slots=2, n_blueprints=3)
+CONFIG = TrainingConfig(seed=9, lr=0.5, amp_dtype="bfloat16")
+SHAPE = policy_shape(CONFIG)
 
 
 def make() -> tuple[Policy, TrainedPolicy]:
     policy = Policy(SHAPE, torch.Generator().manual_seed(0))
-    config = TrainingConfig(seed=9, lr=0.5, amp_dtype="bfloat16")
-    return policy, TrainedPolicy(config, SHAPE, policy.state_dict(), return_scale=7.5)
+    return policy, TrainedPolicy(CONFIG, SHAPE, policy.state_dict(), return_scale=7.5)
 
 
 def test_save_and_load_give_back_configuration_shape_and_weights(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_save_and_load_give_back_configuration_shape_and_weights(tmp_path: Path)
     assert loaded.config == trained.config
     assert loaded.shape == SHAPE
     assert loaded.return_scale == 7.5
-    observations = torch.ones(1, 4)
+    observations = torch.ones(1, SHAPE.n_features)
     assert torch.equal(loaded.policy()(observations)[1], trained.policy()(observations)[1])
 
 

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["watch"]
 
 _FASTEST = 1_000_000
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
 
 
 def watch(
@@ -41,7 +42,7 @@ def watch(
     """
     if speed is not None and not 0 < speed <= _FASTEST:
         return _refuse(f"speed must be above 0 and at most {_FASTEST:,}, got {speed}")
-    if not sys.stdout.isatty():
+    if sys.stdout is None or sys.stdout.closed or not sys.stdout.isatty():
         return _refuse("the dashboard needs a terminal; esper replay prints a run as text")
     try:
         import textual  # noqa: F401, PLC0415 - whoever does not watch does without
@@ -55,6 +56,8 @@ def watch(
     feed: Feed
     directory = None
     if source == "-":
+        if sys.stdin is None or sys.stdin.closed:
+            return _refuse("standard input is closed")
         if sys.stdin.isatty():
             return _refuse("- reads events from a pipe, and standard input is the terminal")
         try:
@@ -86,7 +89,8 @@ def _now() -> datetime:
 
 
 def _refuse(why: str) -> int:
-    sys.stderr.write(f"esper watch: {why}\n")
+    with suppress(OSError, ValueError, AttributeError):  # gone, closed, None
+        sys.stderr.write(f"esper watch: {why}\n")
     return 2
 
 

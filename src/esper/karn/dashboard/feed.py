@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import io
 import os
@@ -15,6 +16,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import IO, Protocol, TypeAlias
 
+from esper.leyline.lines import LONGEST_LINE, open_file
 from esper.leyline.position import Shard
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord, log_files, read_events, shard_of
@@ -26,6 +28,8 @@ Clock: TypeAlias = Callable[[], datetime]
 
 _SLICE = 1 << 17
 """Bytes read of each file at a time: a few hundred lines, so that the screen stays responsive."""
+_SHOWN = 10_000
+"""Characters of a line that is no event: a thousand of them are kept."""
 _HEAD = 512
 """First bytes of a file that show whether it is still the same one."""
 _LATEST = datetime.max.replace(tzinfo=UTC)
@@ -68,7 +72,8 @@ class _Shard:
 
     path: Path
     shard: Shard
-    inode: int = -1
+    endless: bool = False
+    """Whether it has a line that no reader takes."""
     seen: tuple[int, int] = (-1, -1)
     """Size and modification time at the last look."""
     head: bytes = b""
@@ -81,20 +86,22 @@ class _Shard:
 
     def read(self) -> list[Record] | None:
         """Return the records of the next complete lines; None when this is no longer the file that it was."""
-        with self.path.open("rb") as stream:
+        if self.endless:
+            raise OSError(errno.EFBIG, f"a line of more than {LONGEST_LINE >> 20} MiB")
+        with open_file(self.path) as stream:
             status = os.fstat(stream.fileno())
             seen = status.st_size, status.st_mtime_ns
-            if (status.st_ino, seen) == (self.inode, self.seen) and not self.more:
+            if seen == self.seen and not self.more:
                 return []
-            if self.inode == -1:
-                self.inode = status.st_ino
+            # Not by the inode's number, which some network file systems make up at every look.
             head = stream.read(_HEAD)
-            if status.st_ino != self.inode or status.st_size < self.position or head[: len(self.head)] != self.head:
+            if status.st_size < self.position or head[: len(self.head)] != self.head:
                 return None
             stream.seek(self.position)
             chunk = stream.read(_SLICE)
             if len(chunk) == _SLICE and not chunk.endswith(b"\n"):
-                chunk += stream.readline()
+                chunk += stream.readline(LONGEST_LINE)
+                self.endless = len(chunk) >= LONGEST_LINE and not chunk.endswith(b"\n")
         self.seen = seen
         complete = chunk[: chunk.rfind(b"\n") + 1]
         self.more = self.position + len(chunk) < status.st_size
@@ -105,7 +112,7 @@ class _Shard:
 
     def _decode(self, lines: bytes) -> list[Record]:
         records = [
-            replace(record, file=str(self.path), line=record.line + self.lines)
+            replace(record, file=str(self.path), line=record.line + self.lines, text=record.text[:_SHOWN])
             if isinstance(record, InvalidRecord)
             else record
             for record in read_events(io.BytesIO(lines))
@@ -183,7 +190,11 @@ class Tap:
 
     def _read(self, stream: IO[bytes]) -> None:
         for record in read_events(stream):
-            self._records.put(replace(record, file=self._name) if isinstance(record, InvalidRecord) else record)
+            self._records.put(
+                replace(record, file=self._name, text=record.text[:_SHOWN])
+                if isinstance(record, InvalidRecord)
+                else record
+            )
 
     def take(self) -> NewRecords:
         """Return what is new, without waiting."""

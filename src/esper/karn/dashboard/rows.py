@@ -20,6 +20,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from esper.leyline.printable import printable
+
 if TYPE_CHECKING:
     from esper.karn.dashboard.following import View
 
@@ -209,7 +211,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
 def _fitted(segments: list[Segment], width: int, ground: Style) -> Strip:
     """Make a line as wide as the screen; one that has to be cut says so."""
-    strip = Strip(segments)
+    strip = Strip([Segment(printable(segment.text), segment.style) for segment in segments])
     if strip.cell_length > width > 0:
         strip = Strip([*strip.crop(0, width - 1), Segment("…", segments[-1].style)])
     return strip.adjust_cell_length(width, ground)

@@ -238,7 +238,7 @@ def lifecycle(arms: Sequence[Arm]) -> Section:
 
 
 def _lives(arm: Arm, blueprint: str) -> list[SeedLife]:
-    return [life for life in arm.series.seeds if _blueprint(life) == blueprint]
+    return arm.series.lives_of(None if blueprint == _NO_NAME else blueprint)
 
 
 def _funnel(arms: Sequence[Arm], blueprint: str) -> Plot:

@@ -145,10 +145,17 @@ class ArmSeries:
             else:
                 self.unplaced += episode.events
         self._add_seeds(group)
+        self._lives: defaultdict[str | None, list[SeedLife]] = defaultdict(list)
+        for life in self.seeds:
+            self._lives[life.seed.blueprint_id or None].append(life)
         self.batches = list(self._in_order())
         """In the order of the axis."""
         counts = [n for batch in self.batches for n in _steps_of(batch)]
         self._decisions = max(counts, default=0)
+
+    def lives_of(self, blueprint: str | None) -> list[SeedLife]:
+        """Return the seeds of a blueprint; None for those whose blueprint is not known."""
+        return self._lives[blueprint]
 
     def _completed(self, position: Position, data: BatchEpochCompletedPayload) -> None:
         end = clamped(data.episodes_completed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ __all__ = ["INVALID_KEPT", "NOTABLE_KEPT", "RunLog", "read_log"]
 
 INVALID_KEPT = 200
 NOTABLE_KEPT = 200
+_SHOWN = 1_000
+"""Characters of a line that is no event."""
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _NOTABLE = {"warning", "error", "critical"}
 
@@ -79,7 +81,7 @@ def read_log(source: str) -> RunLog:
             log.n_invalid += 1
             invalid.add(record)
             if log.n_invalid <= INVALID_KEPT:
-                log.invalid.append(record)
+                log.invalid.append(replace(record, text=record.text[:_SHOWN]))
             continue
         position = aggregator.process(record, shard)
         if position is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from esper.karn.report.plot import Arm, Plot, Section, Table, as_text
+from esper.leyline.printable import printable_lines
 
 __all__ = ["render"]
 
@@ -77,7 +78,8 @@ def _file(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(text)
+    """Return text as HTML: the one way for any of it into the page."""
+    return html.escape(printable_lines(text))
 
 
 def _headlines(arms: Sequence[Arm], headlines: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from esper.leyline.event_types import TelemetryEventType
 from esper.leyline.limits import real
 from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import PPOUpdatePayload, TrainingStartedPayload
+from esper.leyline.validate import rejected_records
 
 __all__ = ["configuration", "differences", "headline", "outcome", "telemetry"]
 
@@ -370,20 +370,13 @@ def _notable(name: str, log: RunLog) -> Table:
 
 
 def _rejected(log: RunLog) -> list[list[str]]:
-    """Read what the log's writer could not encode; a line that cannot be read is shown as it is."""
+    """Read what the log's writer could not encode; a line that cannot be read is named."""
     if log.directory is None:
         return []
     found = []
-    for path in sorted(log.directory.glob("rejected*.jsonl")):
-        for line in path.read_text(encoding="utf-8", errors="backslashreplace").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            if isinstance(record, dict):
-                found.append(
-                    [as_text(str(record[key])) if key in record else "—" for key in ("event_type", "field", "reason")]
-                )
-            else:
-                found.append(["—", "—", as_text(line)])
+    for where, record in rejected_records(log.directory):
+        if record is None:
+            found.append(["—", "—", as_text(f"{where} cannot be read")])
+        else:
+            found.append([as_text(record[key]) or "—" for key in ("event_type", "field", "reason")])
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import sys
@@ -42,13 +43,22 @@ class Meaning:
 
 
 def meanings(cls: type[Any]) -> dict[str, Meaning]:
-    """Return what each field of a payload class, or of the event, means, in the order of the fields."""
-    return _read(cls.__module__)[cls.__name__]
+    """Return what each field of a payload class, or of the event, means, in the order of the fields.
+
+    Where esper is installed without its source text, nothing is known of any, and every meaning is empty.
+    """
+    documented = _read(cls.__module__)
+    if documented is None:
+        return {field.name: Meaning("", None, None) for field in dataclasses.fields(cls)}
+    return documented[cls.__name__]
 
 
 @cache
-def _read(module: str) -> dict[str, dict[str, Meaning]]:
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
+def _read(module: str) -> dict[str, dict[str, Meaning]] | None:
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except OSError:
+        return None
     return {node.name: dict(_documented(node.body)) for node in tree.body if isinstance(node, ast.ClassDef)}
 
 

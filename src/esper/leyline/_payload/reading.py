@@ -27,6 +27,8 @@ _Plan: TypeAlias = Callable[[dict[Any, Any]], Any]
 
 PLANS = 64
 """Sets of keys that get a plan; whatever else a payload may come with is read the careful way."""
+_LONGEST_NAME = 60
+"""Characters of the name of a field that is none."""
 _PROBLEMS = 100
 """Problems listed of one field."""
 
@@ -146,7 +148,9 @@ def examine(
             problems += found
     missing = tuple(name for name in types if name in required and name not in mapping)
     unknown = tuple(
-        key if isinstance(key, str) and key.isidentifier() else brief(key) for key in mapping if key not in types
+        key if isinstance(key, str) and len(key) <= _LONGEST_NAME and key.isidentifier() else brief(key)
+        for key in mapping
+        if key not in types
     )
     return values, refusal(owner, missing, unknown, problems)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from esper.leyline._payload.frozen import FrozenDict, FrozenList
+from esper.leyline.printable import is_printable
 
 __all__ = ["Path", "brief", "is_unicode", "path_text", "shorten", "shorten_with_remedy"]
 
@@ -22,8 +23,8 @@ def brief(value: object) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a foreign __repr__ may do anything, and we are reporting an error
         return "…"
-    if not text.isprintable():
-        text = " ".join("".join(char if char.isprintable() else " " for char in text[:_LONG]).split())
+    if not is_printable(text[:_LONG]):
+        text = " ".join("".join(char if is_printable(char) else " " for char in text[:_LONG]).split())
     return text if len(text) <= _BRIEF else text[: _BRIEF - 3] + "…"
 
 

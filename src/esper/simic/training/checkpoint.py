@@ -7,27 +7,25 @@ checkpoint and the log agree, but for that event, which a resume appends where t
 from __future__ import annotations
 
 import dataclasses
-import pickle
+import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, get_origin, get_type_hints
 
 import torch
 
-from esper.kasmina.blueprints import BLUEPRINTS
 from esper.leyline.atomic import atomic_write
 from esper.leyline.wire import decode_event, encode_event
 from esper.simic.config import TrainingConfig
-from esper.simic.observation import observation_size
 from esper.simic.rollout import ReturnScale
-from esper.simic.training.trained import TrainedPolicy
-from esper.tamiyo.policy import PolicyShape
+from esper.simic.training.saved import load_saved, named, saved_config
+from esper.simic.training.trained import TrainedPolicy, policy_shape
 
 if TYPE_CHECKING:
     import os
 
     from esper.leyline.telemetry import TelemetryEvent
 
-__all__ = ["ArmState", "Checkpoint", "policy_shape"]
+__all__ = ["ArmState", "Checkpoint"]
 
 _FORMAT = 1
 
@@ -105,19 +103,27 @@ class Checkpoint:
             ValueError: it holds no checkpoint, or one of another version of esper, or its configuration cannot be used
                 here, as when a device is missing.
         """
-        with open(path, "rb") as file:  # noqa: PTH123 - a str will do
-            try:
-                content = torch.load(file, map_location="cpu", weights_only=True)
-            except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
-                raise ValueError(f"{path} is no checkpoint written by esper") from error
-        try:
+        content = load_saved(path, _WHAT)
+        with named(path, _WHAT):
             if content["format"] != _FORMAT:
                 raise KeyError("format")
-            config = TrainingConfig(**content["config"] | changes)
-            pending = content["pending"] and decode_event(content["pending"])
-            return cls(config, content["world_size"], tuple(content["arms"]), pending)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} was written by another version of esper, or is no checkpoint") from error
+            config = saved_config(content, **changes)
+            pending = None if content["pending"] is None else decode_event(content["pending"])
+            arms = tuple(content["arms"])
+            if len(arms) not in (0, len(config.arms())) or not all(map(_is_arm, arms)):
+                raise KeyError("arms")
+            checkpoint = cls(config, operator.index(content["world_size"]), arms, pending)
+            checkpoint.policies()
+            return checkpoint
+
+
+_WHAT = "checkpoint written by esper"
+
+
+def _is_arm(arm: Any) -> bool:
+    """Whether something has the fields of an `ArmState`, each of its type."""
+    hints = {name: get_origin(hint) or hint for name, hint in get_type_hints(ArmState).items()}
+    return arm.keys() == hints.keys() and all(isinstance(arm[name], hint) for name, hint in hints.items())
 
 
 def _trained(config: TrainingConfig, learner: dict[str, Any]) -> TrainedPolicy:
@@ -125,8 +131,3 @@ def _trained(config: TrainingConfig, learner: dict[str, Any]) -> TrainedPolicy:
     scale.load_state_dict(learner["return_scale"])
     weights = {name: weight.detach().to("cpu", copy=True) for name, weight in learner["policy"].items()}
     return TrainedPolicy(config, policy_shape(config), weights, scale.value)
-
-
-def policy_shape(config: TrainingConfig) -> PolicyShape:
-    """Return the sizes of a run's policy."""
-    return PolicyShape(observation_size(config.slots), config.slots, len(BLUEPRINTS))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from esper.kasmina.blueprints import BLUEPRINTS
 from esper.leyline.atomic import atomic_write
 from esper.simic.config import TrainingConfig
+from esper.simic.observation import observation_size
+from esper.simic.training.saved import load_saved, named, saved_config
 from esper.tamiyo.policy import Policy, PolicyShape
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["TrainedPolicy"]
+__all__ = ["TrainedPolicy", "policy_shape"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +66,21 @@ class TrainedPolicy:
             OSError: it cannot be read.
             ValueError: it holds no policy, or its configuration cannot be used here, as when the device is missing.
         """
-        with open(path, "rb") as file:  # noqa: PTH123 - as in save
-            try:
-                content = torch.load(file, map_location="cpu", weights_only=True)
-                config, shape, state = content["config"], PolicyShape(*content["shape"]), content["state"]
-            except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-                raise ValueError(f"{path} is no policy saved by esper") from error
-        try:
-            return cls(TrainingConfig(**config), shape, state, content["return_scale"])
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"{path} was saved by another version of esper") from error
+        content = load_saved(path, _WHAT)
+        with named(path, _WHAT):
+            config, shape = saved_config(content), PolicyShape(*content["shape"])
+            if shape != policy_shape(config):
+                raise ValueError("the policy is not one for the observations and actions of this version of esper")
+            state, scale = {**content["state"]}, float(content["return_scale"])
+            if not (0 < scale < math.inf and all(bool(weight.isfinite().all()) for weight in state.values())):
+                raise ValueError("a weight, or the scale of returns, is not a finite number")
+            Policy(shape, torch.Generator()).load_state_dict(state)
+            return cls(config, shape, state, scale)
+
+
+_WHAT = "policy saved by esper"
+
+
+def policy_shape(config: TrainingConfig) -> PolicyShape:
+    """Return the sizes of a run's policy."""
+    return PolicyShape(observation_size(config.slots), config.slots, len(BLUEPRINTS))

@@ -29,12 +29,12 @@ from esper.simic.config import TrainingConfig
 from esper.simic.determinism import Stream, derive_seed, one_thread
 from esper.simic.ppo import Learner
 from esper.simic.rollout import Rollout
-from esper.simic.training.checkpoint import ArmState, Checkpoint, policy_shape
+from esper.simic.training.checkpoint import ArmState, Checkpoint
 from esper.simic.training.injection import injected
 from esper.simic.training.payloads import training_started
 from esper.simic.training.playing import Playing
 from esper.simic.training.ranks import ALONE, Ranks
-from esper.simic.training.trained import TrainedPolicy
+from esper.simic.training.trained import TrainedPolicy, policy_shape
 from esper.tamiyo.policy import Policy
 
 if TYPE_CHECKING:

@@ -1,0 +1,39 @@
+"""A damaged file is read, or refused by its parser's documented error in one line that names it; nothing else."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.mutations import FILES, meet
+
+TIMES = {"policy.pt": 300, "checkpoint.pt": 300}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_only_the_documented_error_leaves_the_parser_of(name: str) -> None:
+    times = TIMES.get(name, 1_000)
+    assert 0 <= meet(FILES[name], times) <= times
+
+
+ODD: list[Any] = [None, "x", 10**30, [[]]]
+
+
+@pytest.mark.parametrize("name", ["policy.pt", "checkpoint.pt"])
+def test_a_saved_file_with_a_value_of_another_kind_is_read_or_refused_by_name(tmp_path: Path, name: str) -> None:
+    damaged, path = FILES[name], tmp_path / name
+    whole = torch.load(BytesIO(damaged.whole), weights_only=True)
+    for key, odd in [(key, odd) for key in [*whole, *whole["config"]] for odd in ODD]:
+        content = {**whole, key: odd} if key in whole else {**whole, "config": {**whole["config"], key: odd}}
+        torch.save(content, path)
+        try:
+            damaged.read(path)
+        except ValueError as error:
+            said = str(error)
+        else:
+            continue
+        assert str(path) in said, said
+        assert "\n" not in said
