@@ -30,7 +30,6 @@ from esper.karn.snapshot import (
     GroupSnapshot,
     LifecycleTotals,
     RunSnapshot,
-    SeedOutcome,
 )
 from esper.karn.totals import ENDINGS, Totals
 from esper.leyline.limits import Limits
@@ -75,6 +74,8 @@ class TelemetryAggregator:
         self._limits = Limits() if limits is None else limits
         self._rooms = Rooms()
         self._groups: dict[str, _Group] = {}
+        self._newest: _Group | None = None
+        """The group that the newest event is of."""
         self._log = deque[TelemetryEvent](maxlen=bounds.log)
         self._counts = dict.fromkeys(EVENT_TYPES, 0)
         self._omitted = 0
@@ -91,20 +92,22 @@ class TelemetryAggregator:
             or there is no room for what it names.
         """
         with self._lock:
-            self._counts[event.data.__class__] += 1
+            self._counts[type(event.data)] += 1
             self._log.append(event)
             try:
-                if event.group_id in self._groups:
-                    group = self._groups[event.group_id]
-                else:
-                    self._rooms.groups.take()
-                    group = self._groups[event.group_id] = _Group(
-                        event.group_id, self._bounds, self._rooms, self._limits
-                    )
+                group = self._newest
+                if group is None or group.group_id != event.group_id:
+                    group = self._newest = self._group(event.group_id)
                 return group.process(event, shard)
             except FullError:
                 self._omitted += 1
                 return None
+
+    def _group(self, group_id: str) -> _Group:
+        if group_id not in self._groups:
+            self._rooms.groups.take()
+            self._groups[group_id] = _Group(group_id, self._bounds, self._rooms, self._limits)
+        return self._groups[group_id]
 
     def settled(self, group_id: str, position: Position) -> Position | None:
         """Return what is known by now of a place; None when a resume or another run has taken it back.

@@ -106,11 +106,13 @@ class SlotWriter:
         """Return the newest seed that carries the identifier of an event, or is of its episode; it will change."""
         seed_id, position, seeds = entry.event.seed_id, entry.position, self._seeds
         self._frozen = None
-        for at in range(len(seeds) - 1, max(len(seeds) - SEED_REACH, 0) - 1, -1):
+        at = len(seeds)
+        oldest = at - SEED_REACH if at > SEED_REACH else 0
+        while at > oldest:
+            at -= 1
             seed = seeds[at]
             if seed.seed_id == seed_id if seed_id is not None else _same_episode(seed.position, position):
-                if at < self._unchanged:
-                    self._unchanged = at
+                self._unchanged = min(self._unchanged, at)
                 return seed
         return None
 

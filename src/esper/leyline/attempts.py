@@ -63,6 +63,11 @@ class Attempts:
         """The newest run, the first being 0."""
         return self._all[-1].run if self._all else 0
 
+    @property
+    def resume(self) -> int:
+        """How often the newest run has been resumed."""
+        return self._all[-1].resume if self._all else 0
+
     def without_start(self) -> Attempt:
         """Return the attempt of a shard whose start was lost: the first one."""
         if not self._all:
@@ -77,10 +82,8 @@ class Attempts:
             start: of one rank.
             before: the attempt at which its shard was; None when the shards of all ranks come as one.
         """
-        if before is None:
-            within = self._all[: -_REACH - 1 : -1]  # the newest first
-        else:
-            within = self._all[before.index + 1 : before.index + 1 + _REACH]
+        newest_first, after = slice(None, -_REACH - 1, -1), 0 if before is None else before.index + 1
+        within = self._all[newest_first if before is None else slice(after, after + _REACH)]
         attempt = next((attempt for attempt in within if attempt.joins(start)), None)
         if attempt is None:
             attempt = self._next(start)
