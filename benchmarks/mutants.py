@@ -59,8 +59,7 @@ SWAPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }  # fmt: skip
 EQUIVALENT = {
     "self.shared": "whether lists are shared decides what an append costs, and nothing that is read",
-    "self.newest": "a shortcut past histories that hold nothing to take back",
-    "frozen": "what is frozen already is only kept to save time",
+    "self.latest": "a shortcut past histories that hold nothing to take back",
     "_newest_shard": "a shortcut past looking the shard up",
     "_REACH": "how many attempts are looked through bounds a hostile log only",
     "_BEYOND": "any number beyond all episodes will do",

@@ -301,3 +301,13 @@ def test_an_old_snapshot_never_changes(before: list[TelemetryEvent], after: list
     assert repr(old) == text
     assert old == fold(before)
     assert aggregator.snapshot() != old
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(drawn_events, max_size=30))
+def test_what_is_shown_does_not_depend_on_when_somebody_looked(events: list[TelemetryEvent]) -> None:
+    aggregator = TelemetryAggregator()
+    for event in events:
+        aggregator.process(event)
+        aggregator.snapshot()
+    assert aggregator.snapshot() == fold(events)
