@@ -110,15 +110,17 @@ class Naive:
 
     def __init__(self) -> None:
         self.positions = Positions()
+        self.newest = (0, 0)
+        """Run and resume."""
         self.all: list[Placed] = []
         self.counted_from = 0
         self.uncounted: list[TelemetryEvent] = []
         """What came before the totals began."""
 
     def add(self, event: TelemetryEvent) -> None:
-        before = self.positions.run, self.positions.resume
+        before = self.newest
         position = self.positions.locate(event)
-        run, resume = self.positions.run, self.positions.resume
+        run, resume = self.newest = max(self.newest, (position.run, position.resume))
         if run != before[0]:
             self.all = []
             self.begin(0)
@@ -138,7 +140,7 @@ class Naive:
         return {
             event.data.rank: event
             for event, at in self.all
-            if isinstance(event.data, TrainingStartedPayload) and at.resume == self.positions.resume
+            if isinstance(event.data, TrainingStartedPayload) and at.resume == self.newest[1]
         }
 
     def of(self, *classes: type[TelemetryPayload], env_id: int | None = None) -> list[Placed]:
@@ -198,7 +200,7 @@ def event_of(emitted: Entry[Any] | None) -> TelemetryEvent | None:
 def compare(group: GroupSnapshot, naive: Naive) -> None:
     assert {rank: emitted.event for rank, emitted in group.ranks.items()} == naive.starts()
     assert (group.counted_from, group.resumes, group.earlier_runs) == (
-        naive.counted_from, naive.positions.resume, naive.positions.run,
+        naive.counted_from, naive.newest[1], naive.newest[0],
     )  # fmt: skip
     assert pairs(group.ppo) == naive.of(PPOUpdatePayload)
     assert pairs(group.batches) == naive.of(BatchEpochCompletedPayload)

@@ -63,11 +63,6 @@ class Attempts:
         """The newest run, the first being 0."""
         return self._all[-1].run if self._all else 0
 
-    @property
-    def resume(self) -> int:
-        """How often the newest run has been resumed."""
-        return self._all[-1].resume if self._all else 0
-
     def without_start(self) -> Attempt:
         """Return the attempt of a shard whose start was lost: the first one."""
         if not self._all:

@@ -224,20 +224,14 @@ class _ShardState:
             env = self.envs[env_id] = self._first_episode(env_id)
         else:
             return self.unknown
-        kind = type(data)
-        epoch = data.inner_epoch if kind is EpochCompletedPayload else event.epoch  # type: ignore[union-attr]
+        validates, pays = type(data) is EpochCompletedPayload, type(data) is RewardComputedPayload
+        epoch = data.inner_epoch if validates else event.epoch  # type: ignore[union-attr]
         if epoch is None:
             return self._untimed(env_id, env, data)
         if epoch > self.max_epochs:  # episodes are longer than the start said
             env.free = self.falls_out = True
             return self.by_interval()
-        seen = (
-            env.validated
-            if kind is EpochCompletedPayload
-            else env.rewarded
-            if kind is RewardComputedPayload
-            else env.closed
-        )
+        seen = env.validated if validates else env.rewarded if pays else env.closed
         if epoch < env.epoch or (epoch == seen and self._begins(env, epoch, data)):
             env, position = self._start_over(env_id, env, epoch)
         else:
@@ -245,9 +239,9 @@ class _ShardState:
                 env = self._go_on(env_id, env, epoch)
             position = env.position
         env.epoch, env.timed = epoch, True
-        if kind is EpochCompletedPayload:
+        if validates:
             env.validated = env.closed = epoch
-        elif kind is RewardComputedPayload:
+        elif pays:
             env.rewarded = env.closed = epoch
         return position
 
@@ -352,11 +346,6 @@ class Positions:
     def run(self) -> int:
         """The newest run, the first being 0."""
         return self._attempts.run
-
-    @property
-    def resume(self) -> int:
-        """How often the newest run has been resumed."""
-        return self._attempts.resume
 
     def locate(self, event: TelemetryEvent, shard: Shard = None) -> Position:
         """Return where the next event of a shard stands."""
