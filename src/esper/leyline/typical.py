@@ -55,11 +55,12 @@ _MEMORY: Final = 30
 
 
 def values_of(update: PPOUpdatePayload, fields: Iterable[str]) -> dict[str, float]:
-    """Return the numbers in fields, a flag as 1 or 0; but for those not supplied, or in an update that was skipped."""
+    """Return the numbers in fields, a flag as 1 or 0; but for those not supplied, None, or of a skipped update."""
     supplied = update.supplied
     if flag_of(update, "skipped"):
         fields = [field for field in fields if field == "skipped"]
-    return {field: real(getattr(update, field)) for field in fields if field in _REQUIRED or field in supplied}
+    given = [(field, getattr(update, field)) for field in fields if field in _REQUIRED or field in supplied]
+    return {field: real(value) for field, value in given if value is not None}
 
 
 def value_of(update: PPOUpdatePayload, field: str) -> float | None:
