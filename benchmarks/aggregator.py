@@ -3,23 +3,28 @@
 Run: python benchmarks/aggregator.py
 
 Rates and costs are of the processor's time, the garbage collector's included; what an emitter waits is of the wall.
+Instructions are counted by valgrind where it is installed; they are compared with what `INSTRUCTIONS` says.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import gc
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from itertools import count, islice, pairwise
+from itertools import count, cycle, groupby, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import end_to_end
+import harness
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.bounds import LIVE
 from esper.leyline.telemetry import (
@@ -36,6 +41,7 @@ from esper.leyline.telemetry import (
     TelemetryPayload,
     TrainingStartedPayload,
 )
+from esper.leyline.wire import read_events
 from esper.nissa.output import Durable, FunctionSink, Sink, TelemetryHub
 from esper.nissa.sinks.jsonl import JsonlSink
 from harness import machine, table
@@ -53,6 +59,10 @@ PACE = 0.001
 PACED = 1_000
 LOOKS = 50
 """A second."""
+INSTRUCTIONS = {"a recorded run": 19_900, "4": 19_500, "64": 16_900}
+"""To fold an event of these, when last looked at, by CPython 3.11: much above it is a step back."""
+COUNTED = (6_000, 18_000)
+"""Events; what the second lot costs is what is counted."""
 
 
 def mix(n_envs: int) -> Iterator[TelemetryEvent]:
@@ -192,6 +202,32 @@ def _as_they_come(n_envs: int) -> list[str]:
     return [f"{seconds / DISTINCT * 1e6:.2f} µs" for seconds in (built, folded, walked)]
 
 
+def by_instructions() -> str:
+    """Return the instructions to fold an event, beside those when it was last looked at."""
+    if shutil.which("valgrind") is None:
+        return "valgrind is not installed: no instructions are counted"
+    if not end_to_end.MIX.exists():
+        end_to_end.record()
+    rows = []
+    for events, before in INSTRUCTIONS.items():
+        few, many = (harness.instructions(__file__, "--count", events, "--folded", folded) for folded in COUNTED)
+        rows.append([events, f"{(many - few) / (COUNTED[1] - COUNTED[0]):,.0f}", f"{before:,}"])
+    return table(["environments", "instructions to fold an event", "before"], rows)
+
+
+def fold(name: str, folded: int) -> None:
+    """Make the events to count, and fold so many of them."""
+    gc.disable()
+    made: Iterator[TelemetryEvent]
+    if name.isdigit():
+        made = mix(int(name))
+    else:
+        made = cycle([event for event in read_events(end_to_end.MIX) if isinstance(event, TelemetryEvent)])
+    events, process = list(islice(made, COUNTED[1])), TelemetryAggregator().process
+    for event in events[:folded]:
+        process(event)
+
+
 def by_length(marks: Sequence[int] = MARKS) -> str:
     """Return the rate, at 4 environments, of aggregators that have folded so many events already.
 
@@ -227,19 +263,27 @@ def resident_megabytes() -> float:
 
 
 def looking() -> str:
-    """Return what a snapshot costs when everything has changed since the last."""
+    """Return what a snapshot costs: when nothing came since the last, a step of every environment, or seeds too."""
     rows = []
     for n_envs in (4, 64):
-        aggregator = TelemetryAggregator()
-        for event in islice(mix(n_envs), events_to_fill(n_envs)):
+        aggregator, events = TelemetryAggregator(), mix(n_envs)
+        for event in islice(events, events_to_fill(n_envs)):
             aggregator.process(event)
-        times = []
-        for _ in range(200):
-            begin = time.perf_counter()
-            aggregator.snapshot()
-            times.append(time.perf_counter() - begin)
-        rows.append([f"{n_envs:,}", f"{statistics.median(times) * 1e6:.0f} µs"])
-    return table(["environments", "snapshot"], rows)
+        times: dict[str, list[float]] = {"nothing": [], "a step": [], "a step and a seed": []}
+        for epoch, of_epoch in islice(groupby(events, lambda event: event.epoch), 10 * EPOCHS):
+            for event in of_epoch:
+                aggregator.process(event)
+            if epoch is not None:
+                times["a step and a seed" if epoch % 8 in {1, 6} else "a step"].append(_snapshot(aggregator))
+                times["nothing"].append(_snapshot(aggregator))
+        rows.append([f"{n_envs:,}", *(f"{statistics.median(of) * 1e6:.0f} µs" for of in times.values())])
+    return table(["environments", "snapshot, nothing new", "a step of each", "a step and a seed of each"], rows)
+
+
+def _snapshot(aggregator: TelemetryAggregator) -> float:
+    begin = time.perf_counter()
+    aggregator.snapshot()
+    return time.perf_counter() - begin
 
 
 class Looker:
@@ -338,8 +382,15 @@ def _sleep(until: float) -> None:
 
 def main() -> None:
     """Print every table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", help=argparse.SUPPRESS)
+    parser.add_argument("--folded", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.count is not None:
+        return fold(given.count, given.folded)
     print(f"{machine()}\n")
     sections = {
+        "Instructions": by_instructions,
         "By the length of the run": by_length,
         "By environments": by_environments,
         "Looking": looking,
@@ -347,6 +398,7 @@ def main() -> None:
     }
     for title, section in sections.items():
         print(f"## {title}\n\n{section()}\n", flush=True)
+    return None
 
 
 if __name__ == "__main__":

@@ -15,9 +15,7 @@ import gc
 import json
 import logging
 import logging.handlers
-import os
 import queue
-import re
 import shutil
 import statistics
 import subprocess
@@ -33,6 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
+import harness
 from esper.karn.aggregator import TelemetryAggregator
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent, TelemetryPayload
 from esper.leyline.wire import decode_event, encode_event, read_events
@@ -285,14 +284,7 @@ def instructions() -> str:
 
 
 def _instructions(name: str, rounds: int) -> int:
-    command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
-    ran = subprocess.run(
-        [*command, sys.executable, __file__, "--count", name, "--rounds", str(rounds)],
-        env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found = re.search(r"I +refs: +([\d,]+)", ran.stderr)
-    assert found is not None, ran.stderr
-    return int(found[1].replace(",", ""))
+    return harness.instructions(__file__, "--count", name, "--rounds", rounds)
 
 
 def count(name: str, rounds: int) -> None:

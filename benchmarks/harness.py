@@ -9,12 +9,15 @@ import gc
 import importlib.metadata
 import os
 import platform
+import re
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["machine", "medians", "microseconds", "ratio", "table"]
+__all__ = ["instructions", "machine", "medians", "microseconds", "ratio", "table"]
 
 
 def machine(*packages: str) -> str:
@@ -67,6 +70,23 @@ def _seconds(candidate: Callable[[], object], calls: int) -> float:
     for _ in turns:
         candidate()
     return time.process_time() - start
+
+
+def instructions(script: str, *arguments: object) -> int:
+    """Return the instructions that a script of Python executes, counted by valgrind: they do not depend on the machine.
+
+    Args:
+        script: its path. It should keep the garbage collector from running at whatever moment.
+        arguments: for the script.
+    """
+    command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", sys.executable]
+    ran = subprocess.run(
+        [*command, script, *map(str, arguments)], env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = re.search(r"I +refs: +([\d,]+)", ran.stderr)
+    assert found is not None, ran.stderr
+    return int(found[1].replace(",", ""))
 
 
 def ratio(ours: float, other: float) -> str:

@@ -21,18 +21,28 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = (
     "leyline/position.py",
+    "leyline/attempts.py",
     "karn/aggregator.py",
     "karn/env_state.py",
     "karn/history_writer.py",
     "karn/seeds.py",
     "karn/totals.py",
     "karn/derived.py",
+    "karn/tally.py",
+    "karn/health_fold.py",
+    "leyline/typical.py",
+    "leyline/trend.py",
     "karn/report/episodes.py",
     "karn/report/history.py",
     "nissa/plotting.py",
 )
 TESTS = (
     "tests/leyline/test_position.py",
+    "tests/leyline/test_health.py",
+    "tests/leyline/test_trend.py",
+    "tests/karn/test_history_writer.py",
+    "tests/karn/test_health_fold.py",
+    "tests/karn/test_verdict.py",
     "tests/karn/test_seeds.py",
     "tests/karn/test_derived.py",
     "tests/karn/test_aggregator.py",
@@ -49,8 +59,7 @@ SWAPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }  # fmt: skip
 EQUIVALENT = {
     "self.shared": "whether lists are shared decides what an append costs, and nothing that is read",
-    "self.newest": "a shortcut past histories that hold nothing to take back",
-    "frozen": "what is frozen already is only kept to save time",
+    "self.latest": "a shortcut past histories that hold nothing to take back",
     "_newest_shard": "a shortcut past looking the shard up",
     "_REACH": "how many attempts are looked through bounds a hostile log only",
     "_BEYOND": "any number beyond all episodes will do",
@@ -119,7 +128,8 @@ def survives(copy_of_src: Path, module: str, mutant: Mutation) -> bool:
     path.write_text(ast.unparse(mutant.tree), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": f"{copy_of_src}:{ROOT / 'benchmarks'}", "PYTHONDONTWRITEBYTECODE": "1"}
     plugins = ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "unshrunk"]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", *plugins, *TESTS]
+    nearest_first = sorted(TESTS, key=lambda tests: not tests.endswith(f"test_{Path(module).name}"))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", *plugins, *nearest_first]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:

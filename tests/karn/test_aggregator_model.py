@@ -110,15 +110,17 @@ class Naive:
 
     def __init__(self) -> None:
         self.positions = Positions()
+        self.newest = (0, 0)
+        """Run and resume."""
         self.all: list[Placed] = []
         self.counted_from = 0
         self.uncounted: list[TelemetryEvent] = []
         """What came before the totals began."""
 
     def add(self, event: TelemetryEvent) -> None:
-        before = self.positions.run, self.positions.resume
+        before = self.newest
         position = self.positions.locate(event)
-        run, resume = self.positions.run, self.positions.resume
+        run, resume = self.newest = max(self.newest, (position.run, position.resume))
         if run != before[0]:
             self.all = []
             self.begin(0)
@@ -138,7 +140,7 @@ class Naive:
         return {
             event.data.rank: event
             for event, at in self.all
-            if isinstance(event.data, TrainingStartedPayload) and at.resume == self.positions.resume
+            if isinstance(event.data, TrainingStartedPayload) and at.resume == self.newest[1]
         }
 
     def of(self, *classes: type[TelemetryPayload], env_id: int | None = None) -> list[Placed]:
@@ -198,7 +200,7 @@ def event_of(emitted: Entry[Any] | None) -> TelemetryEvent | None:
 def compare(group: GroupSnapshot, naive: Naive) -> None:
     assert {rank: emitted.event for rank, emitted in group.ranks.items()} == naive.starts()
     assert (group.counted_from, group.resumes, group.earlier_runs) == (
-        naive.counted_from, naive.positions.resume, naive.positions.run,
+        naive.counted_from, naive.newest[1], naive.newest[0],
     )  # fmt: skip
     assert pairs(group.ppo) == naive.of(PPOUpdatePayload)
     assert pairs(group.batches) == naive.of(BatchEpochCompletedPayload)
@@ -301,3 +303,13 @@ def test_an_old_snapshot_never_changes(before: list[TelemetryEvent], after: list
     assert repr(old) == text
     assert old == fold(before)
     assert aggregator.snapshot() != old
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(drawn_events, max_size=30))
+def test_what_is_shown_does_not_depend_on_when_somebody_looked(events: list[TelemetryEvent]) -> None:
+    aggregator = TelemetryAggregator()
+    for event in events:
+        aggregator.process(event)
+        aggregator.snapshot()
+    assert aggregator.snapshot() == fold(events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import random
 import re
@@ -28,6 +29,7 @@ from esper.karn.bounds import WHOLE_RUN
 from esper.karn.health import assess
 from esper.karn.progress import best_value, played_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES, lifecycle_counts
+from esper.karn.report import report
 from esper.karn.report.log import RunLog, read_log
 from esper.karn.report.plot import Arm, Table
 from esper.karn.report.tables import outcome
@@ -189,6 +191,43 @@ def test_the_report_says_what_summary_and_dashboard_do(run: DrawnRun) -> None:
         assert [lives[end] for end in Ending if end is not Ending.OPEN] == became[1:] or group.counted_from
         ops = sum((batch.ops for batch in series.batches), Counter[str]())
         assert dict(ops) == dict(group.actions) or series.unplaced or group.counted_from
+
+
+def text_of(page: str) -> str:
+    """The words of a page of HTML, but for what is drawn."""
+    words = re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(words).split())
+
+
+@settings(max_examples=20, deadline=None)
+@given(drawn_runs().filter(lambda run: len({made.group_id for _, made in run.by_time()}) == 1))
+def test_the_page_of_the_report_says_what_the_summary_does(run: DrawnRun) -> None:
+    with written(run) as directory:
+        snapshot = read_log(str(directory)).snapshot
+        page = text_of(report([directory], directory / "report.html").read_text(encoding="utf-8"))
+    (group,), verdict = snapshot.groups.values(), assess(snapshot, invalid=0)
+    said = summary(snapshot, None, Path("runs/drawn"), verdict)
+    (answer,), (n_events,) = re.findall(r"Did it learn\?\s+(.*)", said), re.findall(r"Telemetry: ([\d,]+) ", said)
+    assert f"Did it learn? {answer}" in page
+    assert f"{n_events} event" in page
+    assert tally_text(verdict.findings) in page
+    for finding in verdict.alarms:
+        assert finding.evidence.split(",")[0] in " ".join(said.split())
+        assert finding.evidence in page
+    for name in ("mean episode return", "validation accuracy"):
+        for *_, best in numbers_after(name, said):  # that of the only batch, where there is one
+            assert f"{name}, best batch {best} " in page
+    if group.batch is not None:
+        assert played_text(group.batch.data) in said
+        assert f"played {played_text(group.batch.data)}" in page
+    for blueprint, totals in group.lifecycle.items():
+        name = "—" if blueprint is None else blueprint
+        counts = [str(count) for count in lifecycle_counts(totals)]
+        assert counts in numbers_after(name, said)
+        assert f"{blueprint or 'blueprint unknown'} {' '.join(counts)}" in page
+    if group.superseded:
+        assert f"{group.superseded:,} event" in said
+        assert f"events taken back {group.earlier_runs}, {group.resumes}, {group.superseded:,}" in page
 
 
 SEED_ENDS = [ending.value for ending in Ending if ending is not Ending.OPEN]

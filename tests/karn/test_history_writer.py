@@ -34,4 +34,5 @@ def test_a_history_holds_what_a_plain_list_would(steps: list[tuple[str, int | No
     looks.append((history.view(), tuple(model)))
     for view, then in looks:
         assert tuple((entry.event, entry.position) for entry in view) == then
-    assert history.last is (model[-1][0] if model else None)
+    newest = history.newest()
+    assert (newest and (newest.event, newest.position)) == (model[-1] if model else None)

@@ -20,16 +20,16 @@ from types import MappingProxyType
 from typing import TypeVar, assert_never
 
 from esper.karn.bounds import LIVE, Bounds, FullError, Rooms
-from esper.karn.env_state import EnvState, keep_newest
+from esper.karn.env_state import EnvState
 from esper.karn.health_fold import HealthFold
 from esper.karn.history_writer import HistoryWriter
+from esper.karn.seeds import SlotWriter
 from esper.karn.snapshot import (
     Entry,
     EventHistory,
     GroupSnapshot,
     LifecycleTotals,
     RunSnapshot,
-    SeedOutcome,
 )
 from esper.karn.totals import ENDINGS, Totals
 from esper.leyline.limits import Limits
@@ -74,6 +74,8 @@ class TelemetryAggregator:
         self._limits = Limits() if limits is None else limits
         self._rooms = Rooms()
         self._groups: dict[str, _Group] = {}
+        self._newest: _Group | None = None
+        """The group that the newest event is of."""
         self._log = deque[TelemetryEvent](maxlen=bounds.log)
         self._counts = dict.fromkeys(EVENT_TYPES, 0)
         self._omitted = 0
@@ -90,20 +92,22 @@ class TelemetryAggregator:
             or there is no room for what it names.
         """
         with self._lock:
-            self._counts[event.data.__class__] += 1
+            self._counts[type(event.data)] += 1
             self._log.append(event)
             try:
-                if event.group_id in self._groups:
-                    group = self._groups[event.group_id]
-                else:
-                    self._rooms.groups.take()
-                    group = self._groups[event.group_id] = _Group(
-                        event.group_id, self._bounds, self._rooms, self._limits
-                    )
+                group = self._newest
+                if group is None or group.group_id != event.group_id:
+                    group = self._newest = self._group(event.group_id)
                 return group.process(event, shard)
             except FullError:
                 self._omitted += 1
                 return None
+
+    def _group(self, group_id: str) -> _Group:
+        if group_id not in self._groups:
+            self._rooms.groups.take()
+            self._groups[group_id] = _Group(group_id, self._bounds, self._rooms, self._limits)
+        return self._groups[group_id]
 
     def settled(self, group_id: str, position: Position) -> Position | None:
         """Return what is known by now of a place; None when a resume or another run has taken it back.
@@ -201,15 +205,14 @@ class _Group:
             if (loss := data.val_loss) - loss != 0:
                 self.health.mark(self.health.hosts, Entry(data, event, position))
         elif isinstance(data, CounterfactualMatrixPayload):
-            keep_newest(self._env(data.env_id).counterfactuals, Entry(data, event, position))
+            self._env(data.env_id).counterfactuals.append(event, position)
         elif isinstance(data, SeedStageChangedPayload):
-            self._env(data.env_id).add_seed_event(Entry(data, event, position), self.rooms.slots)
+            self._slot(data.env_id, data.slot_id).change_stage(Entry(data, event, position))
         elif isinstance(data, SeedGerminatedPayload):
-            self._env(data.env_id).add_seed_event(Entry(data, event, position), self.rooms.slots)
+            self._slot(data.env_id, data.slot_id).germinate(Entry(data, event, position))
             self.totals.add_seed(data.blueprint_id, 0, counts)
         elif isinstance(data, _ENDS):
-            end: SeedOutcome = Entry(data, event, position)
-            seed = self._env(data.env_id).add_seed_event(end, self.rooms.slots)
+            seed = self._slot(data.env_id, data.slot_id).end(Entry(data, event, position))
             self.totals.add_seed(seed.blueprint_id, ENDINGS[seed.ending], counts)
         elif isinstance(data, AnalyticsSnapshotPayload):
             self._add_analytics(Entry(data, event, position))
@@ -226,12 +229,17 @@ class _Group:
         return position
 
     def _env(self, env_id: int) -> EnvState:
+        """Return an environment, that it may change."""
         if env_id in self.envs:
             env = self.envs[env_id]
+            env.frozen = None
             return env if env.resume == self.resume else self._up_to_date(env)
         self.rooms.envs.take()
         env = self.envs[env_id] = EnvState(env_id, self.bounds, self.resume)
         return env
+
+    def _slot(self, env_id: int, slot_id: str) -> SlotWriter:
+        return self._env(env_id).slot(slot_id, self.rooms.slots)
 
     def _up_to_date(self, env: EnvState) -> EnvState:
         """Take back, if that has not been done yet, what resumes since have superseded."""
@@ -266,7 +274,7 @@ class _Group:
     def _add_analytics(self, entry: Entry[AnalyticsSnapshotPayload]) -> None:
         data = entry.data
         if data.kind == "last_action" and data.env_id is not None:
-            keep_newest(self._env(data.env_id).last_actions, entry)
+            self._env(data.env_id).last_actions.append(entry.event, entry.position)
         elif data.kind == "action_distribution":
             self.distributions.append(entry.event, entry.position)
         else:

@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final
 
 from esper.karn.bounds import Bounds, Room
 from esper.karn.history_writer import HistoryWriter
-from esper.karn.seeds import seed_before, seed_of, seed_with
-from esper.karn.snapshot import Entry, EnvSnapshot, SeedEntry, SeedRecord, SlotSnapshot
+from esper.karn.seeds import SlotWriter
+from esper.karn.snapshot import EnvSnapshot, SlotSnapshot
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
     CounterfactualMatrixPayload,
     EpochCompletedPayload,
     RewardComputedPayload,
-    TelemetryPayload,
 )
 
-__all__ = ["EnvState", "keep_newest"]
+__all__ = ["EnvState"]
 
-P = TypeVar("P", bound=TelemetryPayload)
 _NEWEST: Final = 8
 """Where only the newest is shown, a few are kept: a resume may take some back."""
-
-
-class _Slot:
-    """One slot while it grows."""
-
-    __slots__ = ("frozen", "seeds", "slot_id")
-
-    def __init__(self, slot_id: str) -> None:
-        self.slot_id = slot_id
-        self.seeds: list[SeedRecord] = []
-        self.frozen: SlotSnapshot | None = None
-        """The same for a snapshot, until something changes."""
-
-    def freeze(self) -> SlotSnapshot:
-        if self.frozen is None:
-            self.frozen = SlotSnapshot(self.slot_id, tuple(self.seeds))
-        return self.frozen
 
 
 class EnvState:
@@ -50,6 +31,7 @@ class EnvState:
         "env_id",
         "epochs",
         "frozen",
+        "frozen_slots",
         "last_actions",
         "resume",
         "rewards",
@@ -63,58 +45,45 @@ class EnvState:
         """The resume up to which everything that is superseded has been taken back."""
         self.epochs = HistoryWriter[EpochCompletedPayload](bounds.env_history)
         self.rewards = HistoryWriter[RewardComputedPayload](bounds.env_history)
-        self.last_actions: list[Entry[AnalyticsSnapshotPayload]] = []
-        self.counterfactuals: list[Entry[CounterfactualMatrixPayload]] = []
-        self.slots: dict[str, _Slot] = {}
-        self.frozen: MappingProxyType[str, SlotSnapshot] | None = None
+        self.last_actions = HistoryWriter[AnalyticsSnapshotPayload](_NEWEST)
+        self.counterfactuals = HistoryWriter[CounterfactualMatrixPayload](_NEWEST)
+        self.slots: dict[str, SlotWriter] = {}
+        self.frozen: EnvSnapshot | None = None
+        """What a snapshot shows, until something changes."""
+        self.frozen_slots: MappingProxyType[str, SlotSnapshot] | None = None
 
     def freeze(self) -> EnvSnapshot:
-        """Return what there is now; it costs the same however long that is."""
+        """Return what there is now; it costs the same however long that is, and nothing while nothing comes."""
         if self.frozen is None:
-            self.frozen = MappingProxyType(
-                {slot_id: slot.freeze() for slot_id, slot in self.slots.items() if slot.seeds}
+            self.frozen = EnvSnapshot(
+                self.env_id,
+                self.epochs.view(),
+                self.rewards.view(),
+                self.last_actions.newest(),
+                self.counterfactuals.newest(),
+                self._freeze_slots(),
             )
-        return EnvSnapshot(
-            self.env_id,
-            self.epochs.view(),
-            self.rewards.view(),
-            self.last_actions[-1] if self.last_actions else None,
-            self.counterfactuals[-1] if self.counterfactuals else None,
-            self.frozen,
-        )
+        return self.frozen
 
-    def add_seed_event(self, entry: SeedEntry, room: Room) -> SeedRecord:
-        """Add an event to the seed that it belongs to, and return that."""
-        slot_id = entry.data.slot_id
+    def _freeze_slots(self) -> MappingProxyType[str, SlotSnapshot]:
+        if self.frozen_slots is None:
+            self.frozen_slots = MappingProxyType(
+                {slot_id: view for slot_id, slot in self.slots.items() if (view := slot.view()) is not None}
+            )
+        return self.frozen_slots
+
+    def slot(self, slot_id: str, room: Room) -> SlotWriter:
+        """Return a slot, that it may change."""
         if slot_id not in self.slots:
             room.take()
-            self.slots[slot_id] = _Slot(slot_id)
-        slot = self.slots[slot_id]
-        seeds, at = slot.seeds, seed_of(slot.seeds, entry)
-        seed = seed_with(None if at is None else seeds[at], entry, self.bounds.stages)
-        if at is not None:
-            seeds[at] = seed
-        else:
-            seeds.append(seed)
-            if len(seeds) - 1 == self.bounds.seeds:
-                del seeds[0]
-        slot.frozen = self.frozen = None
-        return seed
+            self.slots[slot_id] = SlotWriter(slot_id, self.bounds.seeds, self.bounds.stages)
+        self.frozen_slots = None
+        return self.slots[slot_id]
 
     def take_back(self, episode: int) -> None:
         """Forget what is about an episode from this one on."""
-        self.epochs.take_back(episode)
-        self.rewards.take_back(episode)
-        self.last_actions = [entry for entry in self.last_actions if not entry.position.is_from(episode)]
-        self.counterfactuals = [entry for entry in self.counterfactuals if not entry.position.is_from(episode)]
+        for history in (self.epochs, self.rewards, self.last_actions, self.counterfactuals):
+            history.take_back(episode)
         for slot in self.slots.values():
-            slot.seeds = [left for left in (seed_before(episode, seed) for seed in slot.seeds) if left is not None]
-            slot.frozen = None
-        self.frozen = None
-
-
-def keep_newest(newest: list[Entry[P]], entry: Entry[P]) -> None:
-    """Add an entry to the few of which the newest is shown."""
-    newest.append(entry)
-    if len(newest) > _NEWEST:
-        del newest[0]
+            slot.take_back(episode)
+        self.frozen = self.frozen_slots = None

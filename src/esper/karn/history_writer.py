@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from esper.karn.snapshot import EntryHistory
+from esper.karn.snapshot import Entry, EntryHistory
 from esper.leyline.position import Position
 from esper.leyline.telemetry import TelemetryEvent, TelemetryPayload
 
@@ -26,20 +26,22 @@ class HistoryWriter(Generic[P]):
         bound: events kept; None for all.
     """
 
-    __slots__ = ("bound", "events", "newest", "ordered", "positions", "shared")
+    __slots__ = ("_newest", "bound", "events", "latest", "ordered", "positions", "shared")
 
     def __init__(self, bound: int | None) -> None:
         self.bound = bound
         self.events: list[TelemetryEvent] = []
         self.positions: list[Position] = []
-        self.newest = _NEVER
+        self.latest = _NEVER
         """The latest episode that any of them is about."""
         self.ordered = True
         """Whether they came in the order of the episodes they are about."""
         self.shared = False
+        self._newest: Entry[P] | None = None
 
     def append(self, event: TelemetryEvent, position: Position) -> None:
         """Add an event."""
+        self._newest = None
         bound = self.bound
         if bound is not None and len(self.events) >= bound:
             if not self.shared:
@@ -48,20 +50,23 @@ class HistoryWriter(Generic[P]):
                 self._keep(slice(1 - bound, None))
         if not self.positions or position is not self.positions[-1]:
             about = position.about
-            if about is None or about < self.newest:
+            if about is None or about < self.latest:
                 self.ordered = False
             else:
-                self.newest = about
+                self.latest = about
         self.events.append(event)
         self.positions.append(position)
 
     def _keep(self, part: slice) -> None:
         self.events, self.positions, self.shared = self.events[part], self.positions[part], False
 
-    @property
-    def last(self) -> TelemetryEvent | None:
-        """The newest event; None before there is one."""
-        return self.events[-1] if self.events else None
+    def newest(self) -> Entry[P] | None:
+        """Return the newest event with its payload and position; None before there is one."""
+        if self._newest is None and self.events:
+            event = self.events[-1]
+            data: Any = event.data  # of the one kind, as with views
+            self._newest = Entry(data, event, self.positions[-1])
+        return self._newest
 
     def view(self) -> EntryHistory[P]:
         """Return what there is now; it costs the same however long that is."""
@@ -72,8 +77,9 @@ class HistoryWriter(Generic[P]):
 
     def take_back(self, episode: int) -> None:
         """Forget what is about an episode from this one on. What has had to make room does not come back."""
-        if self.newest < episode:
+        if self.latest < episode:
             return
+        self._newest = None
         start = 0 if self.bound is None else max(len(self.events) - self.bound, 0)
         if self.ordered:
             self._keep(slice(start, bisect_left(self.positions, episode, lo=start, key=_about)))
@@ -84,7 +90,7 @@ class HistoryWriter(Generic[P]):
             self.shared = False
         abouts = [position.about for position in self.positions]
         known = [about for about in abouts if about is not None]
-        self.newest = max(known, default=_NEVER)
+        self.latest = max(known, default=_NEVER)
         self.ordered = len(known) == len(abouts) and known == sorted(known)
 
 

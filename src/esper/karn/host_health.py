@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from esper.karn.verdict import NOW, SHARE_BAD, Finding, cost_since
+from esper.karn.verdict import NOW, SHARE_BAD, Finding, cost_since, how_often
 from esper.leyline.limits import Status
 
 if TYPE_CHECKING:
@@ -42,11 +42,10 @@ def _of_marks(
     lasts = 2 * recent >= window or len(marks) >= max(SHARE_BAD * batches, 2)
     first, newest = (marks[known[0]], marks[known[-1]]) if known else (marks[None], marks[None])
     since = known[0] if known else None
-    when = "" if since is None else f", first in batch {since:,}"
-    over = "" if lasts or recent else ", not in the newest"
+    often = how_often(len(marks), max(batches, len(marks)), "batches", since=since, lately=lasts or recent > 0)
     return finding(
         status=Status.BAD if lasts else Status.WATCH,
-        evidence=f"{what} in {len(marks):,} of {max(batches, len(marks)):,} batches{when}{over}",
+        evidence=f"{what} {often}",
         times=len(marks),
         of=batches,
         first=first,

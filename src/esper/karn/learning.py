@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from esper.karn.derived import has_host, planned_episodes
 from esper.karn.formatting import number
 from esper.karn.quantities import QUANTITIES, Quantity
-from esper.karn.verdict import NOW, SHARE_BAD, Finding, cost_since
+from esper.karn.verdict import NOW, SHARE_BAD, Finding, cost_since, how_often
 from esper.leyline.limits import Status
 from esper.leyline.trend import Course, course_of
 
@@ -92,9 +92,9 @@ def _finite(group: GroupSnapshot) -> Finding:
         return _finding(group, "return_finite", Status.OK, f"finite in {tally.judged:,} batches")
     newest = min(tally.judged, NOW)
     lasts = 2 * bad.recently(newest) >= newest or bad.count >= SHARE_BAD * tally.judged
-    over = "" if bad.recently(newest) else ", not in the newest"
-    how_often = f"{bad.count:,} of {tally.judged:,} batches, first in batch {bad.first.batch}{over}"
-    evidence = f"the mean return is not finite in {how_often}"
+    lately = bad.recently(newest) > 0
+    often = how_often(bad.count, tally.judged, "batches", since=bad.first.batch, lately=lately)
+    evidence = f"the mean return is not finite {often}"
     return _finding(
         group,
         "return_finite",

@@ -9,80 +9,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
-from esper.karn.snapshot import Ending, Entry, SeedEntry, SeedRecord
+from esper.karn.snapshot import Ending, Entry, SeedEntry, SeedOutcome, SeedRecord, SlotSnapshot
 from esper.leyline.position import Position
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import SeedGerminatedPayload, SeedStageChangedPayload
 
-__all__ = ["SEED_REACH", "count_endings", "seed_before", "seed_of", "seed_with"]
+__all__ = ["SEED_REACH", "SlotWriter", "count_endings"]
 
 SEED_REACH: Final = 16
 """Newest seeds of a slot among which that of an event is looked for."""
+_DORMANT: Final = SeedStage.DORMANT.name
 _ALIVE: Final = {
     stage.name for stage in (SeedStage.GERMINATED, SeedStage.TRAINING, SeedStage.BLENDING, SeedStage.HOLDING)
 }
 
 
-def seed_of(seeds: Sequence[SeedRecord], entry: SeedEntry) -> int | None:
-    """Return the index of the seed that an event belongs to; None when it begins another one.
+class _Seed:
+    """One seed while it grows; its record is made when somebody looks."""
+
+    __slots__ = ("germinated", "outcome", "position", "seed_id", "stages")
+
+    def __init__(self, seed_id: str | None, position: Position) -> None:
+        self.seed_id = seed_id
+        self.position = position
+        self.germinated: Entry[SeedGerminatedPayload] | None = None
+        self.stages: list[Entry[SeedStageChangedPayload]] = []
+        self.outcome: SeedOutcome | None = None
+
+    def view(self) -> SeedRecord:
+        return SeedRecord(self.seed_id, self.position, self.germinated, tuple(self.stages), self.outcome)
+
+    def take_back(self, episode: int) -> bool:
+        """Forget what is about an episode from this one on; return whether anything is left."""
+        if self.germinated is not None and self.germinated.position.is_from(episode):
+            self.germinated = None
+        if self.outcome is not None and self.outcome.position.is_from(episode):
+            self.outcome = None
+        self.stages = [entry for entry in self.stages if not entry.position.is_from(episode)]
+        return bool(self.germinated or self.stages or self.outcome)
+
+
+class SlotWriter:
+    """The growing side of a slot: takes the events of its seeds, each to the seed that it belongs to.
 
     Args:
-        seeds: of the slot, oldest first.
-        entry: the event.
+        slot_id: of the slot.
+        seeds: newest ones kept; None for all.
+        stages: newest transitions kept of each; None for all.
     """
-    seed_id = entry.event.seed_id
-    for at in range(len(seeds) - 1, max(len(seeds) - SEED_REACH, 0) - 1, -1):
-        seed = seeds[at]
-        if seed.seed_id == seed_id if seed_id is not None else _same_episode(seed.position, entry.position):
-            return None if _begins_another(seed, entry) else at
-    return None
+
+    __slots__ = ("_frozen", "_kept", "_kept_stages", "_records", "_seeds", "_unchanged", "slot_id")
+
+    def __init__(self, slot_id: str, seeds: int | None, stages: int | None) -> None:
+        self.slot_id = slot_id
+        self._kept = seeds
+        self._kept_stages = stages
+        self._seeds: list[_Seed] = []
+        self._records: list[SeedRecord] = []
+        """What was seen of them last."""
+        self._unchanged = 0
+        """Seeds, from the oldest on, that have not changed since."""
+        self._frozen: SlotSnapshot | None = None
+
+    def germinate(self, entry: Entry[SeedGerminatedPayload]) -> None:
+        """Add the beginning of a seed."""
+        seed = self._newest(entry)
+        if seed is None or seed.germinated is not None or seed.outcome is not None:
+            seed = self._begin(entry)
+        seed.germinated = entry
+
+    def change_stage(self, entry: Entry[SeedStageChangedPayload]) -> None:
+        """Add a transition."""
+        data, seed = entry.data, self._newest(entry)
+        if (
+            seed is None
+            or (seed.stages and data.from_stage == _DORMANT)
+            or (seed.outcome is not None and entry.event.seed_id is None and data.to_stage in _ALIVE)
+        ):
+            seed = self._begin(entry)
+        elif len(seed.stages) == self._kept_stages:
+            del seed.stages[0]
+        seed.stages.append(entry)
+
+    def end(self, entry: SeedOutcome) -> SeedRecord:
+        """Add the end of a seed, and return what is known of that."""
+        seed = self._newest(entry)
+        if seed is None or seed.outcome is not None:
+            seed = self._begin(entry)
+        seed.outcome = entry
+        return seed.view()
+
+    def _newest(self, entry: SeedEntry) -> _Seed | None:
+        """Return the newest seed that carries the identifier of an event, or is of its episode; it will change."""
+        seed_id, position, seeds = entry.event.seed_id, entry.position, self._seeds
+        self._frozen = None
+        at = len(seeds)
+        oldest = at - SEED_REACH if at > SEED_REACH else 0
+        while at > oldest:
+            at -= 1
+            seed = seeds[at]
+            if seed.seed_id == seed_id if seed_id is not None else _same_episode(seed.position, position):
+                self._unchanged = min(self._unchanged, at)
+                return seed
+        return None
+
+    def _begin(self, entry: SeedEntry) -> _Seed:
+        seed = _Seed(entry.event.seed_id, entry.position)
+        self._seeds.append(seed)
+        if len(self._seeds) - 1 == self._kept:
+            del self._seeds[0], self._records[:1]
+            self._unchanged = max(self._unchanged - 1, 0)
+        return seed
+
+    def view(self) -> SlotSnapshot | None:
+        """Return what there is now; None when everything has been taken back."""
+        if self._frozen is None and self._seeds:
+            first = self._unchanged
+            self._records[first:] = [seed.view() for seed in self._seeds[first:]]
+            self._unchanged = len(self._seeds)
+            self._frozen = SlotSnapshot(self.slot_id, tuple(self._records))
+        return self._frozen
+
+    def take_back(self, episode: int) -> None:
+        """Forget what is about an episode from this one on."""
+        self._seeds = [seed for seed in self._seeds if seed.take_back(episode)]
+        self._unchanged, self._frozen = 0, None
 
 
 def _same_episode(seed: Position, event: Position) -> bool:
     """Whether both can be of one episode: an environment's seeds end with it."""
-    if seed.episode is None or event.episode is None:
-        return True
-    return seed.episode == event.episode
-
-
-def _begins_another(seed: SeedRecord, entry: SeedEntry) -> bool:
-    data = entry.data
-    if isinstance(data, SeedGerminatedPayload):
-        return seed.germinated is not None or seed.outcome is not None
-    if isinstance(data, SeedStageChangedPayload):
-        if data.from_stage == SeedStage.DORMANT.name and seed.stages:
-            return True
-        return entry.event.seed_id is None and seed.outcome is not None and data.to_stage in _ALIVE
-    return seed.outcome is not None
-
-
-def seed_with(seed: SeedRecord | None, entry: SeedEntry, stages_kept: int | None) -> SeedRecord:
-    """Return what is known of a seed with one more event; None for a seed that it begins."""
-    if seed is None:
-        seed = SeedRecord(entry.event.seed_id, entry.position)
-    germinated, stages, outcome = seed.germinated, seed.stages, seed.outcome
-    data, event, position = entry
-    if isinstance(data, SeedGerminatedPayload):
-        germinated = Entry(data, event, position)
-    elif isinstance(data, SeedStageChangedPayload):
-        stages = (*(stages if stages_kept is None else stages[1 - stages_kept :]), Entry(data, event, position))
-    else:
-        outcome = Entry(data, event, position)
-    return SeedRecord(seed.seed_id, seed.position, germinated, stages, outcome)
-
-
-def seed_before(episode: int, seed: SeedRecord) -> SeedRecord | None:
-    """Return what is left of a seed when everything from an episode on is taken back; None when nothing is."""
-    stays = [entry for entry in seed.entries if not entry.position.is_from(episode)]
-    if len(stays) == len(seed.entries):
-        return seed
-    left: SeedRecord | None = None
-    for entry in stays:
-        left = seed_with(left, entry, None)
-    return None if left is None else SeedRecord(seed.seed_id, seed.position, left.germinated, left.stages, left.outcome)
+    return seed.episode is None or event.episode is None or seed.episode == event.episode
 
 
 def count_endings(seeds: Iterable[SeedRecord]) -> dict[Ending, int]:

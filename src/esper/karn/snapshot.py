@@ -259,7 +259,8 @@ class EnvSnapshot:
         return self.rewards.newest
 
 
-compile_init(EnvSnapshot)  # one an environment in every snapshot; the standard constructor would be half of the cost
+for each in (SeedRecord, SlotSnapshot, EnvSnapshot):  # many in every snapshot; the standard constructors are slow
+    compile_init(each)
 
 
 @dataclass(frozen=True, slots=True)

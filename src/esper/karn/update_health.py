@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from esper.karn.formatting import number
-from esper.karn.verdict import NOW, SHARE_BAD, Finding, cost_since
+from esper.karn.verdict import NOW, SHARE_BAD, Finding, cost_since, how_often
 from esper.leyline.limits import Status
 from esper.leyline.trend import course_of
 from esper.leyline.typical import value_of
@@ -117,9 +117,9 @@ def _evidence(rule: UpdateRule, health: HealthSnapshot, tally: Tally, trips: Tri
     at_worst = (
         f" ({number(worst)} at worst)" if worst is not None and math.isfinite(worst) and worst not in (0, 1) else ""
     )
-    when = "" if first.batch is None else f", first in batch {first.batch:,}"
-    over = "" if trips.recently(min(tally.judged, NOW)) or tally.judged <= NOW else ", not in the newest"
-    text = f"{rule.label} {tripped}{at_worst} in {trips.count:,} of {tally.judged:,} updates{when}{over}"
+    lately = tally.judged <= NOW or trips.recently(NOW) > 0
+    often = how_often(trips.count, tally.judged, "updates", since=first.batch, lately=lately)
+    text = f"{rule.label} {tripped}{at_worst} {often}"
     before = _before(rule, trips.before)
     return f"{text}; {before}" if before else text
 

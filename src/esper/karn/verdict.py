@@ -14,7 +14,18 @@ from esper.leyline.telemetry import TelemetryEvent
 if TYPE_CHECKING:
     from esper.karn.snapshot import GroupSnapshot
 
-__all__ = ["AREAS", "NOW", "SHARE_BAD", "Area", "Finding", "Verdict", "cost_since", "gravest_first", "tally_text"]
+__all__ = [
+    "AREAS",
+    "NOW",
+    "SHARE_BAD",
+    "Area",
+    "Finding",
+    "Verdict",
+    "cost_since",
+    "gravest_first",
+    "how_often",
+    "tally_text",
+]
 
 Area: TypeAlias = Literal["learning", "PPO", "hosts", "telemetry"]
 AREAS: tuple[Area, ...] = ("learning", "PPO", "hosts", "telemetry")
@@ -136,6 +147,12 @@ def tally_text(findings: Iterable[Finding]) -> str:
     statuses = [one.status for one in findings]
     counts = [(statuses.count(status), status.name) for status in reversed(Status)]
     return ", ".join(f"{count} {name}" for count, name in counts if count)
+
+
+def how_often(times: int, of: int, unit: str, *, since: int | None, lately: bool) -> str:
+    """Say how often something was found, since which batch, and whether it is over."""
+    when = "" if since is None else f", first in batch {since:,}"
+    return f"in {times:,} of {of:,} {unit}{when}{'' if lately else ', not in the newest'}"
 
 
 def cost_since(group: GroupSnapshot, since: int, of: int, unit: str, first: TelemetryEvent | None) -> str:

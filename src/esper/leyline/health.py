@@ -7,11 +7,12 @@ since NaN slides through every comparison. What was not supplied is UNKNOWN: nei
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from esper.leyline.limits import Limits, Status, gravest, text
 from esper.leyline.telemetry import PPOUpdatePayload
-from esper.leyline.typical import Typical, flag_of, value_of
+from esper.leyline.typical import Typical, flag_of, values_of
 from esper.leyline.update_rules import UPDATE_RULES, UpdateRule
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def judge_update(
         typical: of the run's updates before; None when there is nothing to compare with.
     """
     limits, typical = limits or _CONVENTION, typical or _NOTHING_TYPICAL
-    return tuple([_judge(rule, update, limits, typical) for rule in UPDATE_RULES])
+    values = values_of(update, _FIELDS)
+    return tuple([_judge(rule, update, values, limits, typical) for rule in UPDATE_RULES])
 
 
 def severity_of(judgements: tuple[Judgement, ...]) -> Severity:
@@ -51,11 +53,13 @@ def severity_of(judgements: tuple[Judgement, ...]) -> Severity:
     return "error" if worst is Status.BAD else "warning" if worst is Status.WATCH else "info"
 
 
-def _judge(rule: UpdateRule, update: PPOUpdatePayload, limits: Limits, typical: Typical) -> Judgement:
-    value = value_of(update, rule.field)
-    if value is None:
+def _judge(
+    rule: UpdateRule, update: PPOUpdatePayload, values: Mapping[str, float], limits: Limits, typical: Typical
+) -> Judgement:
+    if rule.field not in values:
         why = "skipped" if flag_of(update, "skipped") else "not supplied"
         return Judgement(rule, Status.UNKNOWN, None, why)
+    value = values[rule.field]
     if not math.isfinite(value):
         return Judgement(rule, *_not_finite(rule, update, value))
     status, evidence = rule.test(update, value, limits, typical)
@@ -74,3 +78,4 @@ def _not_finite(rule: UpdateRule, update: PPOUpdatePayload, value: float) -> tup
 
 _CONVENTION: Final = Limits()
 _NOTHING_TYPICAL: Final = Typical()
+_FIELDS: Final = tuple(dict.fromkeys(rule.field for rule in UPDATE_RULES))

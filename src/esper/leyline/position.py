@@ -1,4 +1,4 @@
-"""Where an event stands in its run, and what a resume took back: one answer for every reader of a log.
+"""Where an event stands in its run: one answer for every reader of a log.
 
 No clock is compared, and nothing follows from how the events of different environments interleave. What counts is
 
@@ -12,16 +12,15 @@ belongs to that batch. An environment that skipped a batch is *unknown* until th
 meanwhile may be late or may have been lost. Others end episodes when they like, and go by the intervals between
 batches; where their shard has no batches, their position is unknown.
 
-A resume (``start_episode`` above 0) supersedes what earlier attempts emitted about later episodes, in every shard, and
-also where that is read after the resume. What is not known to be superseded stays.
+What a resume took back, `esper.leyline.attempts` says; what is not known to be about a superseded episode stays.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Final, TypeAlias
 
+from esper.leyline.attempts import Attempt, Attempts
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import (
     EVENT_TYPES,
@@ -46,9 +45,6 @@ where nobody knows which came from where."""
 
 _MOST_ENVS: Final = 1 << 14
 """Environments of a shard that are followed; beyond, a log names environments at random, and positions are unknown."""
-_REACH: Final = 64
-"""Attempts looked through for the one that a rank joins."""
-_BEYOND: Final = 1 << 62
 _SEED_EVENTS = (SeedGerminatedPayload, SeedStageChangedPayload, SeedFossilizedPayload, SeedPrunedPayload)
 _OF_ONE_ENV = frozenset(
     cls for cls in EVENT_TYPES if any(f.name == "env_id" and not is_optional(f) for f in fields(cls))
@@ -103,34 +99,6 @@ def env_of(event: TelemetryEvent) -> int | None:
 
 
 @dataclass(slots=True)
-class _Attempt:
-    """A run from one start, or resume, to the next: one TRAINING_STARTED of every rank."""
-
-    index: int
-    run: int
-    resume: int
-    start: TrainingStartedPayload | None
-    """None where the start was lost."""
-    ranks: set[int] = field(default_factory=set)
-
-    @property
-    def start_episode(self) -> int:
-        """Episodes completed before it."""
-        return 0 if self.start is None else self.start.start_episode
-
-    def joins(self, start: TrainingStartedPayload) -> bool:
-        """Whether a start is another rank's of this attempt."""
-        mine = self.start
-        return (
-            mine is not None
-            and start.rank not in self.ranks
-            and mine.episode_id == start.episode_id
-            and mine.world_size == start.world_size
-            and mine.start_episode == start.start_episode
-        )
-
-
-@dataclass(slots=True)
 class _Env:
     """How far one environment is within an attempt."""
 
@@ -163,9 +131,9 @@ class _ShardState:
     """How far one shard is."""
 
     def __init__(self) -> None:
-        self.begin(_Attempt(-1, 0, 0, None), rank=None, anchored=True)
+        self.begin(Attempt(-1, 0, 0, None), rank=None, anchored=True)
 
-    def begin(self, attempt: _Attempt, *, rank: int | None, anchored: bool) -> None:
+    def begin(self, attempt: Attempt, *, rank: int | None, anchored: bool) -> None:
         """Begin an attempt. Anchored are the environments whose order among the ends of batches is known."""
         self.attempt = attempt
         self.rank = rank
@@ -196,6 +164,11 @@ class _ShardState:
     def batch_after(self, episodes: int | None) -> int | None:
         """Return the batch that begins after so many episodes; None when that is unknown."""
         return -(-episodes // self.width) if self.in_step and episodes is not None else None
+
+    def of_batch(self, episodes: int, env_id: int) -> Position:
+        """Return where the episode of an environment is, in lock-step, in the batch after so many episodes."""
+        episode = episodes + env_id if 0 <= env_id < self.width else None
+        return self.at(episodes, self.batch_after(episodes), episode)
 
     # ── what is global ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -251,7 +224,7 @@ class _ShardState:
             env = self.envs[env_id] = self._first_episode(env_id)
         else:
             return self.unknown
-        validates, pays = data.__class__ is EpochCompletedPayload, data.__class__ is RewardComputedPayload
+        validates, pays = type(data) is EpochCompletedPayload, type(data) is RewardComputedPayload
         epoch = data.inner_epoch if validates else event.epoch  # type: ignore[union-attr]
         if epoch is None:
             return self._untimed(env_id, env, data)
@@ -302,8 +275,7 @@ class _ShardState:
         assert done is not None
         position = self.unknown
         if not self.anchored or earliest >= done:
-            episode = earliest + env_id if 0 <= env_id < self.width else None
-            position = self.at(earliest, self.batch_after(earliest), episode)
+            position = self.of_batch(earliest, env_id)
             if self.furthest is None or earliest > self.furthest:
                 self.furthest = earliest
         return _Env(position, self.batches, done, earliest, timed=timed)
@@ -353,20 +325,18 @@ class _ShardState:
         if data.__class__ is RewardComputedPayload and 0 < env.rewards < env.validated:
             env.rewards += 1  # every epoch has its reward: this one came late
             return env.position
-        return self.at(done, self.batch_after(done), done + env_id if 0 <= env_id < self.width else None)
+        return self.of_batch(done, env_id)
 
 
 class Positions:
     """Finds where the events of one group stand, one after the other."""
 
     def __init__(self) -> None:
-        self._attempts: list[_Attempt] = []
+        self._attempts = Attempts()
         self._newest_shard: Shard = None
         self._newest = _ShardState()
         """The state of the shard that the newest event came from."""
         self._shards: dict[Shard, _ShardState] = {None: self._newest}
-        self._cuts: list[list[tuple[int, int]]] = []
-        """Of each run: (resume, start_episode) of each resume that no later one reaches behind, ascending."""
         self._before_first: Position | None = None
         """Where stands what came before the first end of a batch, the start having been lost."""
         self._first = self._newest.present
@@ -375,18 +345,13 @@ class Positions:
     @property
     def run(self) -> int:
         """The newest run, the first being 0."""
-        return self._attempts[-1].run if self._attempts else 0
-
-    @property
-    def resume(self) -> int:
-        """How often the newest run has been resumed."""
-        return self._attempts[-1].resume if self._attempts else 0
+        return self._attempts.run
 
     def locate(self, event: TelemetryEvent, shard: Shard = None) -> Position:
         """Return where the next event of a shard stands."""
         state = self._newest if shard == self._newest_shard else self._shard(shard)
         data = event.data
-        if data.__class__ in _OF_ONE_ENV:
+        if type(data) in _OF_ONE_ENV:
             return state.locate(data.env_id, event)  # type: ignore[union-attr, arg-type]
         if isinstance(data, PPOUpdatePayload):
             return state.of_update(data)
@@ -415,10 +380,7 @@ class Positions:
             resume: the one, 0 being the start.
             run: the run that is meant; None for the newest.
         """
-        run = self.run if run is None else run
-        cuts = self._cuts[run] if run < len(self._cuts) else []
-        at = bisect_right(cuts, (resume, _BEYOND))
-        return cuts[at][1] if at < len(cuts) else None
+        return self._attempts.superseded_from(resume, self.run if run is None else run)
 
     def is_superseded(self, position: Position) -> bool:
         """Whether a resume of its run has taken back what stands there; False where that is unknown."""
@@ -435,43 +397,19 @@ class Positions:
 
     def _end_without_start(self, state: _ShardState, data: BatchEpochCompletedPayload) -> Position:
         """Begin the run whose start was lost; a start that comes next begins another run, or resumes this one."""
-        if self._attempts:
-            state.attempt = self._attempts[0]
-            return state.end_batch(data)
-        state.attempt = _Attempt(0, 0, 0, None)
-        self._attempts.append(state.attempt)
-        self._cuts.append([])
-        self._before_first = state.present
+        is_first = not self._attempts
+        state.attempt = self._attempts.without_start()
+        before = state.present
         position = state.end_batch(data)
-        self._first = state.before
+        if is_first:
+            self._before_first, self._first = before, state.before
         return position
 
     def _start(self, data: TrainingStartedPayload, state: _ShardState, shard: Shard) -> Position:
-        attempt = self._joined(data, state, shard)
-        if attempt is None:
-            attempt = self._next_attempt(data)
-            self._attempts.append(attempt)
-        attempt.ranks.add(data.rank)
+        # where the shards of all ranks come as one, a start may be another rank's of any attempt
+        attempt = self._attempts.of_start(data, None if shard is None else state.attempt)
         if attempt.index > state.attempt.index:
             alone = data.world_size <= 1
             rank = data.rank if alone or shard is not None else None
             state.begin(attempt, rank=rank, anchored=alone or (shard is not None and data.rank == 0))
         return Position(attempt.run, attempt.resume, data.rank, state.present.batch, data.start_episode)
-
-    def _joined(self, data: TrainingStartedPayload, state: _ShardState, shard: Shard) -> _Attempt | None:
-        """Return the attempt of which this is another rank's start."""
-        if shard is None:  # the shards of all ranks in one: the newest
-            return next((attempt for attempt in reversed(self._attempts[-_REACH:]) if attempt.joins(data)), None)
-        first = state.attempt.index + 1
-        return next((attempt for attempt in self._attempts[first : first + _REACH] if attempt.joins(data)), None)
-
-    def _next_attempt(self, data: TrainingStartedPayload) -> _Attempt:
-        newest = self._attempts[-1] if self._attempts else None
-        if newest is None or data.start_episode <= 0:
-            self._cuts.append([])
-            return _Attempt(len(self._attempts), len(self._cuts) - 1, 0, data)
-        resume, cuts = newest.resume + 1, self._cuts[newest.run]
-        while cuts and cuts[-1][1] >= data.start_episode:
-            cuts.pop()
-        cuts.append((resume, data.start_episode))
-        return _Attempt(newest.index + 1, newest.run, resume, data)

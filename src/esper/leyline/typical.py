@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,7 @@ from esper.leyline.limits import real
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import PPOUpdatePayload
 
-__all__ = ["WARM", "Typical", "flag_of", "value_of"]
+__all__ = ["WARM", "Typical", "flag_of", "value_of", "values_of"]
 
 WARM: Final = 5
 """Updates before which nothing is typical, and a critic has hardly been trained."""
@@ -53,17 +54,24 @@ _MEMORY: Final = 30
 """Updates over which what is typical is taken."""
 
 
+def values_of(update: PPOUpdatePayload, fields: Iterable[str]) -> dict[str, float]:
+    """Return the numbers in fields, a flag as 1 or 0; but for those not supplied, None, or of a skipped update."""
+    supplied = update.supplied
+    if flag_of(update, "skipped"):
+        fields = [field for field in fields if field == "skipped"]
+    given = [(field, getattr(update, field)) for field in fields if field in _REQUIRED or field in supplied]
+    return {field: real(value) for field, value in given if value is not None}
+
+
 def value_of(update: PPOUpdatePayload, field: str) -> float | None:
-    """Return the number in a field, a flag as 1 or 0; None when it was not supplied, or the update was skipped."""
-    if field != "skipped" and flag_of(update, "skipped"):
-        return None
-    value: float | None = getattr(update, field) if field in _REQUIRED or field in update.supplied else None
-    return None if value is None else real(value)
+    """Return the number in one field; None where there is none: see `values_of`."""
+    values = values_of(update, (field,))
+    return values[field] if values else None
 
 
 def flag_of(update: PPOUpdatePayload, name: str) -> bool:
     """Return whether a flag was supplied and is set."""
-    return name in update.supplied and getattr(update, name) is True
+    return getattr(update, name) is True and name in update.supplied
 
 
 _REQUIRED: Final = frozenset(field.name for field in dataclasses.fields(PPOUpdatePayload) if not is_optional(field))

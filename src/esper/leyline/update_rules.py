@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from esper.leyline.limits import Limits, Status, text
+from esper.leyline.limits import Limits, Status, real, text
 from esper.leyline.telemetry import PPOUpdatePayload
-from esper.leyline.typical import WARM, Typical, flag_of, value_of
+from esper.leyline.typical import WARM, Typical, flag_of
 
 __all__ = ["RULE_OF", "UPDATE_RULES", "UpdateRule"]
 
@@ -126,9 +126,7 @@ def _exploding(update: PPOUpdatePayload, value: float, limits: Limits, typical: 
         return Status.BAD, f"{text(value)} < 0 cannot be"
     if value == 0 or flag_of(update, "amp_overflow_detected"):
         return Status.OK, "overflow of mixed precision" if value else "none"
-    norm = value_of(update, "grad_norm")
-    assert norm is not None  # it is required
-    usual = typical.grad_norm
+    norm, usual = real(update.grad_norm), typical.grad_norm
     if not math.isfinite(norm) or (usual is not None and norm > limits.grad_norm_watch * usual):
         return Status.BAD, f"{text(value)} layers"
     if value > typical.exploding_layers and typical.updates >= WARM:
