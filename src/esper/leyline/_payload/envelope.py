@@ -7,22 +7,23 @@ class is known.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from operator import itemgetter
 from typing import Any, get_type_hints
 
 from esper.leyline._payload.base_values import base_value
+from esper.leyline._payload.parsing import parse_object, scan
 from esper.leyline._payload.reading import examine, refusal
 from esper.leyline._payload.source import define, indented, unfrozen_twin
 from esper.leyline._payload.table import row_of
-from esper.leyline._payload.types import Origin, Report, Type, mismatch, quote
+from esper.leyline._payload.types import MismatchError, Origin, Report, Type, mismatch, quote
 from esper.leyline._payload.wording import Path, brief, is_unicode
 from esper.leyline._payload.writing import WRITING_NAMES, supplied_fields, template
 from esper.leyline.errors import FieldProblem, FieldTypeError, PayloadError
 
-__all__ = ["Data", "EventCodec", "Time", "envelope_types"]
+__all__ = ["UNUSUAL", "Data", "EventCodec", "Time", "envelope_types"]
 
 _TIMESTAMP = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$"
 
@@ -89,6 +90,11 @@ def envelope_types(cls: type[Any]) -> dict[str, Type]:
     return types
 
 
+_PATTERNS = {"VARCHAR": 'null|"[^"]*+"', "TIMESTAMP": '"[^"]*+"', "BIGINT": "null|-?[0-9]++", "JSON": r"\{.*\}"}
+"""What the text of a value is found by, for each column that the envelope has; whether it is JSON says the parser."""
+UNUSUAL = (MismatchError, PayloadError, RecursionError, ValueError, KeyError, StopIteration)
+"""What reading a line in the usual form may raise, when it is to be read the careful way."""
+
 # An id or a time made up by the reader would be a lie, so these may not be left out although they have a default.
 _REQUIRED = frozenset({"event_id", "event_type", "timestamp", "data"})
 
@@ -105,7 +111,7 @@ class EventCodec:
         types: the rows of its fields by name, in order.
         required: names of the fields that a mapping must have.
         payloads: the payload class of every event type, by the name that stands in the log.
-        from_json: a parsed line → event; raises as `from_dict` does.
+        from_line: a line in the form of `to_json` → event; raises one of `UNUSUAL` for any other.
         to_json: event → line.
     """
 
@@ -116,7 +122,7 @@ class EventCodec:
         self.types = envelope_types(cls)
         self.required = _REQUIRED
         self.payloads: dict[str, Any] = {event_type.name: payload for payload, event_type in event_types.items()}
-        self.from_json = self._compile_from_json()
+        self.from_line = self._compile_from_line()
         self.to_json = self._compile_to_json()
 
     def to_dict(self, event: Any) -> dict[str, object]:
@@ -158,28 +164,45 @@ class EventCodec:
             raise refused
         return self._cls(**values)
 
-    def _compile_from_json(self) -> Callable[[dict[str, Any]], Any]:
-        """Compile the fast way for a line of the usual envelope; any other goes the careful way."""
-        special = {"event_type": "_TYPES[event_type]", "timestamp": "_time", "data": "_read(data)"}
+    def from_json(self, record: dict[str, Any]) -> Any:
+        """Make an event of a parsed line, whose schema version has been looked at; raises as `from_dict` does."""
+        return self.from_dict({key: value for key, value in record.items() if key != "schema_version"}, wire=True)
+
+    def _compile_from_line(self) -> Callable[[str], Any]:
+        """Compile the way for lines in the form that we write: no spaces, all fields, in order.
+
+        One pattern finds the texts of all values. Those of the envelope are parsed at once, as a list; no key of it is
+        looked for, missing, unknown or there twice. A line of another form goes the careful way.
+        """
+        scalars = [name for name in self.types if name != "data"]
+        special = {"event_type": "_TYPES[event_type]", "timestamp": "_time", "data": "_read(_parse(data))"}
         tests = [f"({row.test(name, 'line')})" for name, row in self.types.items() if name not in special]
+        members = ",".join(f'"{name}":({_PATTERNS[row.column]})' for name, row in self.types.items())
+        pattern = rf'\{{"schema_version":{self._schema_version},{members}\}}[ \t\r\n]*+'
         lines = [
-            "try:",
-            f"    {', '.join(self.types)} = _fetch(_record)",
-            "    _time = _fromisoformat(timestamp)",
-            f"    if len(_record) == {len(self.types) + 1} and timestamp.isascii() and _time.tzinfo is _UTC and (",
-            f"        {' and '.join(tests)}",
-            "    ):",
-            "        _read = _PAYLOADS[event_type]._codec.from_json.read",
-            "        _self = _UNFROZEN()",
-            *(f"        _self.{name} = {special.get(name, name)}" for name in self.types),
-            "        _self.__class__ = _FROZEN",
-            "        return _self",
-            "except _PayloadError: raise",
-            "except (KeyError, TypeError, ValueError): pass",
-            "return _carefully(_record)",
+            "_found = _match(_line)",
+            "if _found is None: _mismatch()",
+            f"{', '.join(self.types)} = _found.groups()",
+            f"_values = f'[{','.join(f'{{{name}}}' for name in scalars)}]'",
+            # A quote behind a backslash ends no text, whatever the pattern took it for.
+            r"""if '\\' in _values and ('\\"' in _values or '\\\\' in _values): _mismatch()""",
+            f"{', '.join(scalars)} = _scan(_values, 0)[0]",
+            "_time = _fromisoformat(timestamp)",
+            "if timestamp.isascii() and _time.tzinfo is _UTC and (",
+            f"    {' and '.join(tests)}",
+            "):",
+            "    _read = _PAYLOADS[event_type]._codec.from_json.read",
+            "    _self = _UNFROZEN()",
+            *(f"    _self.{name} = {special.get(name, name)}" for name in self.types),
+            "    _self.__class__ = _FROZEN",
+            "    return _self",
+            "_mismatch()",
         ]
         namespace: dict[str, Any] = {
-            "_fetch": itemgetter(*self.types),
+            "_match": re.compile(pattern, re.DOTALL).fullmatch,
+            "_mismatch": mismatch,
+            "_scan": scan,
+            "_parse": parse_object,
             "_fromisoformat": datetime.fromisoformat,
             "_is_unicode": is_unicode,
             "_UTC": UTC,
@@ -187,16 +210,11 @@ class EventCodec:
             "_TYPES": {event_type.name: event_type for event_type in self._event_types.values()},
             "_UNFROZEN": unfrozen_twin(self._cls),
             "_FROZEN": self._cls,
-            "_PayloadError": PayloadError,
-            "_carefully": self._from_record,
         }
         for name, row in self.types.items():
             namespace |= row.names(name)
-        source = f"{self._cls.__name__}.from_json"
-        return define("from_json", ["def from_json(_record):", *indented(lines)], namespace, source)
-
-    def _from_record(self, record: dict[str, Any]) -> Any:
-        return self.from_dict({key: value for key, value in record.items() if key != "schema_version"}, wire=True)
+        source = f"{self._cls.__name__}.from_line"
+        return define("from_line", ["def from_line(_line):", *indented(lines)], namespace, source)
 
     def _compile_to_json(self) -> Callable[[Any], str]:
         body, pieces = [], {"schema_version": str(self._schema_version)}
