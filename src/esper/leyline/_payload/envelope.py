@@ -14,8 +14,10 @@ from enum import Enum
 from typing import Any, get_type_hints
 
 from esper.leyline._payload.base_values import base_value
+from esper.leyline._payload.late import LATE
 from esper.leyline._payload.parsing import parse_object, scan
 from esper.leyline._payload.reading import examine, refusal
+from esper.leyline._payload.scalars import Text
 from esper.leyline._payload.source import define, indented, unfrozen_twin
 from esper.leyline._payload.table import row_of
 from esper.leyline._payload.types import MismatchError, Origin, Report, Type, mismatch, quote
@@ -53,6 +55,13 @@ class Time(Type):
         return draw.TIMES
 
 
+class Message(Text):
+    """The event's sentence, which is hardly ever the same twice."""
+
+    def prepared(self, name: str) -> list[str]:
+        return [f"{name} = _quote({name})"]
+
+
 class Data(Type):
     """The payload; its own codec does the work."""
 
@@ -65,10 +74,10 @@ class Data(Type):
         return value
 
     def prepared(self, name: str) -> list[str]:
-        return [f"{name} = {name}._codec.to_json.write({name})"]
+        return [f"{name} = {name}._codec.to_json[{name}._absent]({name})"]
 
     def write(self, value: Any, depth: int = 1) -> str:
-        written: str = value._codec.to_json.write(value)  # noqa: SLF001 - the same room
+        written: str = value._codec.to_json[value._absent](value)  # noqa: SLF001 - the same room
         return written
 
     def schema(self, limits: dict[str, float]) -> dict[str, Any]:
@@ -78,13 +87,16 @@ class Data(Type):
         return draw.PAYLOADS
 
 
+_SPECIAL: dict[str, type[Type]] = {"timestamp": Time, "data": Data, "message": Message}
+
+
 def envelope_types(cls: type[Any]) -> dict[str, Type]:
     """Return the rows of the event's fields."""
     hints = get_type_hints(cls)
     types: dict[str, Type] = {}
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
-        row = Time() if hint is datetime else Data() if field.name == "data" else row_of(hint)
+        row = _SPECIAL[field.name]() if field.name in _SPECIAL else row_of(hint)
         assert row is not None, field.name
         types[field.name] = row
     return types
@@ -194,6 +206,7 @@ class EventCodec:
             "    _read = _PAYLOADS[event_type]._codec.from_json.read",
             "    _self = _UNFROZEN()",
             *(f"    _self.{name} = {special.get(name, name)}" for name in self.types),
+            *(f"    _self.{number} = None" for number, _, _ in LATE.values()),
             "    _self.__class__ = _FROZEN",
             "    return _self",
             "_mismatch()",
@@ -224,12 +237,19 @@ class EventCodec:
             "_TYPES": {payload: f'"{event_type.name}"' for payload, event_type in self._event_types.items()},
             "_refuse": self._refuse,
             "_PayloadError": PayloadError,
+            "_quote": quote,
         }
         for name, row in self.types.items():
             if name == "event_type":
                 pieces[name] = "{_TYPES[_self.data.__class__]}"
                 continue
-            body += [f"{name} = _self.{name}", *row.prepared(name)]
+            store = [f"{name} = _self.{name}", *row.prepared(name)]
+            if name in LATE:
+                number, _, text_of = LATE[name]
+                namespace[f"_text_of_{name}"] = text_of
+                text = f"{name} = f'\"{{_text_of_{name}({number})}}\"'"
+                store = [f"{number} = _self.{number}", f"if {number} is None:", *indented(store), f"else: {text}"]
+            body += store
             pieces[name] = row.piece % name
             namespace |= {**row.names(name), f"_write_{name}": row.write}
         lines = [
