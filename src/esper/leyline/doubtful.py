@@ -19,6 +19,7 @@ from esper.leyline.telemetry import SeedStageChangedPayload, TelemetryEvent
 __all__ = ["doubtful"]
 
 _STAGES = {stage.name: stage for stage in SeedStage}
+_USUAL_CHANGES = {(before.name, after.name) for before, allowed in NEXT_STAGES.items() for after in allowed}
 _MOST = 3
 """Doubtful values that are listed of one container."""
 
@@ -28,14 +29,16 @@ def doubtful(event: TelemetryEvent) -> list[FieldProblem]:
 
     A number that is not finite counts as out of range where it lies beyond a limit; NaN never does.
     """
-    found = [
-        problem
-        for owner in (event.data, event)
-        for name, low, high, expected in _ranges(type(owner))  # type: ignore[arg-type]  # classes are hashable
-        for problem in _out_of_range(name, getattr(owner, name), low, high, expected)
-    ]
-    if isinstance(event.data, SeedStageChangedPayload):
-        found += _stage_change(event.data)
+    found: list[FieldProblem] = []
+    for owner in (event.data, event):
+        for name, low, high, expected in _ranges(type(owner)):  # type: ignore[arg-type]  # classes are hashable
+            value = getattr(owner, name)
+            # Nearly all are within, so what is beyond is looked for before it is named.
+            if not (value is None or _is_within(value, low, high)):
+                found += _out_of_range(name, value, low, high, expected)
+    data = event.data
+    if data.__class__ is SeedStageChangedPayload and (data.from_stage, data.to_stage) not in _USUAL_CHANGES:
+        found += _stage_change(data)
     return found
 
 
@@ -56,6 +59,17 @@ def _ranges(cls: type) -> list[tuple[str, float, float, str]]:
 def _in_words(meaning: Meaning) -> str:
     limit = str(meaning.range).partition(",")[0]
     return f"{limit}, a fraction and not percent" if meaning.unit == "fraction" else limit
+
+
+def _is_within(value: object, low: float, high: float) -> bool:
+    kind = value.__class__
+    if kind is float or kind is int:
+        return low <= value <= high or value != value  # type: ignore[operator]  # noqa: PLR0124 - NaN alone differs
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, tuple | list):
+        return True
+    return all([item.__class__ is str or _is_within(item, low, high) for item in value])
 
 
 def _out_of_range(path: str, value: object, low: float, high: float, expected: str) -> Iterator[FieldProblem]:

@@ -15,17 +15,17 @@ from typing import Any, get_type_hints
 
 from esper.leyline._payload.base_values import base_value
 from esper.leyline._payload.late import LATE
-from esper.leyline._payload.parsing import parse_object, scan
+from esper.leyline._payload.parsing import parse_object, unescaped
 from esper.leyline._payload.reading import examine, refusal
-from esper.leyline._payload.scalars import Text
+from esper.leyline._payload.scalars import Int, Optional, Text
 from esper.leyline._payload.source import define, indented, unfrozen_twin
 from esper.leyline._payload.table import row_of
 from esper.leyline._payload.types import MismatchError, Origin, Report, Type, mismatch, quote
-from esper.leyline._payload.wording import Path, brief, is_unicode
+from esper.leyline._payload.wording import Path, brief
 from esper.leyline._payload.writing import WRITING_NAMES, supplied_fields, template
 from esper.leyline.errors import FieldProblem, FieldTypeError, PayloadError
 
-__all__ = ["UNUSUAL", "Data", "EventCodec", "Time", "envelope_types"]
+__all__ = ["UNUSUAL", "Data", "EventCodec", "Message", "Time", "envelope_types"]
 
 _TIMESTAMP = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$"
 
@@ -102,13 +102,20 @@ def envelope_types(cls: type[Any]) -> dict[str, Type]:
     return types
 
 
-_PATTERNS = {"VARCHAR": 'null|"[^"]*+"', "TIMESTAMP": '"[^"]*+"', "BIGINT": "null|-?[0-9]++", "JSON": r"\{.*\}"}
-"""What the text of a value is found by, for each column that the envelope has; whether it is JSON says the parser."""
 UNUSUAL = (MismatchError, PayloadError, RecursionError, ValueError, KeyError, StopIteration)
 """What reading a line in the usual form may raise, when it is to be read the careful way."""
 
 # An id or a time made up by the reader would be a lie, so these may not be left out although they have a default.
 _REQUIRED = frozenset({"event_id", "event_type", "timestamp", "data"})
+
+
+def _member(row: Type) -> str:
+    """Return the pattern of what stands behind the key of a field of the envelope; its group is None for null."""
+    if isinstance(row, Data):
+        return r"(\{.*\})"
+    inner = row.inner if isinstance(row, Optional) else row
+    value = "(-?(?:0|[1-9][0-9]*+))" if isinstance(inner, Int) else '"([^"]*+)"'
+    return f"(?:null|{value})" if isinstance(row, Optional) else value
 
 
 class EventCodec:
@@ -183,41 +190,42 @@ class EventCodec:
     def _compile_from_line(self) -> Callable[[str], Any]:
         """Compile the way for lines in the form that we write: no spaces, all fields, in order.
 
-        One pattern finds the texts of all values. Those of the envelope are parsed at once, as a list; no key of it is
-        looked for, missing, unknown or there twice. A line of another form goes the careful way.
+        One pattern finds the texts of all values, so that no key is looked for, missing, unknown or there twice; only
+        the payload is left to the parser. A line of another form, or with anything odd in it, goes the careful way.
         """
-        scalars = [name for name in self.types if name != "data"]
-        special = {"event_type": "_TYPES[event_type]", "timestamp": "_time", "data": "_read(_parse(data))"}
-        tests = [f"({row.test(name, 'line')})" for name, row in self.types.items() if name not in special]
-        members = ",".join(f'"{name}":({_PATTERNS[row.column]})' for name, row in self.types.items())
+        special = {
+            "event_type": "_TYPES[event_type]",
+            "timestamp": "_time",
+            "epoch": "None if epoch is None else _int(epoch)",
+            "data": "_PAYLOADS[event_type]._codec.from_json[len(data)](data)",
+        }
+        members = ",".join(f'"{name}":{_member(row)}' for name, row in self.types.items())
         pattern = rf'\{{"schema_version":{self._schema_version},{members}\}}[ \t\r\n]*+'
+        texts = [name for name in self.types if name not in {"epoch", "data", "message"}]
         lines = [
             "_found = _match(_line)",
             "if _found is None: _mismatch()",
             f"{', '.join(self.types)} = _found.groups()",
-            f"_values = f'[{','.join(f'{{{name}}}' for name in scalars)}]'",
-            # A quote behind a backslash ends no text, whatever the pattern took it for.
-            r"""if '\\' in _values and ('\\"' in _values or '\\\\' in _values): _mismatch()""",
-            f"{', '.join(scalars)} = _scan(_values, 0)[0]",
+            # What is not printable JSON may refuse, and what has a backslash in it does not stand for itself.
+            f"_texts = f'{''.join(f'{{{name}}}' for name in texts)}'",
+            r"if '\\' in _texts or not _texts.isprintable() or severity not in _choices_severity: _mismatch()",
+            r"if '\\' in message or not message.isprintable(): message = _unescaped(message)",
             "_time = _fromisoformat(timestamp)",
-            "if timestamp.isascii() and _time.tzinfo is _UTC and (",
-            f"    {' and '.join(tests)}",
-            "):",
-            "    _read = _PAYLOADS[event_type]._codec.from_json.read",
-            "    _self = _UNFROZEN()",
-            *(f"    _self.{name} = {special.get(name, name)}" for name in self.types),
-            *(f"    _self.{number} = None" for number, _, _ in LATE.values()),
-            "    _self.__class__ = _FROZEN",
-            "    return _self",
-            "_mismatch()",
+            "if _time.tzinfo is not _UTC or not timestamp.isascii(): _mismatch()",
+            "data = _parse(data)",
+            "_self = _UNFROZEN()",
+            *(f"_self.{name} = {special.get(name, name)}" for name in self.types),
+            *(f"_self.{number} = None" for number, _, _ in LATE.values()),
+            "_self.__class__ = _FROZEN",
+            "return _self",
         ]
         namespace: dict[str, Any] = {
             "_match": re.compile(pattern, re.DOTALL).fullmatch,
             "_mismatch": mismatch,
-            "_scan": scan,
+            "_int": int,
             "_parse": parse_object,
+            "_unescaped": unescaped,
             "_fromisoformat": datetime.fromisoformat,
-            "_is_unicode": is_unicode,
             "_UTC": UTC,
             "_PAYLOADS": self.payloads,
             "_TYPES": {event_type.name: event_type for event_type in self._event_types.values()},

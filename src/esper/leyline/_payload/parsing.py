@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from json import JSONDecoder
+from json.decoder import scanstring
 from typing import Any, NoReturn
 
 from esper.leyline._payload.frozen import FrozenDict, fill_dict, new_dict
+from esper.leyline._payload.wording import is_unicode
 from esper.leyline.errors import WireError
 
-__all__ = ["parse_object", "scan", "strict"]
+__all__ = ["parse_object", "strict", "unescaped"]
 
 
 def _not_json(token: str) -> NoReturn:
@@ -27,8 +29,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 strict = JSONDecoder(parse_constant=_not_json, object_pairs_hook=_object)
 """Refuses what Python's parser lets pass: bare NaN, and a key that stands twice in one object."""
-scan = JSONDecoder(parse_constant=_not_json).scan_once
-"""The value that begins at a position of a text, and where it ends; StopIteration when there is none."""
+_scan = JSONDecoder(parse_constant=_not_json).scan_once
+"""Finds the value that begins at a position of a text, and where it ends; StopIteration when there is none."""
 
 
 class _Nested(threading.local):
@@ -71,11 +73,23 @@ def parse_object(text: str) -> Any:
     if text.find("{", 1) > 0:
         value, end, keys = _nested.parse(text)
     else:
-        value, end = scan(text, 0)
+        value, end = _scan(text, 0)
         keys = len(value)
     if end != len(text):
         raise ValueError
     # Every key has a colon. When there are more, they stand in texts, or a key came twice and one value is lost.
     if text.count(":") != keys:
         strict.raw_decode(text)
+    return value
+
+
+def unescaped(text: str) -> str:
+    """Return what stands for itself in quotes, but for its escapes, as a str.
+
+    Raises:
+        ValueError: it is no JSON, or no valid Unicode.
+    """
+    value, end = scanstring(f'"{text}"', 1)
+    if end != len(text) + 2 or not is_unicode(value):
+        raise ValueError
     return value
