@@ -33,8 +33,10 @@ def doubtful(event: TelemetryEvent) -> list[FieldProblem]:
     for owner in (event.data, event):
         for name, low, high, expected in _ranges(type(owner)):  # type: ignore[arg-type]  # classes are hashable
             value = getattr(owner, name)
+            kind = value.__class__
             # Nearly all are within, so what is beyond is looked for before it is named.
-            if not (value is None or _is_within(value, low, high)):
+            is_within = low <= value <= high if kind is float or kind is int else _are_within(value, low, high)
+            if not is_within:
                 found += _out_of_range(name, value, low, high, expected)
     data = event.data
     if data.__class__ is SeedStageChangedPayload and (data.from_stage, data.to_stage) not in _USUAL_CHANGES:
@@ -61,15 +63,20 @@ def _in_words(meaning: Meaning) -> str:
     return f"{limit}, a fraction and not percent" if meaning.unit == "fraction" else limit
 
 
-def _is_within(value: object, low: float, high: float) -> bool:
-    kind = value.__class__
-    if kind is float or kind is int:
-        return low <= value <= high or value != value  # type: ignore[operator]  # noqa: PLR0124 - NaN alone differs
+def _are_within(value: object, low: float, high: float) -> bool:
+    """Whether all numbers are within that a container holds; anything else holds none."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, tuple | list):
         return True
-    return all([item.__class__ is str or _is_within(item, low, high) for item in value])
+    for item in value:
+        kind = item.__class__
+        if kind is float or kind is int:
+            if not low <= item <= high:
+                return False
+        elif kind is not str and not _are_within(item, low, high):
+            return False
+    return True
 
 
 def _out_of_range(path: str, value: object, low: float, high: float, expected: str) -> Iterator[FieldProblem]:

@@ -72,7 +72,7 @@ class AnyValue(Type):
             return f'{{"{DICT_KEY}":{text}}}' if is_ambiguous else text
         return mismatch()
 
-    def write_values(self, values: FrozenDict, depth: int) -> str:
+    def write_values(self, values: Mapping[Any, Any], depth: int) -> str:
         text = ""
         for key, v in values.items():
             name = quoted[key] if key.__class__ is str else quote(base_value(key))

@@ -102,7 +102,7 @@ def envelope_types(cls: type[Any]) -> dict[str, Type]:
     return types
 
 
-UNUSUAL = (MismatchError, PayloadError, RecursionError, ValueError, KeyError, StopIteration)
+UNUSUAL = (MismatchError, PayloadError, RecursionError, ValueError, KeyError)
 """What reading a line in the usual form may raise, when it is to be read the careful way."""
 
 # An id or a time made up by the reader would be a lie, so these may not be left out although they have a default.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from json import JSONDecoder
-from json.decoder import scanstring
 from typing import Any, NoReturn
 
 from esper.leyline._payload.frozen import FrozenDict, fill_dict, new_dict
@@ -29,8 +28,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 strict = JSONDecoder(parse_constant=_not_json, object_pairs_hook=_object)
 """Refuses what Python's parser lets pass: bare NaN, and a key that stands twice in one object."""
-_scan = JSONDecoder(parse_constant=_not_json).scan_once
-"""Finds the value that begins at a position of a text, and where it ends; StopIteration when there is none."""
+_decode = JSONDecoder(parse_constant=_not_json).raw_decode
 
 
 class _Nested(threading.local):
@@ -50,12 +48,12 @@ class _Nested(threading.local):
             frozen: FrozenDict = copy
             return frozen
 
-        scan = JSONDecoder(parse_constant=_not_json, object_hook=take).scan_once
+        decode = JSONDecoder(parse_constant=_not_json, object_hook=take).raw_decode
 
         def parse(text: str) -> tuple[Any, int, int]:
             nonlocal keys
             keys = 0
-            value, end = scan(text, 0)
+            value, end = decode(text)
             return value, end, keys
 
         self.parse = parse
@@ -68,12 +66,12 @@ def parse_object(text: str) -> Any:
     """Return the object that a text is, as a dict; what objects it holds are frozen.
 
     Raises:
-        ValueError: it is no strict JSON. Also StopIteration and RecursionError.
+        ValueError: it is no strict JSON. Also RecursionError.
     """
     if text.find("{", 1) > 0:
         value, end, keys = _nested.parse(text)
     else:
-        value, end = _scan(text, 0)
+        value, end = _decode(text)
         keys = len(value)
     if end != len(text):
         raise ValueError
@@ -89,7 +87,8 @@ def unescaped(text: str) -> str:
     Raises:
         ValueError: it is no JSON, or no valid Unicode.
     """
-    value, end = scanstring(f'"{text}"', 1)
+    value: str
+    value, end = _decode(f'"{text}"')
     if end != len(text) + 2 or not is_unicode(value):
         raise ValueError
     return value
