@@ -65,7 +65,9 @@ class AnyValue(Type):
         if value is None:
             return "null"
         if kind is FrozenList and depth <= DEEPEST:
-            return f"[{','.join([self.write(v, depth + 1) for v in value])}]"
+            # As masks are: lists of bools.
+            written = ["true" if v is True else "false" if v is False else self.write(v, depth + 1) for v in value]
+            return f"[{','.join(written)}]"
         if kind is FrozenDict and depth <= DEEPEST:
             text = self.write_values(value, depth)
             is_ambiguous = len(value) == 1 and (FLOAT_KEY in value or DICT_KEY in value)
