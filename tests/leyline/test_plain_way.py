@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -111,7 +112,11 @@ def test_an_event_is_written_alike_before_and_after_its_id_and_time_were_read() 
 
 
 def test_an_event_that_nobody_has_read_survives_copies_and_pickles() -> None:
-    for copied in (copy.copy, copy.deepcopy, lambda event: pickle.loads(pickle.dumps(event))):
+    def pickled(event: TelemetryEvent) -> Any:
+        return pickle.loads(pickle.dumps(event))
+
+    copiers: list[Callable[[TelemetryEvent], Any]] = [copy.copy, copy.deepcopy, pickled]
+    for copied in copiers:
         event = TelemetryEvent(data=DATA)
         other = copied(event)
         assert encode_event(other) == encode_event(event)
