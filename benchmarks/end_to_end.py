@@ -166,6 +166,12 @@ CANDIDATES: dict[str, Callable[[], tuple[Build, Encode]]] = {
 }
 
 
+READERS: dict[str, Callable[[str], object]] = {"decode_event": decode_event, "json.loads": json.loads}
+COMMITTED = {"esper": 129, "dict, json.dumps": 136, "decode_event": 96, "json.loads": 62}
+"""Thousands of instructions to build and encode, or to read, an event of every fifth of the mix, by CPython 3.11.7.
+They do not depend on what else a machine does, so that what a change costs can be told on any day."""
+
+
 # ---- to disk: what takes events from the thread that trains and writes them
 
 
@@ -267,20 +273,19 @@ def in_process() -> str:
 
 
 def instructions() -> str:
-    """Return the instructions of building and encoding an event, by valgrind."""
+    """Return the instructions of writing and of reading an event, by valgrind, beside those that were committed."""
     if shutil.which("valgrind") is None:
         return "valgrind is not installed: no instructions are counted"
     n_events = len(mix(5))
-    counted = {
-        name: (_instructions(name, 5) - _instructions(name, 1)) / 4 / n_events for name in ("", *list(CANDIDATES)[:2])
-    }
+    counted = {name: (_instructions(name, 5) - _instructions(name, 1)) / 4 / n_events for name in ("", *COMMITTED)}
     copying = counted.pop("")
-    ours = counted["esper"] - copying
+    pairs = zip(COMMITTED, ["dict, json.dumps"] * 2 + ["json.loads"] * 2, strict=True)
+    net = {name: (count - copying * (name in CANDIDATES)) / 1000 for name, count in counted.items()}
     rows = [
-        [name, f"{(count - copying) / 1000:.0f} k", f"{ours / (count - copying):.2f}x"]
-        for name, count in counted.items()
+        [name, f"{net[name]:.0f} k", f"{COMMITTED[name]} k", f"{net[name] / net[other]:.2f}x"] for name, other in pairs
     ]
-    return table(["instructions to build and encode an event", "instructions", "esper against it"], rows)
+    head = ["instructions an event", "now", "committed", "against the plain way"]
+    return table(head, rows)
 
 
 def _instructions(name: str, rounds: int) -> int:
@@ -288,8 +293,14 @@ def _instructions(name: str, rounds: int) -> int:
 
 
 def count(name: str, rounds: int) -> None:
-    """Build and encode the mix so many times, under valgrind; without a name only copy it."""
+    """Build and encode the mix, or read it, so many times, under valgrind; without a name only copy it."""
     gc.disable()  # when it runs depends on the copies that lie about
+    if name in READERS:
+        lines = [encode_event(build_esper(of)) for of in mix(5)]
+        for _ in range(rounds):
+            for line in lines:
+                READERS[name](line)
+        return
     build, encode = CANDIDATES[name]() if name else (None, None)
     for arguments in [copy.deepcopy(mix(5)) for _ in range(rounds)]:
         for of in arguments if build and encode else ():

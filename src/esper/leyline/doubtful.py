@@ -19,6 +19,7 @@ from esper.leyline.telemetry import SeedStageChangedPayload, TelemetryEvent
 __all__ = ["doubtful"]
 
 _STAGES = {stage.name: stage for stage in SeedStage}
+_USUAL_CHANGES = {(before.name, after.name) for before, allowed in NEXT_STAGES.items() for after in allowed}
 _MOST = 3
 """Doubtful values that are listed of one container."""
 
@@ -28,14 +29,18 @@ def doubtful(event: TelemetryEvent) -> list[FieldProblem]:
 
     A number that is not finite counts as out of range where it lies beyond a limit; NaN never does.
     """
-    found = [
-        problem
-        for owner in (event.data, event)
-        for name, low, high, expected in _ranges(type(owner))  # type: ignore[arg-type]  # classes are hashable
-        for problem in _out_of_range(name, getattr(owner, name), low, high, expected)
-    ]
-    if isinstance(event.data, SeedStageChangedPayload):
-        found += _stage_change(event.data)
+    found: list[FieldProblem] = []
+    for owner in (event.data, event):
+        for name, low, high, expected in _ranges(type(owner)):  # type: ignore[arg-type]  # classes are hashable
+            value = getattr(owner, name)
+            kind = value.__class__
+            # Nearly all are within, so what is beyond is looked for before it is named.
+            is_within = low <= value <= high if kind is float or kind is int else _are_within(value, low, high)
+            if not is_within:
+                found += _out_of_range(name, value, low, high, expected)
+    data = event.data
+    if data.__class__ is SeedStageChangedPayload and (data.from_stage, data.to_stage) not in _USUAL_CHANGES:
+        found += _stage_change(data)
     return found
 
 
@@ -56,6 +61,22 @@ def _ranges(cls: type) -> list[tuple[str, float, float, str]]:
 def _in_words(meaning: Meaning) -> str:
     limit = str(meaning.range).partition(",")[0]
     return f"{limit}, a fraction and not percent" if meaning.unit == "fraction" else limit
+
+
+def _are_within(value: object, low: float, high: float) -> bool:
+    """Whether all numbers are within that a container holds; anything else holds none."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, tuple | list):
+        return True
+    for item in value:
+        kind = item.__class__
+        if kind is float or kind is int:
+            if not low <= item <= high:
+                return False
+        elif kind is not str and not _are_within(item, low, high):
+            return False
+    return True
 
 
 def _out_of_range(path: str, value: object, low: float, high: float, expected: str) -> Iterator[FieldProblem]:

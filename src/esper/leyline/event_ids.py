@@ -8,28 +8,47 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import count
 
-__all__ = ["new_event_id"]
+__all__ = ["new_event_id", "numbers", "text_of"]
 
-_prefix: str
-_next: Callable[[], int]
+_COUNTED = 48
+"""Bits of the counter."""
+_COUNTER = (1 << _COUNTED) - 1
 
 
-def _draw() -> None:
-    global _prefix, _next  # noqa: PLW0603 - one sequence a process is the point
-    bits = int.from_bytes(os.urandom(10), "big")
+class _Numbers:
+    """The numbers of this process: what it drew, followed by the counter."""
+
+    next: Callable[[], int]
+
+    def draw(self) -> None:
+        self.next = count(int.from_bytes(os.urandom(10), "big") << _COUNTED).__next__
+
+
+numbers = _Numbers()
+"""An event remembers its number, and has a text for it only once somebody asks."""
+
+
+@lru_cache(maxsize=64)
+def _head_of(bits: int) -> str:
+    """Return how the ids of a process begin that drew these bits."""
     variant = 0x8 | bits >> 76 & 0x3
     first, second, third = bits & 0xFFFFFFFF, bits >> 32 & 0xFFFF, bits >> 48 & 0xFFF
-    _prefix = f"{first:08x}-{second:04x}-8{third:03x}-{variant:x}{bits >> 60 & 0xFFF:03x}-"
-    _next = count().__next__
+    return f"{first:08x}-{second:04x}-8{third:03x}-{variant:x}{bits >> 60 & 0xFFF:03x}-"
+
+
+def text_of(number: int) -> str:
+    """Return the id that a number stands for."""
+    return _head_of(number >> _COUNTED) + hex(number & _COUNTER | _COUNTER + 1)[3:]
 
 
 def new_event_id() -> str:
     """Return an id that no other thread, process or machine returns."""
-    return f"{_prefix}{_next():012x}"
+    return text_of(numbers.next())
 
 
-_draw()
+numbers.draw()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_draw)
+    os.register_at_fork(after_in_child=numbers.draw)

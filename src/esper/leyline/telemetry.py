@@ -543,9 +543,15 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class _Numbers:
+    """What an event's id and time are made of when somebody asks for them; None of what its maker gave."""
+
+    __slots__ = ("_nanoseconds", "_number")
+
+
 @final
 @dataclass(slots=True, frozen=True, kw_only=True)
-class TelemetryEvent:
+class TelemetryEvent(_Numbers):
     """One thing that happened, at one time: a payload in its envelope.
 
     Raises:

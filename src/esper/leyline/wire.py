@@ -34,16 +34,15 @@ import io
 import json
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from json import JSONDecodeError, JSONDecoder
-from json.encoder import encode_basestring_ascii
+from json import JSONDecodeError
 from pathlib import Path
-from typing import IO, Any, Final, Literal, NoReturn, TypeAlias
+from typing import IO, Any, Final, Literal, TypeAlias
 
-from esper.leyline._payload.frozen import FrozenDict, frozen_dict
+from esper.leyline._payload.envelope import UNUSUAL
+from esper.leyline._payload.parsing import strict
 from esper.leyline._payload.wording import brief
 from esper.leyline.errors import MissingFieldError, PayloadError, UnknownFieldError, WireError, WireProblem
 from esper.leyline.lines import LONGEST_LINE, has_end, open_log, read_lines_of
@@ -122,6 +121,15 @@ def decode_event(line: str | bytes) -> TelemetryEvent:
             line = line.decode()
         except UnicodeDecodeError as error:
             raise WireError("utf-8", f"not UTF-8: {error.reason} at byte {error.start}") from None
+    try:
+        event: TelemetryEvent = TelemetryEvent._codec.from_line(line)  # noqa: SLF001 - the same room
+    except UNUSUAL:
+        event = _decode_carefully(line)
+    return event
+
+
+def _decode_carefully(line: str) -> TelemetryEvent:
+    """Read a line of any form, or say what is wrong with it."""
     text = line.strip(" \t\r\n")
     if not text:
         raise WireError("empty", "an empty line")
@@ -139,7 +147,7 @@ def decode_event(line: str | bytes) -> TelemetryEvent:
             f"written with schema version {brief(version)}, and this esper reads up to {SCHEMA_VERSION}: "
             "upgrade with pip install -U esper-telemetry",
         )
-    event: TelemetryEvent = TelemetryEvent._codec.from_json(record)  # noqa: SLF001 - as above
+    event: TelemetryEvent = TelemetryEvent._codec.from_json(record)  # noqa: SLF001 - the same room
     return event
 
 
@@ -147,63 +155,9 @@ class _UnparsableError(WireError):
     """What a line may come to by being cut off, as opposed to JSON that is not strict."""
 
 
-def _not_json(token: str) -> NoReturn:
-    raise WireError("json", f"not strict JSON: bare {token}")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise WireError("json", f"key {brief(twice)} stands twice in one object")
-    return made
-
-
-class _Nested(threading.local):
-    """A parser of one thread for lines whose payload holds objects.
-
-    They come out frozen, since a copy of them could only be made later and cost more, and their keys are counted.
-    """
-
-    def __init__(self) -> None:
-        keys = 0
-
-        def take(made: dict[str, Any]) -> FrozenDict:
-            nonlocal keys
-            keys += len(made)
-            return frozen_dict(made)
-
-        decode = JSONDecoder(parse_constant=_not_json, object_hook=take).raw_decode
-
-        def parse(text: str) -> tuple[Any, int, int]:
-            nonlocal keys
-            keys = 0
-            value, end = decode(text)
-            return value, end, keys
-
-        self.parse = parse
-
-
-_nested = _Nested()
-_flat = JSONDecoder(parse_constant=_not_json)
-_strict = JSONDecoder(parse_constant=_not_json, object_pairs_hook=_object)
-_ENVELOPE_AND_DATA = 2
-
-
 def _parse(text: str) -> Any:
     try:
-        if text.count("{") > _ENVELOPE_AND_DATA:
-            value, end, keys = _nested.parse(text)
-        else:
-            value, end = _flat.raw_decode(text)
-            data = value.get("data") if value.__class__ is dict else None
-            keys = len(value) + len(data) if isinstance(data, dict) else 0
-        if end != len(text):
-            raise WireError("json", f"not JSON: more text after the object, at column {end + 1}")
-        # Every key has a colon. When there are more, they stand in texts, or a key came twice and one value is lost.
-        if text.count(":") != keys + _colons_of_texts(value, text):
-            _strict.raw_decode(text)
+        value, end = strict.raw_decode(text)
     except JSONDecodeError as error:
         raise _UnparsableError("json", f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
@@ -212,17 +166,9 @@ def _parse(text: str) -> Any:
         raise
     except ValueError as error:
         raise WireError("json", f"not readable: {error}") from None
+    if end != len(text):
+        raise WireError("json", f"not JSON: more text after the object, at column {end + 1}")
     return value
-
-
-def _colons_of_texts(record: Any, text: str) -> int:
-    """Count the colons in the texts that usually have some, when they stand there as we write them: none escaped."""
-    colons = 0
-    for name in ("timestamp", "message") if isinstance(record, dict) else ():
-        value = record.get(name)
-        if isinstance(value, str) and ":" in value and f'"{name}":{encode_basestring_ascii(value)}' in text:
-            colons += value.count(":")
-    return colons
 
 
 def log_files(source: str | os.PathLike[str]) -> list[Path]:

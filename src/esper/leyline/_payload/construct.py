@@ -45,6 +45,7 @@ def compile_init(
     *,
     remembers: bool = False,
     check: tuple[str, ...] = (),
+    late: Mapping[str, tuple[str, str]] | None = None,
     names: Mapping[str, object] | None = None,
 ) -> None:
     """Replace the ``__init__`` of a frozen, slotted dataclass by a fast one of the same signature.
@@ -56,6 +57,8 @@ def compile_init(
         types: the rows of its fields; what has none is stored as it is.
         remembers: whether a slot ``_absent`` takes one bit for each optional field that was not supplied.
         check: lines of source that see the arguments, defaults filled in, before anything is stored.
+        late: of each field whose default is made when it is read (`esper.leyline._payload.late`), the slot of what it
+            is made of, and the source of that.
         names: what those lines refer to.
 
     Raises:
@@ -65,7 +68,7 @@ def compile_init(
     standard = cls.__init__
 
     def first_init(self: Any, *args: Any, **kwargs: Any) -> None:
-        init = _generated(cls, types or {}, remembers=remembers, check=check, names=names or {})
+        init = _generated(cls, types or {}, remembers=remembers, check=check, late=late or {}, names=names or {})
         _install(cls, init, standard)
         init(self, *args, **kwargs)
 
@@ -76,7 +79,13 @@ def compile_init(
 
 
 def _generated(
-    cls: type[Any], types: Mapping[str, Type], *, remembers: bool, check: tuple[str, ...], names: Mapping[str, object]
+    cls: type[Any],
+    types: Mapping[str, Type],
+    *,
+    remembers: bool,
+    check: tuple[str, ...],
+    late: Mapping[str, tuple[str, str]],
+    names: Mapping[str, object],
 ) -> Callable[..., None]:
     namespace: dict[str, Any] = {
         **names,
@@ -106,6 +115,14 @@ def _generated(
             namespace[f"_default_{f.name}"] = default_of(f, row)
             store = chained(f"if {f.name} is _UNSET: _self.{f.name} = _default_{f.name}; _absent |= {bit}", store)
             bit <<= 1
+        elif f.name in late:
+            parameter += "=_UNSET"
+            number, made = late[f.name]
+            store = [
+                f"if {f.name} is _UNSET: _self.{number} = {made}",
+                "else:",
+                *indented([f"_self.{number} = None", *store]),
+            ]
         elif f.default_factory is not dataclasses.MISSING:
             parameter += "=_UNSET"
             namespace[f"_make_{f.name}"] = f.default_factory

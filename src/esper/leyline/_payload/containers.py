@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from json.encoder import encode_basestring_ascii
 from types import NoneType
 from typing import Any
 
 from esper.leyline._payload.base_values import base_value
 from esper.leyline._payload.frozen import FrozenDict, FrozenList, freeze, frozen_dict, frozen_list
 from esper.leyline._payload.scalars import Text
-from esper.leyline._payload.types import NONFINITE, NONFINITE_NAMES, Origin, Report, Type, mismatch, quote
+from esper.leyline._payload.types import NONFINITE, NONFINITE_NAMES, Origin, Report, Type, mismatch, quote, quoted
 from esper.leyline._payload.wording import Path, is_unicode, path_text, shorten, shorten_with_remedy
 from esper.leyline.errors import FieldProblem
 
@@ -56,7 +55,7 @@ class AnyValue(Type):
     def write(self, value: Any, depth: int = 1) -> str:
         kind = value.__class__
         if kind is str:
-            return encode_basestring_ascii(value) if value.isascii() else quote(value)
+            return quoted[value]
         if kind is float:
             return repr(value) if value - value == 0.0 else f'{{"{FLOAT_KEY}":"{NONFINITE_NAMES[repr(value)]}"}}'
         if kind is bool:
@@ -66,12 +65,29 @@ class AnyValue(Type):
         if value is None:
             return "null"
         if kind is FrozenList and depth <= DEEPEST:
-            return f"[{','.join([self.write(v, depth + 1) for v in value])}]"
+            # As masks are: lists of bools.
+            written = ["true" if v is True else "false" if v is False else self.write(v, depth + 1) for v in value]
+            return f"[{','.join(written)}]"
         if kind is FrozenDict and depth <= DEEPEST:
-            text = _written_values(self, value, depth)
+            text = self.write_values(value, depth)
             is_ambiguous = len(value) == 1 and (FLOAT_KEY in value or DICT_KEY in value)
             return f'{{"{DICT_KEY}":{text}}}' if is_ambiguous else text
         return mismatch()
+
+    def write_values(self, values: Mapping[Any, Any], depth: int) -> str:
+        text = ""
+        for key, v in values.items():
+            name = quoted[key] if key.__class__ is str else quote(base_value(key))
+            kind = v.__class__
+            if kind is float and v - v == 0.0:
+                text += f",{name}:{v!r}"
+            elif kind is str:
+                text += f",{name}:{quoted[v]}"
+            elif kind is int:
+                text += f",{name}:{v!r}"
+            else:
+                text += f",{name}:{self.write(v, depth + 1)}"
+        return f"{{{text[1:]}}}"
 
     def schema(self, limits: dict[str, float]) -> dict[str, Any]:
         return {"$ref": "#/$defs/any"}
@@ -144,7 +160,8 @@ class _Sequence(_Container):
     def write(self, value: Any, depth: int = 1) -> str:
         if value.__class__ is not self.frozen or depth > DEEPEST:
             mismatch()
-        return f"[{','.join([self.item.write(v, depth + 1) for v in value])}]"
+        write = self.item.write
+        return f"[{','.join([write(v, depth + 1) for v in value])}]"
 
     def schema(self, limits: dict[str, float]) -> dict[str, Any]:
         return {"type": "array", "items": self.item.schema(limits)}
@@ -249,7 +266,7 @@ class Dict(_Container):
     def write(self, value: Any, depth: int = 1) -> str:
         if value.__class__ is not FrozenDict or depth > DEEPEST:
             mismatch()
-        return _written_values(self.item, value, depth)
+        return self.item.write_values(value, depth)
 
     def schema(self, limits: dict[str, float]) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": self.item.schema(limits)}
@@ -291,11 +308,3 @@ def _checked_items(item: Type, value: Sequence[Any], path: Path, report: Report,
         else item.check(v, (path, i), report, wire, depth + 1)
         for i, v in enumerate(value)
     ]
-
-
-def _written_values(item: Type, value: FrozenDict, depth: int) -> str:
-    write, text = item.write, ""
-    for key, v in value.items():
-        is_usual = key.__class__ is str and key.isascii()
-        text += f",{encode_basestring_ascii(key) if is_usual else quote(base_value(key))}:{write(v, depth + 1)}"
-    return f"{{{text[1:]}}}"

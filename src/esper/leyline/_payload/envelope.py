@@ -7,22 +7,25 @@ class is known.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from operator import itemgetter
 from typing import Any, get_type_hints
 
 from esper.leyline._payload.base_values import base_value
+from esper.leyline._payload.late import LATE
+from esper.leyline._payload.parsing import parse_object, unescaped
 from esper.leyline._payload.reading import examine, refusal
+from esper.leyline._payload.scalars import Int, Optional, Text
 from esper.leyline._payload.source import define, indented, unfrozen_twin
 from esper.leyline._payload.table import row_of
-from esper.leyline._payload.types import Origin, Report, Type, mismatch, quote
-from esper.leyline._payload.wording import Path, brief, is_unicode
+from esper.leyline._payload.types import MismatchError, Origin, Report, Type, mismatch, quote
+from esper.leyline._payload.wording import Path, brief
 from esper.leyline._payload.writing import WRITING_NAMES, supplied_fields, template
 from esper.leyline.errors import FieldProblem, FieldTypeError, PayloadError
 
-__all__ = ["Data", "EventCodec", "Time", "envelope_types"]
+__all__ = ["UNUSUAL", "Data", "EventCodec", "Message", "Time", "envelope_types"]
 
 _TIMESTAMP = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$"
 
@@ -52,6 +55,13 @@ class Time(Type):
         return draw.TIMES
 
 
+class Message(Text):
+    """The event's sentence, which is hardly ever the same twice."""
+
+    def prepared(self, name: str) -> list[str]:
+        return [f"{name} = _quote({name})"]
+
+
 class Data(Type):
     """The payload; its own codec does the work."""
 
@@ -64,10 +74,10 @@ class Data(Type):
         return value
 
     def prepared(self, name: str) -> list[str]:
-        return [f"{name} = {name}._codec.to_json.write({name})"]
+        return [f"{name} = {name}._codec.to_json[{name}._absent]({name})"]
 
     def write(self, value: Any, depth: int = 1) -> str:
-        written: str = value._codec.to_json.write(value)  # noqa: SLF001 - the same room
+        written: str = value._codec.to_json[value._absent](value)  # noqa: SLF001 - the same room
         return written
 
     def schema(self, limits: dict[str, float]) -> dict[str, Any]:
@@ -77,20 +87,35 @@ class Data(Type):
         return draw.PAYLOADS
 
 
+_SPECIAL: dict[str, type[Type]] = {"timestamp": Time, "data": Data, "message": Message}
+
+
 def envelope_types(cls: type[Any]) -> dict[str, Type]:
     """Return the rows of the event's fields."""
     hints = get_type_hints(cls)
     types: dict[str, Type] = {}
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
-        row = Time() if hint is datetime else Data() if field.name == "data" else row_of(hint)
+        row = _SPECIAL[field.name]() if field.name in _SPECIAL else row_of(hint)
         assert row is not None, field.name
         types[field.name] = row
     return types
 
 
+UNUSUAL = (MismatchError, PayloadError, RecursionError, ValueError, KeyError)
+"""What reading a line in the usual form may raise, when it is to be read the careful way."""
+
 # An id or a time made up by the reader would be a lie, so these may not be left out although they have a default.
 _REQUIRED = frozenset({"event_id", "event_type", "timestamp", "data"})
+
+
+def _member(row: Type) -> str:
+    """Return the pattern of what stands behind the key of a field of the envelope; its group is None for null."""
+    if isinstance(row, Data):
+        return r"(\{.*\})"
+    inner = row.inner if isinstance(row, Optional) else row
+    value = "(-?(?:0|[1-9][0-9]*+))" if isinstance(inner, Int) else '"([^"]*+)"'
+    return f"(?:null|{value})" if isinstance(row, Optional) else value
 
 
 class EventCodec:
@@ -105,7 +130,7 @@ class EventCodec:
         types: the rows of its fields by name, in order.
         required: names of the fields that a mapping must have.
         payloads: the payload class of every event type, by the name that stands in the log.
-        from_json: a parsed line → event; raises as `from_dict` does.
+        from_line: a line in the form of `to_json` → event; raises one of `UNUSUAL` for any other.
         to_json: event → line.
     """
 
@@ -116,7 +141,7 @@ class EventCodec:
         self.types = envelope_types(cls)
         self.required = _REQUIRED
         self.payloads: dict[str, Any] = {event_type.name: payload for payload, event_type in event_types.items()}
-        self.from_json = self._compile_from_json()
+        self.from_line = self._compile_from_line()
         self.to_json = self._compile_to_json()
 
     def to_dict(self, event: Any) -> dict[str, object]:
@@ -158,45 +183,59 @@ class EventCodec:
             raise refused
         return self._cls(**values)
 
-    def _compile_from_json(self) -> Callable[[dict[str, Any]], Any]:
-        """Compile the fast way for a line of the usual envelope; any other goes the careful way."""
-        special = {"event_type": "_TYPES[event_type]", "timestamp": "_time", "data": "_read(data)"}
-        tests = [f"({row.test(name, 'line')})" for name, row in self.types.items() if name not in special]
+    def from_json(self, record: dict[str, Any]) -> Any:
+        """Make an event of a parsed line, whose schema version has been looked at; raises as `from_dict` does."""
+        return self.from_dict({key: value for key, value in record.items() if key != "schema_version"}, wire=True)
+
+    def _compile_from_line(self) -> Callable[[str], Any]:
+        """Compile the way for lines in the form that we write: no spaces, all fields, in order.
+
+        One pattern finds the texts of all values, so that no key is looked for, missing, unknown or there twice; only
+        the payload is left to the parser. A line of another form, or with anything odd in it, goes the careful way.
+        """
+        special = {
+            "event_type": "_TYPES[event_type]",
+            "timestamp": "_time",
+            "epoch": "None if epoch is None else _int(epoch)",
+            "data": "_PAYLOADS[event_type]._codec.from_json[len(data)](data)",
+        }
+        members = ",".join(f'"{name}":{_member(row)}' for name, row in self.types.items())
+        pattern = rf'\{{"schema_version":{self._schema_version},{members}\}}[ \t\r\n]*+'
+        texts = [name for name in self.types if name not in {"epoch", "data", "message"}]
         lines = [
-            "try:",
-            f"    {', '.join(self.types)} = _fetch(_record)",
-            "    _time = _fromisoformat(timestamp)",
-            f"    if len(_record) == {len(self.types) + 1} and timestamp.isascii() and _time.tzinfo is _UTC and (",
-            f"        {' and '.join(tests)}",
-            "    ):",
-            "        _read = _PAYLOADS[event_type]._codec.from_json.read",
-            "        _self = _UNFROZEN()",
-            *(f"        _self.{name} = {special.get(name, name)}" for name in self.types),
-            "        _self.__class__ = _FROZEN",
-            "        return _self",
-            "except _PayloadError: raise",
-            "except (KeyError, TypeError, ValueError): pass",
-            "return _carefully(_record)",
+            "_found = _match(_line)",
+            "if _found is None: _mismatch()",
+            f"{', '.join(self.types)} = _found.groups()",
+            # What is not printable JSON may refuse, and what has a backslash in it does not stand for itself.
+            f"_texts = f'{''.join(f'{{{name}}}' for name in texts)}'",
+            r"if '\\' in _texts or not _texts.isprintable() or severity not in _choices_severity: _mismatch()",
+            r"if '\\' in message or not message.isprintable(): message = _unescaped(message)",
+            "_time = _fromisoformat(timestamp)",
+            "if _time.tzinfo is not _UTC or not timestamp.isascii(): _mismatch()",
+            "data = _parse(data)",
+            "_self = _UNFROZEN()",
+            *(f"_self.{name} = {special.get(name, name)}" for name in self.types),
+            *(f"_self.{number} = None" for number, _, _ in LATE.values()),
+            "_self.__class__ = _FROZEN",
+            "return _self",
         ]
         namespace: dict[str, Any] = {
-            "_fetch": itemgetter(*self.types),
+            "_match": re.compile(pattern, re.DOTALL).fullmatch,
+            "_mismatch": mismatch,
+            "_int": int,
+            "_parse": parse_object,
+            "_unescaped": unescaped,
             "_fromisoformat": datetime.fromisoformat,
-            "_is_unicode": is_unicode,
             "_UTC": UTC,
             "_PAYLOADS": self.payloads,
             "_TYPES": {event_type.name: event_type for event_type in self._event_types.values()},
             "_UNFROZEN": unfrozen_twin(self._cls),
             "_FROZEN": self._cls,
-            "_PayloadError": PayloadError,
-            "_carefully": self._from_record,
         }
         for name, row in self.types.items():
             namespace |= row.names(name)
-        source = f"{self._cls.__name__}.from_json"
-        return define("from_json", ["def from_json(_record):", *indented(lines)], namespace, source)
-
-    def _from_record(self, record: dict[str, Any]) -> Any:
-        return self.from_dict({key: value for key, value in record.items() if key != "schema_version"}, wire=True)
+        source = f"{self._cls.__name__}.from_line"
+        return define("from_line", ["def from_line(_line):", *indented(lines)], namespace, source)
 
     def _compile_to_json(self) -> Callable[[Any], str]:
         body, pieces = [], {"schema_version": str(self._schema_version)}
@@ -206,12 +245,19 @@ class EventCodec:
             "_TYPES": {payload: f'"{event_type.name}"' for payload, event_type in self._event_types.items()},
             "_refuse": self._refuse,
             "_PayloadError": PayloadError,
+            "_quote": quote,
         }
         for name, row in self.types.items():
             if name == "event_type":
                 pieces[name] = "{_TYPES[_self.data.__class__]}"
                 continue
-            body += [f"{name} = _self.{name}", *row.prepared(name)]
+            store = [f"{name} = _self.{name}", *row.prepared(name)]
+            if name in LATE:
+                number, _, text_of = LATE[name]
+                namespace[f"_text_of_{name}"] = text_of
+                text = f"{name} = f'\"{{_text_of_{name}({number})}}\"'"
+                store = [f"{number} = _self.{number}", f"if {number} is None:", *indented(store), f"else: {text}"]
+            body += store
             pieces[name] = row.piece % name
             namespace |= {**row.names(name), f"_write_{name}": row.write}
         lines = [

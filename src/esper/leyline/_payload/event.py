@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from time import time_ns
 from typing import Any, get_type_hints
 
 from esper.leyline._payload.construct import compile_init
+from esper.leyline._payload.late import LATE, Late
 from esper.leyline._payload.lazy import LazyCodec
 from esper.leyline._payload.table import row_of
+from esper.leyline.event_ids import numbers
 
 __all__ = ["compile_event"]
 
@@ -39,10 +42,16 @@ def compile_event(cls: type[Any], event_types: Mapping[Any, Enum], schema_versio
         check=(
             "if event_type is None and data.__class__ in _EVENT_TYPES: event_type = _EVENT_TYPES[data.__class__]",
             "else: event_type = _event_type_of(data, event_type)",
-            "if timestamp.tzinfo is not _UTC: timestamp = _in_utc(timestamp)",
+            "if timestamp is not _UNSET and timestamp.tzinfo is not _UTC: timestamp = _in_utc(timestamp)",
         ),
-        names={"_EVENT_TYPES": event_types, "_event_type_of": event_type_of, "_in_utc": _in_utc, "_UTC": UTC},
-    )
+        late={"event_id": ("_number", "_numbers.next()"), "timestamp": ("_nanoseconds", "_time_ns()")},
+        names={
+            "_EVENT_TYPES": event_types, "_event_type_of": event_type_of, "_in_utc": _in_utc, "_UTC": UTC,
+            "_numbers": numbers, "_time_ns": time_ns,
+        },
+    )  # fmt: skip
+    for name in LATE:
+        setattr(cls, name, Late(cls, name))
 
     def codec(cls: type[Any]) -> Any:
         from esper.leyline._payload.envelope import EventCodec  # noqa: PLC0415 - importing the contract stays cheap

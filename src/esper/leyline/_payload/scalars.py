@@ -142,10 +142,7 @@ class Text(Type):
         return report(FieldProblem(path_text(path), "valid Unicode", f"a lone surrogate in {shorten(value)}"))
 
     def prepared(self, name: str) -> list[str]:
-        return [
-            f"if {name}.__class__ is str and {name}.isascii(): {name} = _ascii({name})",
-            f"else: {name} = _quote({name})",
-        ]
+        return [f"{name} = _quoted[{name}] if {name}.__class__ is str else _mismatch()"]
 
     def write(self, value: Any, depth: int = 1) -> str:
         return quote(value)
@@ -167,13 +164,17 @@ class Choice(Type):
         self.column = "VARCHAR" if self._kind is str else "BIGINT"
         self._listed = [*choices]
         self.holds_numbers = self._kind is int
+        self._texts = {choice: quote(choice) if self._kind is str else repr(choice) for choice in choices}
 
     def test(self, name: str, origin: Origin) -> str:
         is_kind = f"{name}.__class__ is {self._kind.__name__}"
         return is_kind if origin == "caller" else f"{is_kind} and {name} in _choices_{name}"
 
     def names(self, name: str) -> dict[str, object]:
-        return {f"_choices_{name}": self._choices}
+        return {f"_choices_{name}": self._choices, f"_texts_{name}": self._texts}
+
+    def prepared(self, name: str) -> list[str]:
+        return [f"{name} = _texts_{name}[{name}] if {name}.__class__ is {self._kind.__name__} else _mismatch()"]
 
     def converted(self, value: Any) -> Any:
         return freeze(base_number(value) if self._kind is int else value)
@@ -185,7 +186,7 @@ class Choice(Type):
     def write(self, value: Any, depth: int = 1) -> str:
         if value.__class__ is not self._kind or value not in self._choices:
             mismatch()
-        return quote(value) if self._kind is str else repr(value)
+        return self._texts[value]
 
     def schema(self, limits: dict[str, float]) -> dict[str, Any]:
         return {"type": "string" if self._kind is str else "integer", "enum": self._listed}

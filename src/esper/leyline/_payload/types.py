@@ -19,11 +19,12 @@ The rows are in `scalars` and `containers`; `table` finds the row of a field by 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring_ascii
 from math import inf, nan
 from typing import Any, Literal, NoReturn, TypeAlias
 
+from esper.leyline._payload.base_values import base_value
 from esper.leyline._payload.frozen import freeze
 from esper.leyline._payload.wording import Path, is_unicode, path_text, shorten_with_remedy
 from esper.leyline.errors import FieldProblem
@@ -40,6 +41,7 @@ __all__ = [
     "chained",
     "mismatch",
     "quote",
+    "quoted",
 ]
 
 Report: TypeAlias = Callable[[FieldProblem], None]
@@ -80,6 +82,24 @@ def quote(text: Any) -> str:
     if text.__class__ is not str or not (text.isascii() or is_unicode(text)):
         mismatch()
     return encode_basestring_ascii(text)
+
+
+class _Quoted(dict[str, str]):
+    """Short texts as JSON: slots, stages, keys and the like are the same in most events."""
+
+    def __missing__(self, text: str) -> str:
+        quoted = quote(text)
+        if len(text) <= _SHORT:
+            if len(self) >= _MOST_QUOTED:
+                self.clear()
+            self[text] = quoted
+        return quoted
+
+
+_SHORT = 64
+_MOST_QUOTED = 4_096
+quoted: Mapping[str, str] = _Quoted()
+"""To a str, and nothing else, its JSON; MismatchError when it is not valid Unicode."""
 
 
 def chained(first: str, lines: list[str]) -> list[str]:
@@ -155,6 +175,14 @@ class Type(ABC):
         Raises:
             MismatchError: it is not of this type, or cannot be written. Also RecursionError, TypeError, ValueError.
         """
+
+    def write_values(self, values: Mapping[Any, Any], depth: int) -> str:
+        """Return a dict of such values, which lies that deep, as JSON text; raises as `write` does."""
+        text = ""
+        for key, value in values.items():
+            name = quoted[key] if key.__class__ is str else quote(base_value(key))
+            text += f",{name}:{self.write(value, depth + 1)}"
+        return f"{{{text[1:]}}}"
 
     @abstractmethod
     def schema(self, limits: dict[str, float]) -> dict[str, Any]:

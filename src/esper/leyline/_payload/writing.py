@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from json.encoder import encode_basestring_ascii
 from typing import Any, TypeAlias
 
 from esper.leyline._payload.construct import is_optional
 from esper.leyline._payload.frozen import FrozenDict, thaw
 from esper.leyline._payload.source import define, indented
-from esper.leyline._payload.types import NULL, MismatchError, Type, mismatch, quote
+from esper.leyline._payload.types import NULL, MismatchError, Type, mismatch, quote, quoted
 
 __all__ = ["PLANS", "WRITING_NAMES", "Writer", "compile_to_dict", "is_writable", "supplied_fields", "template"]
 
@@ -23,12 +22,14 @@ _Plan: TypeAlias = Callable[[Any], str]
 
 PLANS = 64
 """Sets of supplied fields that get a plan; a payload with another one is written field by field."""
-_UNWRITABLE = (MismatchError, RecursionError, TypeError, ValueError)
-"""TypeError: a key that is no text. ValueError: an integer of more digits than Python converts."""
+_UNWRITABLE = (KeyError, MismatchError, RecursionError, TypeError, ValueError)
+"""KeyError: none of the choices. TypeError: a key that is no text. ValueError: an integer of too many digits."""
 
 
 class Writer(dict[int, _Plan]):
     """How one payload class is written: to each set of fields that were not supplied, as bits, the plan for it.
+
+    A plan returns the payload as the text of a JSON object, or raises the one `PayloadError` that says why not.
 
     Args:
         cls: the payload class.
@@ -41,10 +42,6 @@ class Writer(dict[int, _Plan]):
         self._cls = cls
         self._types = types
         self._refuse = refuse
-
-    def write(self, payload: Any) -> str:
-        """Return the payload as the text of a JSON object, or raise the one `PayloadError` that says why not."""
-        return self[payload._absent](payload)  # noqa: SLF001 - its own class
 
     def __missing__(self, absent: int) -> _Plan:
         if len(self) == PLANS:
@@ -125,9 +122,9 @@ def _numbers_by_name(numbers: Any, write: Callable[[Any], str]) -> str:
     if numbers.__class__ is FrozenDict:
         text = ""
         for key, v in numbers.items():
-            if v.__class__ is not float or v - v != 0.0 or key.__class__ is not str or not key.isascii():
+            if v.__class__ is not float or v - v != 0.0 or key.__class__ is not str:
                 break
-            text += f",{encode_basestring_ascii(key)}:{v!r}"
+            text += f",{quoted[key]}:{v!r}"
         else:
             return f"{{{text[1:]}}}"
     return write(numbers)
@@ -135,8 +132,7 @@ def _numbers_by_name(numbers: Any, write: Callable[[Any], str]) -> str:
 
 WRITING_NAMES: dict[str, Any] = {
     "_NULL": NULL,
-    "_ascii": encode_basestring_ascii,
-    "_quote": quote,
+    "_quoted": quoted,
     "_mismatch": mismatch,
     "_numbers_by_name": _numbers_by_name,
 }

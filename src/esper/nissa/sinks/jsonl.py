@@ -54,7 +54,8 @@ class JsonlSink:
         self._reporter = Reporter()
         self._file = AppendOnly(self._path, self._reporter)
         self._rejected = RejectedEvents(rejected, self._reporter)
-        self._lines: list[bytes] = []
+        self._lines: list[str] = []
+        self._closed = False
         # Lines in the file; those of them that a flush has acknowledged; and those that the disk has, for sure.
         self._appended = self._acknowledged = self._committed = 0
         self._line_is_whole = True
@@ -72,10 +73,10 @@ class JsonlSink:
             Rejected: the event cannot be encoded.
             ValueError: the sink is closed.
         """
-        if not self._file.is_open:
+        if self._closed:
             raise ValueError(f"{self._path} is closed")
         try:
-            self._lines.append(encode_event(event).encode() + b"\n")
+            self._lines.append(encode_event(event))
         except Exception as error:
             raise self._rejection(event, error) from error
 
@@ -90,7 +91,7 @@ class JsonlSink:
         """
         self._look_for_others()
         if self._lines:
-            self._file.append(b"".join(self._lines))
+            self._file.append(("\n".join(self._lines) + "\n").encode())
             self._appended += len(self._lines)
             self._lines.clear()
         if barrier:
@@ -110,6 +111,7 @@ class JsonlSink:
                 if self._acknowledged and (gone := self._file.displaced()):
                     raise EventsLostError(self._acknowledged, gone)
         finally:
+            self._closed = True
             self._file.close()
             self._rejected.close()
 
