@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from esper.kasmina.adam import Adam
 from esper.kasmina.blueprints import initialise
 from esper.kasmina.slot import GradientHealth, SeedSlot
 from esper.leyline.stages import SeedStage
@@ -62,16 +63,23 @@ class Host(nn.Module):
             The logits (batch, classes), and the features that arrived at each slot passed.
         """
         arrived = []
-        for block, join in zip(self.blocks[start:], joins, strict=True):
+        for index, join in enumerate(joins, start):
             arrived.append(features)
-            joined = join(features)
-            features = joined + functional.relu(block(joined))
+            features = self.refine(index, join(features))
+        return self.classify(features), arrived
+
+    def refine(self, index: int, joined: Tensor) -> Tensor:
+        """Return the features (batch, tokens, width) behind a block, of those that its slot gave to it."""
+        return joined + functional.relu(self.blocks[index](joined))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return the logits (batch, classes) of the features behind the last block."""
         logits: Tensor = self.head(features.mean(dim=1))
-        return logits, arrived
+        return logits
 
 
 class GrowingNetwork:
-    """A host with its slots, and the optimizers of both."""
+    """A host with its slots, and the optimizer of both."""
 
     def __init__(
         self,
@@ -96,11 +104,9 @@ class GrowingNetwork:
         self.host = host
         self.slots = tuple(slots)
         self.host_params = sum(parameter.numel() for parameter in host.parameters())
-        self._learning_rate = learning_rate
-        self._host_parameters = list(host.parameters())
-        self._host_optimizer = self._optimizer(host)
-        # by seed id: a seed's optimizer goes when the seed goes
-        self._seed_optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._host_parameters = tuple(host.parameters())
+        self._optimizer = Adam(learning_rate)
+        self._host_gradient_norm = 0.0
 
     def train_epoch(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         """Train host and seeds for one epoch, and record for each slot its seed's gradient in the last batch.
@@ -111,18 +117,12 @@ class GrowingNetwork:
         Args:
             batches: inputs (batch, tokens, features) and labels (batch); at least one batch.
         """
-        seeded = [slot for slot in self.slots if slot.seed]
-        optimizers = self._seed_optimizers = {
-            slot.seed.seed_id: self._seed_optimizers.get(slot.seed.seed_id) or self._optimizer(slot.seed.module)
-            for slot in seeded
-            if slot.seed
-        }
+        # a seed's moments go when the seed goes
+        self._optimizer.keep([self._host_parameters, *(slot.parameters for slot in self.slots if slot.seed)])
         for inputs, labels in batches:
             self.backward(inputs, labels)
-            self._host_optimizer.step()
-            for optimizer in optimizers.values():
-                optimizer.step()
-        host_norm = _gradient_norm(self._host_parameters)
+            self._optimizer.step()
+        self._host_gradient_norm = host_norm = _gradient_norm(self._host_parameters)
         for slot in self.slots:
             gradient = GradientHealth(_gradient_norm(slot.parameters), host_norm) if slot.seed else None
             slot.end_training(gradient)
@@ -140,34 +140,55 @@ class GrowingNetwork:
                 isolated, _ = self.host.trace(arrived[index].detach(), [slot.join_fully, *joins[index + 1 :]], index)
                 _set_gradients(functional.cross_entropy(isolated, labels), slot.parameters)
 
-    @torch.no_grad()
     def evaluate(self, inputs: Tensor, labels: Tensor, ablated: frozenset[str] = frozenset()) -> tuple[float, float]:
-        """Return accuracy (a fraction) and mean cross-entropy (nats).
-
-        Once the host has diverged the loss is not finite, and the accuracy, an argmax over numbers that mean nothing,
-        is NaN: exactly where the loss is not finite.
+        """Return accuracy and loss, as `evaluator`'s function does.
 
         Args:
             inputs: inputs (n, tokens, features).
             labels: labels (n).
             ablated: ids of the slots whose seed is to be left out.
         """
-        joins = [_pass if slot.slot_id in ablated else slot.join for slot in self.slots]
-        logits = self.host(inputs, joins)
-        loss = float(functional.cross_entropy(logits, labels))
-        correct = int((logits.argmax(dim=1) == labels).sum())
-        return correct / len(labels) if math.isfinite(loss) else math.nan, loss
+        return self.evaluator(inputs, labels)(ablated)
+
+    def evaluator(self, inputs: Tensor, labels: Tensor) -> Callable[[frozenset[str]], tuple[float, float]]:
+        """Return a function that evaluates the network as it is, without the seeds of some slots.
+
+        It returns accuracy (a fraction) and mean cross-entropy (nats). Once the host has diverged the loss is not
+        finite, and the accuracy, an argmax over numbers that mean nothing, is NaN: exactly where the loss is not finite.
+
+        Features are not computed again where the seeds before them are those of the call before: that makes the
+        factorial of an ablation cheap. Do not call it any more once anything was trained.
+
+        Args:
+            inputs: inputs (n, tokens, features).
+            labels: labels (n).
+        """
+        embedded = torch.no_grad()(self.host.embed)(inputs)
+        # by slots passed: which of them were left out in the newest call, and the features behind
+        newest: dict[int, tuple[frozenset[str], Tensor]] = {}
+
+        def features(passed: int, ablated: frozenset[str]) -> Tensor:
+            if passed == 0:
+                return embedded
+            if newest.get(passed, (None,))[0] != ablated:
+                slot = self.slots[passed - 1]
+                arrived = features(passed - 1, ablated - {slot.slot_id})
+                joined = arrived if slot.slot_id in ablated else slot.join(arrived)
+                newest[passed] = ablated, self.host.refine(passed - 1, joined)
+            return newest[passed][1]
+
+        @torch.no_grad()
+        def evaluate(ablated: frozenset[str]) -> tuple[float, float]:
+            logits = self.host.classify(features(len(self.slots), ablated))
+            loss = float(functional.cross_entropy(logits, labels))
+            correct = int((logits.argmax(dim=1) == labels).sum())
+            return correct / len(labels) if math.isfinite(loss) else math.nan, loss
+
+        return evaluate
 
     def host_gradient_norm(self) -> float:
         """Return the L2 norm of the host's gradient in the last batch; 0 before the first."""
-        return _gradient_norm(self._host_parameters)
-
-    def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(module.parameters(), lr=self._learning_rate, fused=True)
-
-
-def _pass(features: Tensor) -> Tensor:
-    return features
+        return self._host_gradient_norm
 
 
 def _set_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:

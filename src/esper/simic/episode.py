@@ -22,7 +22,7 @@ from esper.simic.outcome import StepOutcome
 from esper.simic.reward import StepMeasurements, compute_reward
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from esper.leyline.telemetry import Emit
     from esper.simic.config import RewardMode
@@ -157,9 +157,10 @@ class Episode:
         self._carry_out(action)
         lost = self._train_epoch()
         accuracy_before = self.accuracy
-        self.accuracy, self.loss = self.network.evaluate(*self._task.validation)
+        evaluate = self.network.evaluator(*self._task.validation)
+        self.accuracy, self.loss = evaluate(frozenset())
         self.accuracy_change = self.accuracy - accuracy_before
-        ablation = self._ablate()
+        ablation = self._ablate(evaluate)
         contributions = {slot_id: ablation.contribution(slot_id) for slot_id in ablation.slot_ids} if ablation else {}
         blending = {slot.slot_id for slot in self.slots if slot.stage is SeedStage.BLENDING}
         for slot in self.slots:
@@ -237,13 +238,14 @@ class Episode:
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         inputs, labels = self._task.train
         order = torch.randperm(len(labels), generator=self._shuffling).to(labels.device)
-        return ((inputs[indices], labels[indices]) for indices in torch.split(order, self._task.batch_size))
+        size = self._task.batch_size
+        return zip(inputs.index_select(0, order).split(size), labels[order].split(size), strict=True)
 
-    def _ablate(self) -> Ablation | None:
+    def _ablate(self, evaluate: Callable[[frozenset[str]], tuple[float, float]]) -> Ablation | None:
         joined = [slot.slot_id for slot in self.slots if slot.alpha > 0]
         if not joined:
             return None
-        ablation = ablate(joined, self.accuracy, lambda out: self.network.evaluate(*self._task.validation, out)[0])
+        ablation = ablate(joined, self.accuracy, lambda ablated: evaluate(ablated)[0])
         emit_counterfactual_matrix(self._emit, ablation, env_id=self.env_id, epoch=self.epoch, group_id=self._group_id)
         return ablation
 
