@@ -8,7 +8,7 @@ it cannot see their order: what it lacks, seeds may bring.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from esper.kasmina.adam import Adam
 from esper.kasmina.blueprints import initialise
+from esper.kasmina.passage import Passage, rectified, set_rectified_gradients
 from esper.kasmina.slot import GradientHealth, SeedSlot
 from esper.leyline.stages import SeedStage
 
@@ -45,37 +46,22 @@ class Host(nn.Module):
 
     def forward(self, inputs: Tensor, joins: Sequence[Join]) -> Tensor:
         """Return the logits (batch, classes) of inputs (batch, tokens, features)."""
-        return self.trace(self.embed(inputs), joins)[0]
+        features = self.embed(inputs)
+        for index, join in enumerate(joins):
+            features = self.refine(index, join(features))
+        return self.classify(features)
 
     def embed(self, inputs: Tensor) -> Tensor:
         """Return the features (batch, tokens, width) at the first slot."""
-        return functional.relu(self.lift(inputs))
-
-    def trace(self, features: Tensor, joins: Sequence[Join], start: int = 0) -> tuple[Tensor, list[Tensor]]:
-        """Run on from a slot.
-
-        Args:
-            features: features (batch, tokens, width) that arrive at slot ``start``.
-            joins: what the slots from ``start`` on do.
-            start: index of the slot.
-
-        Returns:
-            The logits (batch, classes), and the features that arrived at each slot passed.
-        """
-        arrived = []
-        for index, join in enumerate(joins, start):
-            arrived.append(features)
-            features = self.refine(index, join(features))
-        return self.classify(features), arrived
+        return rectified(self.lift, inputs)
 
     def refine(self, index: int, joined: Tensor) -> Tensor:
         """Return the features (batch, tokens, width) behind a block, of those that its slot gave to it."""
-        return joined + functional.relu(self.blocks[index](joined))
+        return joined + rectified(self.blocks[index], joined)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return the logits (batch, classes) of the features behind the last block."""
-        logits: Tensor = self.head(features.mean(dim=1))
-        return logits
+        return functional.linear(features.mean(dim=1), self.head.weight, self.head.bias)
 
 
 class GrowingNetwork:
@@ -129,16 +115,19 @@ class GrowingNetwork:
 
     def backward(self, inputs: Tensor, labels: Tensor) -> None:
         """Set the gradients of host and seeds for one batch."""
-        joined = [slot.parameters for slot in self.slots if slot.alpha > 0]
-        parameters = [*self._host_parameters, *(parameter for group in joined for parameter in group)]
         joins = [slot.join for slot in self.slots]
-        logits, arrived = self.host.trace(self.host.embed(inputs), joins)
-        _set_gradients(functional.cross_entropy(logits, labels), parameters)
+        with torch.no_grad():
+            embedded = self.host.embed(inputs)
+        passage = Passage(self.host, embedded, joins)
+        joined = [slot.parameters if slot.alpha > 0 else () for slot in self.slots]
+        gradient = passage.learn(labels, joined, host=True)
+        set_rectified_gradients(self.host.lift, inputs, embedded, gradient)
         for index, slot in enumerate(self.slots):
             if slot.stage is SeedStage.TRAINING:
-                # detached features and a gradient of the seed's parameters only: the host does not feel it
-                isolated, _ = self.host.trace(arrived[index].detach(), [slot.join_fully, *joins[index + 1 :]], index)
-                _set_gradients(functional.cross_entropy(isolated, labels), slot.parameters)
+                # from detached features, and gradients of the seed's parameters only: the host does not feel it
+                behind = joins[index + 1 :]
+                isolated = Passage(self.host, passage.arrived[index], [slot.join_fully, *behind], index)
+                isolated.learn(labels, [slot.parameters, *(() for _ in behind)], host=False)
 
     def evaluate(self, inputs: Tensor, labels: Tensor, ablated: frozenset[str] = frozenset()) -> tuple[float, float]:
         """Return accuracy and loss, as `evaluator`'s function does.
@@ -163,7 +152,8 @@ class GrowingNetwork:
             inputs: inputs (n, tokens, features).
             labels: labels (n).
         """
-        embedded = torch.no_grad()(self.host.embed)(inputs)
+        with torch.no_grad():
+            embedded = self.host.embed(inputs)
         # by slots passed: which of them were left out in the newest call, and the features behind
         newest: dict[int, tuple[frozenset[str], Tensor]] = {}
 
@@ -191,12 +181,7 @@ class GrowingNetwork:
         return self._host_gradient_norm
 
 
-def _set_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-
-
 @torch.no_grad()
-def _gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
+def _gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients))
