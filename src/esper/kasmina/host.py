@@ -7,7 +7,6 @@ it cannot see their order: what it lacks, seeds may bring.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -17,6 +16,7 @@ from torch.nn import functional
 
 from esper.kasmina.adam import Adam
 from esper.kasmina.blueprints import initialise
+from esper.kasmina.evaluator import Evaluator
 from esper.kasmina.passage import Passage, rectified, set_rectified_gradients
 from esper.kasmina.slot import GradientHealth, SeedSlot
 from esper.leyline.stages import SeedStage
@@ -129,52 +129,14 @@ class GrowingNetwork:
                 isolated = Passage(self.host, passage.arrived[index], [slot.join_fully, *behind], index)
                 isolated.learn(labels, [slot.parameters, *(() for _ in behind)], host=False)
 
-    def evaluate(self, inputs: Tensor, labels: Tensor, ablated: frozenset[str] = frozenset()) -> tuple[float, float]:
-        """Return accuracy and loss, as `evaluator`'s function does.
-
-        Args:
-            inputs: inputs (n, tokens, features).
-            labels: labels (n).
-            ablated: ids of the slots whose seed is to be left out.
-        """
-        return self.evaluator(inputs, labels)(ablated)
-
-    def evaluator(self, inputs: Tensor, labels: Tensor) -> Callable[[frozenset[str]], tuple[float, float]]:
-        """Return a function that evaluates the network as it is, without the seeds of some slots.
-
-        It returns accuracy (a fraction) and mean cross-entropy (nats). Once the host has diverged the loss is not
-        finite, and the accuracy, an argmax over numbers that mean nothing, is NaN: exactly where the loss is not finite.
-
-        Features are not computed again where the seeds before them are those of the call before: that makes the
-        factorial of an ablation cheap. Do not call it any more once anything was trained.
+    def evaluator(self, inputs: Tensor, labels: Tensor) -> Evaluator:
+        """Return what evaluates the network as it is.
 
         Args:
             inputs: inputs (n, tokens, features).
             labels: labels (n).
         """
-        with torch.no_grad():
-            embedded = self.host.embed(inputs)
-        # by slots passed: which of them were left out in the newest call, and the features behind
-        newest: dict[int, tuple[frozenset[str], Tensor]] = {}
-
-        def features(passed: int, ablated: frozenset[str]) -> Tensor:
-            if passed == 0:
-                return embedded
-            if newest.get(passed, (None,))[0] != ablated:
-                slot = self.slots[passed - 1]
-                arrived = features(passed - 1, ablated - {slot.slot_id})
-                joined = arrived if slot.slot_id in ablated else slot.join(arrived)
-                newest[passed] = ablated, self.host.refine(passed - 1, joined)
-            return newest[passed][1]
-
-        @torch.no_grad()
-        def evaluate(ablated: frozenset[str]) -> tuple[float, float]:
-            logits = self.host.classify(features(len(self.slots), ablated))
-            loss = float(functional.cross_entropy(logits, labels))
-            correct = int((logits.argmax(dim=1) == labels).sum())
-            return correct / len(labels) if math.isfinite(loss) else math.nan, loss
-
-        return evaluate
+        return Evaluator(self.host, self.slots, inputs, labels)
 
     def host_gradient_norm(self) -> float:
         """Return the L2 norm of the host's gradient in the last batch; 0 before the first."""

@@ -22,8 +22,9 @@ from esper.simic.outcome import StepOutcome
 from esper.simic.reward import StepMeasurements, compute_reward
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from esper.kasmina.evaluator import Evaluator
     from esper.leyline.telemetry import Emit
     from esper.simic.config import RewardMode
     from esper.simic.tasks import Task
@@ -109,7 +110,7 @@ class Episode:
             device=device,
         )
         self.epoch = 0
-        self.accuracy, self.loss = self.network.evaluate(*task.validation)
+        self.accuracy, self.loss = self.network.evaluator(*task.validation).evaluate()
         self.accuracy_change = 0.0
         self._accuracy_at_start = self.accuracy
 
@@ -135,7 +136,7 @@ class Episode:
 
     def test_accuracy(self) -> float:
         """Return the accuracy on held-out data, a fraction; NaN once the host diverged."""
-        return self.network.evaluate(*self._task.test)[0]
+        return self.network.evaluator(*self._task.test).evaluate()[0]
 
     def renumber(self, env_id: int) -> None:
         """Let events carry another index from now on."""
@@ -157,10 +158,10 @@ class Episode:
         self._carry_out(action)
         lost = self._train_epoch()
         accuracy_before = self.accuracy
-        evaluate = self.network.evaluator(*self._task.validation)
-        self.accuracy, self.loss = evaluate(frozenset())
+        evaluator = self.network.evaluator(*self._task.validation)
+        self.accuracy, self.loss = evaluator.evaluate()
         self.accuracy_change = self.accuracy - accuracy_before
-        ablation = self._ablate(evaluate)
+        ablation = self._ablate(evaluator)
         contributions = {slot_id: ablation.contribution(slot_id) for slot_id in ablation.slot_ids} if ablation else {}
         blending = {slot.slot_id for slot in self.slots if slot.stage is SeedStage.BLENDING}
         for slot in self.slots:
@@ -241,11 +242,11 @@ class Episode:
         size = self._task.batch_size
         return zip(inputs.index_select(0, order).split(size), labels[order].split(size), strict=True)
 
-    def _ablate(self, evaluate: Callable[[frozenset[str]], tuple[float, float]]) -> Ablation | None:
+    def _ablate(self, evaluator: Evaluator) -> Ablation | None:
         joined = [slot.slot_id for slot in self.slots if slot.alpha > 0]
         if not joined:
             return None
-        ablation = ablate(joined, self.accuracy, lambda ablated: evaluate(ablated)[0])
+        ablation = ablate(joined, self.accuracy, evaluator.accuracy)
         emit_counterfactual_matrix(self._emit, ablation, env_id=self.env_id, epoch=self.epoch, group_id=self._group_id)
         return ablation
 
