@@ -112,7 +112,9 @@ def _digest(events: Iterable[TelemetryEvent]) -> str:
 def main() -> None:
     """Print a markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--against", metavar="COMMIT", default=BEFORE, help="what to compare with (default: %(default)s)")
+    parser.add_argument(
+        "--against", metavar="COMMIT", default=BEFORE, help="what to compare with (default: %(default)s)"
+    )
     parser.add_argument("--episodes", type=int, default=8, help="of the run (default: %(default)s)")
     parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -127,7 +129,9 @@ def main() -> None:
         same = len({each[part][1] for turn in turns for each in turn.values()}) == 1
         rows.append((part, f"{before:.3f} s", f"{here:.3f} s", ratio(here, before), "yes" if same else "NO"))
     print(machine("torch"), end="\n\n")
-    print(f"CPU time of a process with one torch thread, beside commit {options.against}; {options.episodes} episodes in the run\n")
+    print(
+        f"CPU time of a process, one torch thread, beside commit {options.against}; a run of {options.episodes} episodes\n"
+    )
     print(table(("what", "before", "here", "as fast", "every event and weight equal"), rows))
 
 

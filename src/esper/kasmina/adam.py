@@ -44,12 +44,12 @@ class Adam:
         second: list[Tensor] = []
         counts: list[Tensor] = []
         for kept, (first_moments, second_moments, steps) in self._states.items():
-            steps += 1
+            steps.add_(1)
             parameters += kept
             first += first_moments
             second += second_moments
             counts += [steps] * len(kept)
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         torch._fused_adam_(  # what torch.optim.Adam calls
             parameters, gradients, first, second, [], counts,
             lr=self._learning_rate, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,

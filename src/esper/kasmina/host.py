@@ -55,9 +55,15 @@ class Host(nn.Module):
         """Return the features (batch, tokens, width) at the first slot."""
         return rectified(self.lift, inputs)
 
+    def block(self, index: int) -> nn.Linear:
+        """Return the layer of the block behind a slot."""
+        block = self.blocks[index]
+        assert isinstance(block, nn.Linear)
+        return block
+
     def refine(self, index: int, joined: Tensor) -> Tensor:
         """Return the features (batch, tokens, width) behind a block, of those that its slot gave to it."""
-        return joined + rectified(self.blocks[index], joined)
+        return joined + rectified(self.block(index), joined)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return the logits (batch, classes) of the features behind the last block."""

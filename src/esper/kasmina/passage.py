@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import nn
 
     from esper.kasmina.host import Host, Join
 
@@ -46,7 +48,7 @@ class Passage:
             leaf = features.detach().requires_grad_()
             joined = join(leaf)
             with torch.no_grad():
-                added = rectified(host.blocks[index], joined)
+                added = rectified(host.block(index), joined)
                 self.arrived.append(leaf)
                 self._joined.append(joined)
                 self._added.append(added)
@@ -72,7 +74,7 @@ class Passage:
         gradient, *of_head = torch.autograd.grad(loss, [behind, *head])
         _set(head, of_head)
         for offset in reversed(range(len(self.arrived))):
-            block, joined = self._host.blocks[self._start + offset], self._joined[offset]
+            block, joined = self._host.block(self._start + offset), self._joined[offset]
             before_relu = _before_relu(self._added[offset], gradient)
             if host:
                 _set_layer(block, joined, before_relu)
@@ -86,9 +88,8 @@ class Passage:
         return gradient
 
 
-def rectified(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """Return relu(layer(inputs)) of a linear layer."""
-    assert isinstance(layer, nn.Linear)
+def rectified(layer: nn.Linear, inputs: Tensor) -> Tensor:
+    """Return relu(layer(inputs))."""
     return functional.linear(inputs, layer.weight, layer.bias).relu_()
 
 

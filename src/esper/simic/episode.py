@@ -240,7 +240,7 @@ class Episode:
         inputs, labels = self._task.train
         order = torch.randperm(len(labels), generator=self._shuffling).to(labels.device)
         size = self._task.batch_size
-        return zip(inputs.index_select(0, order).split(size), labels[order].split(size), strict=True)
+        return zip(torch.split(inputs.index_select(0, order), size), torch.split(labels[order], size), strict=True)
 
     def _ablate(self, evaluator: Evaluator) -> Ablation | None:
         joined = [slot.slot_id for slot in self.slots if slot.alpha > 0]
