@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness import machine, ratio, table
 
@@ -90,7 +90,7 @@ PARTS: dict[str, Callable[[int], tuple[float, str]]] = {
     "an episode of a bare host": lambda _: scripted(()),
     "an episode that keeps a seed": lambda _: scripted(SEEDS[:1]),
     "an episode that keeps three": lambda _: scripted(SEEDS),
-    "an episode that keeps the two other kinds": lambda _: scripted(("attention", "mlp")),
+    "an episode that keeps one each of the others": lambda _: scripted(("attention", "mlp")),
     "a run": whole_run,
 }
 
@@ -98,7 +98,7 @@ PARTS: dict[str, Callable[[int], tuple[float, str]]] = {
 def _digest(events: Iterable[TelemetryEvent]) -> str:
     digest = hashlib.sha256()
     for event in events:
-        whole = event.to_dict()
+        whole: dict[str, Any] = event.to_dict()
         for part in (whole, whole["data"]):
             for name in MEASURED & part.keys():
                 del part[name]
@@ -129,9 +129,7 @@ def main() -> None:
         same = len({each[part][1] for turn in turns for each in turn.values()}) == 1
         rows.append((part, f"{before:.3f} s", f"{here:.3f} s", ratio(here, before), "yes" if same else "NO"))
     print(machine("torch"), end="\n\n")
-    print(
-        f"CPU time of a process, one torch thread, beside commit {options.against}; a run of {options.episodes} episodes\n"
-    )
+    print(f"CPU time on one torch thread, beside commit {options.against}; a run of {options.episodes} episodes\n")
     print(table(("what", "before", "here", "as fast", "every event and weight equal"), rows))
 
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from tests.kasmina.test_host import SLOTS, advance, batch, epoch, germinate, network
+from tests.kasmina.test_network import SLOTS, advance, batch, epoch, germinate, network
 from torch.nn.functional import cross_entropy
 
 SUBSETS = [frozenset(itertools.compress(("r0", "r1", "r2"), out)) for out in itertools.product((0, 1), repeat=SLOTS)]

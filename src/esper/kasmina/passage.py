@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from esper.kasmina.host import rectified
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from esper.kasmina.host import Host, Join
 
-__all__ = ["Passage", "rectified", "set_rectified_gradients"]
+__all__ = ["Passage", "set_rectified_gradients"]
 
 
 class Passage:
@@ -86,11 +88,6 @@ class Passage:
                 _set(seeds[offset], found[: len(seeds[offset])])
                 gradient = found[-1]
         return gradient
-
-
-def rectified(layer: nn.Linear, inputs: Tensor) -> Tensor:
-    """Return relu(layer(inputs))."""
-    return functional.linear(inputs, layer.weight, layer.bias).relu_()
 
 
 @torch.no_grad()

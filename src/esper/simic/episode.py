@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from esper.kasmina.blueprints import BLUEPRINTS
-from esper.kasmina.host import GrowingNetwork, Host
+from esper.kasmina.host import Host
+from esper.kasmina.network import GrowingNetwork
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.actions import Action, Op
 from esper.leyline.stages import SeedStage

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from esper.kasmina.host import GrowingNetwork, Host
+from esper.kasmina.host import Host
+from esper.kasmina.network import GrowingNetwork
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.actions import AlphaCurve, AlphaSpeed, BlendStyle
 from esper.leyline.stages import SeedStage
