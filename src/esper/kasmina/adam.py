@@ -50,7 +50,7 @@ class Adam:
             second += second_moments
             counts += [steps] * len(kept)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        torch._fused_adam_(  # what torch.optim.Adam calls
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]  # what torch.optim.Adam calls
             parameters, gradients, first, second, [], counts,
             lr=self._learning_rate, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
         )  # fmt: skip
