@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 __all__ = ["BLUEPRINTS", "Blueprint", "initialise", "parameter_count"]
 
@@ -32,12 +31,12 @@ class _Mixer(nn.Module):
         self.second = nn.Linear(tokens, tokens)
 
     def forward(self, features: Tensor) -> Tensor:
-        return _across_tokens(self.second, functional.relu(_across_tokens(self.first, features)))
-
-
-def _across_tokens(layer: nn.Linear, features: Tensor) -> Tensor:
-    # layer(features.transpose(1, 2)).transpose(1, 2), without the copies that costs
-    return torch.einsum("ot,btw->bow", layer.weight, features) + layer.bias[:, None]
+        # with the tokens outside, each layer is one matrix product over all features of the batch
+        batch, tokens, width = features.shape
+        across = features.transpose(0, 1).reshape(1, tokens, batch * width)
+        hidden = torch.bmm(self.first.weight[None], across).add_(self.first.bias[:, None]).relu_()
+        across = torch.bmm(self.second.weight[None], hidden)
+        return across.view(tokens, batch, width).transpose(0, 1) + self.second.bias[:, None]
 
 
 class _Attention(nn.Module):
@@ -50,8 +49,8 @@ class _Attention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         query, key, value = self.queries_keys_values(features).chunk(3, dim=-1)
-        scores = query @ key.transpose(1, 2) / math.sqrt(features.shape[-1])
-        attended: Tensor = self.out(scores.softmax(dim=-1) @ value)
+        scores = torch.bmm(query, key.transpose(1, 2)).div_(math.sqrt(features.shape[-1]))
+        attended: Tensor = self.out(torch.bmm(scores.softmax(dim=-1), value))
         return attended
 
 
@@ -60,7 +59,7 @@ def _norm(_tokens: int, width: int) -> nn.Module:
 
 
 def _mlp(_tokens: int, width: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(width, _MLP_HIDDEN), nn.ReLU(), nn.Linear(_MLP_HIDDEN, width))
+    return nn.Sequential(nn.Linear(width, _MLP_HIDDEN), nn.ReLU(inplace=True), nn.Linear(_MLP_HIDDEN, width))
 
 
 def _mixer(tokens: int, _width: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The host network, and the network that grows in its slots.
+"""The host network.
 
 The host reads an input of shape (tokens, features), lifts every token to ``width`` features, and refines them in one
 residual block a slot, the slot standing before its block. It pools the tokens by their mean before it classifies, so
@@ -7,19 +7,13 @@ it cannot see their order: what it lacks, seeds may bring.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from esper.kasmina.blueprints import initialise
-from esper.kasmina.slot import GradientHealth, SeedSlot
-from esper.leyline.stages import SeedStage
-
-__all__ = ["GrowingNetwork", "Host", "Join"]
+__all__ = ["Host", "Join", "rectified"]
 
 Join: TypeAlias = Callable[[Tensor], Tensor]
 """What a slot does to the features (batch, tokens, width) that pass it."""
@@ -44,138 +38,30 @@ class Host(nn.Module):
 
     def forward(self, inputs: Tensor, joins: Sequence[Join]) -> Tensor:
         """Return the logits (batch, classes) of inputs (batch, tokens, features)."""
-        return self.trace(self.embed(inputs), joins)[0]
+        features = self.embed(inputs)
+        for index, join in enumerate(joins):
+            features = self.refine(index, join(features))
+        return self.classify(features)
 
     def embed(self, inputs: Tensor) -> Tensor:
         """Return the features (batch, tokens, width) at the first slot."""
-        return functional.relu(self.lift(inputs))
+        return rectified(self.lift, inputs)
 
-    def trace(self, features: Tensor, joins: Sequence[Join], start: int = 0) -> tuple[Tensor, list[Tensor]]:
-        """Run on from a slot.
+    def block(self, index: int) -> nn.Linear:
+        """Return the layer of the block behind a slot."""
+        block = self.blocks[index]
+        assert isinstance(block, nn.Linear)
+        return block
 
-        Args:
-            features: features (batch, tokens, width) that arrive at slot ``start``.
-            joins: what the slots from ``start`` on do.
-            start: index of the slot.
+    def refine(self, index: int, joined: Tensor) -> Tensor:
+        """Return the features (batch, tokens, width) behind a block, of those that its slot gave to it."""
+        return joined + rectified(self.block(index), joined)
 
-        Returns:
-            The logits (batch, classes), and the features that arrived at each slot passed.
-        """
-        arrived = []
-        for block, join in zip(self.blocks[start:], joins, strict=True):
-            arrived.append(features)
-            joined = join(features)
-            features = joined + functional.relu(block(joined))
-        logits: Tensor = self.head(features.mean(dim=1))
-        return logits, arrived
+    def classify(self, features: Tensor) -> Tensor:
+        """Return the logits (batch, classes) of the features behind the last block."""
+        return functional.linear(features.mean(dim=1), self.head.weight, self.head.bias)
 
 
-class GrowingNetwork:
-    """A host with its slots, and the optimizers of both."""
-
-    def __init__(
-        self,
-        make_host: Callable[[], Host],
-        slots: Sequence[SeedSlot],
-        *,
-        learning_rate: float,
-        generator: torch.Generator,
-        device: torch.device,
-    ) -> None:
-        """Initialise the host and its optimizer.
-
-        Args:
-            make_host: builds the host, with one block a slot.
-            slots: the slots from input to output.
-            learning_rate: of Adam, for the host and for every seed.
-            generator: where the host's parameters are drawn from, on the CPU.
-            device: where the host lives.
-        """
-        host = initialise(make_host, generator, device)
-        assert isinstance(host, Host)
-        self.host = host
-        self.slots = tuple(slots)
-        self.host_params = sum(parameter.numel() for parameter in host.parameters())
-        self._learning_rate = learning_rate
-        self._host_parameters = list(host.parameters())
-        self._host_optimizer = self._optimizer(host)
-        # by seed id: a seed's optimizer goes when the seed goes
-        self._seed_optimizers: dict[str, torch.optim.Optimizer] = {}
-
-    def train_epoch(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
-        """Train host and seeds for one epoch, and record for each slot its seed's gradient in the last batch.
-
-        Seeds that have joined learn together with the host. A seed in TRAINING learns behind it, from
-        `isolated_gradients`.
-
-        Args:
-            batches: inputs (batch, tokens, features) and labels (batch); at least one batch.
-        """
-        seeded = [slot for slot in self.slots if slot.seed]
-        optimizers = self._seed_optimizers = {
-            slot.seed.seed_id: self._seed_optimizers.get(slot.seed.seed_id) or self._optimizer(slot.seed.module)
-            for slot in seeded
-            if slot.seed
-        }
-        for inputs, labels in batches:
-            self.backward(inputs, labels)
-            self._host_optimizer.step()
-            for optimizer in optimizers.values():
-                optimizer.step()
-        host_norm = _gradient_norm(self._host_parameters)
-        for slot in self.slots:
-            gradient = GradientHealth(_gradient_norm(slot.parameters), host_norm) if slot.seed else None
-            slot.end_training(gradient)
-
-    def backward(self, inputs: Tensor, labels: Tensor) -> None:
-        """Set the gradients of host and seeds for one batch."""
-        joined = [slot.parameters for slot in self.slots if slot.alpha > 0]
-        parameters = [*self._host_parameters, *(parameter for group in joined for parameter in group)]
-        joins = [slot.join for slot in self.slots]
-        logits, arrived = self.host.trace(self.host.embed(inputs), joins)
-        _set_gradients(functional.cross_entropy(logits, labels), parameters)
-        for index, slot in enumerate(self.slots):
-            if slot.stage is SeedStage.TRAINING:
-                # detached features and a gradient of the seed's parameters only: the host does not feel it
-                isolated, _ = self.host.trace(arrived[index].detach(), [slot.join_fully, *joins[index + 1 :]], index)
-                _set_gradients(functional.cross_entropy(isolated, labels), slot.parameters)
-
-    @torch.no_grad()
-    def evaluate(self, inputs: Tensor, labels: Tensor, ablated: frozenset[str] = frozenset()) -> tuple[float, float]:
-        """Return accuracy (a fraction) and mean cross-entropy (nats).
-
-        Once the host has diverged the loss is not finite, and the accuracy, an argmax over numbers that mean nothing,
-        is NaN: exactly where the loss is not finite.
-
-        Args:
-            inputs: inputs (n, tokens, features).
-            labels: labels (n).
-            ablated: ids of the slots whose seed is to be left out.
-        """
-        joins = [_pass if slot.slot_id in ablated else slot.join for slot in self.slots]
-        logits = self.host(inputs, joins)
-        loss = float(functional.cross_entropy(logits, labels))
-        correct = int((logits.argmax(dim=1) == labels).sum())
-        return correct / len(labels) if math.isfinite(loss) else math.nan, loss
-
-    def host_gradient_norm(self) -> float:
-        """Return the L2 norm of the host's gradient in the last batch; 0 before the first."""
-        return _gradient_norm(self._host_parameters)
-
-    def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(module.parameters(), lr=self._learning_rate, fused=True)
-
-
-def _pass(features: Tensor) -> Tensor:
-    return features
-
-
-def _set_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-
-
-@torch.no_grad()
-def _gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+def rectified(layer: nn.Linear, inputs: Tensor) -> Tensor:
+    """Return relu(layer(inputs))."""
+    return functional.linear(inputs, layer.weight, layer.bias).relu_()

@@ -210,9 +210,11 @@ class SeedSlot:
     def _blend(self, features: Tensor, alpha: float) -> Tensor:
         assert self.seed is not None
         output: Tensor = self.seed.module(features)
-        if self.seed.style is BlendStyle.ADD:
-            return features + alpha * output
-        return features * (1.0 + alpha * output.tanh())
+        if self.seed.style is BlendStyle.MULTIPLY:
+            output = output.tanh()
+        if alpha != 1.0:
+            output = alpha * output
+        return features + output if self.seed.style is BlendStyle.ADD else features * (1.0 + output)
 
     # ── what the policy decides ────────────────────────────────────────────────────────────────────────────────
 

@@ -45,13 +45,18 @@ def ablate(slot_ids: Sequence[str], full_accuracy: float, accuracy: Callable[[fr
     Args:
         slot_ids: the slots to switch, 1 or more.
         full_accuracy: accuracy with none left out, which is known already.
-        accuracy: measures the accuracy with these slots left out.
+        accuracy: measures the accuracy with these slots left out. Asked so that the first slots change least often.
     """
     started = time.perf_counter()
-    accuracies = {frozenset[str](): full_accuracy}
-    for size in range(1, len(slot_ids) + 1):
-        for ablated in map(frozenset, itertools.combinations(slot_ids, size)):
-            accuracies[ablated] = accuracy(ablated)
+    measured = {frozenset[str](): full_accuracy}
+    for left_out in itertools.islice(itertools.product((False, True), repeat=len(slot_ids)), 1, None):
+        ablated = frozenset(itertools.compress(slot_ids, left_out))
+        measured[ablated] = accuracy(ablated)
+    accuracies = {
+        ablated: measured[ablated]
+        for size in range(len(slot_ids) + 1)
+        for ablated in map(frozenset, itertools.combinations(slot_ids, size))
+    }
     return Ablation(tuple(slot_ids), accuracies, (time.perf_counter() - started) * 1e3)
 
 

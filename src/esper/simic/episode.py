@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from esper.kasmina.blueprints import BLUEPRINTS
-from esper.kasmina.host import GrowingNetwork, Host
+from esper.kasmina.host import Host
+from esper.kasmina.network import GrowingNetwork
 from esper.kasmina.slot import SeedSlot
 from esper.leyline.actions import Action, Op
 from esper.leyline.stages import SeedStage
@@ -24,6 +25,7 @@ from esper.simic.reward import StepMeasurements, compute_reward
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from esper.kasmina.evaluator import Evaluator
     from esper.leyline.telemetry import Emit
     from esper.simic.config import RewardMode
     from esper.simic.tasks import Task
@@ -109,7 +111,7 @@ class Episode:
             device=device,
         )
         self.epoch = 0
-        self.accuracy, self.loss = self.network.evaluate(*task.validation)
+        self.accuracy, self.loss = self.network.evaluator(*task.validation).evaluate()
         self.accuracy_change = 0.0
         self._accuracy_at_start = self.accuracy
 
@@ -135,7 +137,7 @@ class Episode:
 
     def test_accuracy(self) -> float:
         """Return the accuracy on held-out data, a fraction; NaN once the host diverged."""
-        return self.network.evaluate(*self._task.test)[0]
+        return self.network.evaluator(*self._task.test).evaluate()[0]
 
     def renumber(self, env_id: int) -> None:
         """Let events carry another index from now on."""
@@ -157,9 +159,10 @@ class Episode:
         self._carry_out(action)
         lost = self._train_epoch()
         accuracy_before = self.accuracy
-        self.accuracy, self.loss = self.network.evaluate(*self._task.validation)
+        evaluator = self.network.evaluator(*self._task.validation)
+        self.accuracy, self.loss = evaluator.evaluate()
         self.accuracy_change = self.accuracy - accuracy_before
-        ablation = self._ablate()
+        ablation = self._ablate(evaluator)
         contributions = {slot_id: ablation.contribution(slot_id) for slot_id in ablation.slot_ids} if ablation else {}
         blending = {slot.slot_id for slot in self.slots if slot.stage is SeedStage.BLENDING}
         for slot in self.slots:
@@ -237,13 +240,14 @@ class Episode:
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         inputs, labels = self._task.train
         order = torch.randperm(len(labels), generator=self._shuffling).to(labels.device)
-        return ((inputs[indices], labels[indices]) for indices in torch.split(order, self._task.batch_size))
+        size = self._task.batch_size
+        return zip(torch.split(inputs.index_select(0, order), size), torch.split(labels[order], size), strict=True)
 
-    def _ablate(self) -> Ablation | None:
+    def _ablate(self, evaluator: Evaluator) -> Ablation | None:
         joined = [slot.slot_id for slot in self.slots if slot.alpha > 0]
         if not joined:
             return None
-        ablation = ablate(joined, self.accuracy, lambda out: self.network.evaluate(*self._task.validation, out)[0])
+        ablation = ablate(joined, self.accuracy, evaluator.accuracy)
         emit_counterfactual_matrix(self._emit, ablation, env_id=self.env_id, epoch=self.epoch, group_id=self._group_id)
         return ablation
 

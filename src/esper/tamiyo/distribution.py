@@ -106,7 +106,8 @@ class FactoredDistribution:
         self._uses = _USES.to(masks.op.device)
         self._log: dict[Head, Tensor] = {}
         self._p: dict[Head, Tensor] = {}
-        allowed = {
+        self._entropies: dict[Head, Tensor] = {}
+        allowed: dict[Head, Tensor] = {
             "op": masks.op,
             "slot": masks.slot,
             "blueprint": masks.blueprint,
@@ -115,7 +116,11 @@ class FactoredDistribution:
             scores = logits[head].float()
             if head == "slot":
                 scores = scores.unsqueeze(1).expand(masks.slot.shape)
-            mask = allowed.get(head, torch.ones_like(scores, dtype=torch.bool))
+            if head not in allowed:
+                self._log[head] = scores.log_softmax(dim=-1)
+                self._p[head] = self._log[head].exp()
+                continue
+            mask = allowed[head]
             # The most negative number, not -inf: a row without any choice must not become NaN.
             self._log[head] = scores.masked_fill(~mask, torch.finfo(torch.float32).min).log_softmax(dim=-1)
             self._p[head] = self._log[head].exp() * mask
@@ -224,8 +229,10 @@ class FactoredDistribution:
 
     def _head_entropy(self, head: Head) -> Tensor:
         """Of one head under its masks; 0 where nothing is allowed. One value an op for the slot head."""
-        p = self._p[head]
-        return -(p * self._log[head].masked_fill(p == 0.0, 0.0)).sum(dim=-1)
+        if head not in self._entropies:
+            p = self._p[head]
+            self._entropies[head] = -(p * self._log[head].masked_fill(p == 0.0, 0.0)).sum(dim=-1)
+        return self._entropies[head]
 
 
 def _race(probabilities: Tensor, clocks: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from tests.simic.differential.network import Array, SeedWeights, Snapshot
 from torch.nn.modules.module import register_module_forward_hook
 
-from esper.kasmina.host import GrowingNetwork
+from esper.kasmina.network import GrowingNetwork
 from esper.leyline.telemetry import TelemetryEvent
 from esper.simic.config import TrainingConfig
 from esper.simic.environment import GrowthEnv

@@ -51,7 +51,7 @@ class TensorBoardSink:
 
     def __init__(self, directory: str | os.PathLike[str], *, policy: DeliveryPolicy | None = None) -> None:
         self.policy: DeliveryPolicy = Live(capacity=_CAPACITY) if policy is None else policy
-        self._events, self._summaries, self._text, self._writer = isolated(
+        self._events, self._summaries, self._text, self._record = isolated(
             "TensorBoardSink", "TensorBoard", "tensorboard", _modules
         )
         self._directory = Path(directory)
@@ -116,9 +116,9 @@ class TensorBoardSink:
             retracted = self._events.Event(wall_time=wall_time, step=point.retracts_from, session_log=start)
             messages.insert(len(messages) - 1, retracted)
         # Not tensorboard's own EventFileWriter: it wakes a thread of its own for every event.
-        writer = self._writer(self._unwritten.setdefault(run, io.BytesIO()))
+        unwritten = self._unwritten.setdefault(run, io.BytesIO())
         for message in messages:
-            writer.write(message.SerializeToString())
+            unwritten.write(self._record(message.SerializeToString()))
 
 
 def _modules() -> tuple[Any, Any, Any, Any]:
@@ -126,7 +126,7 @@ def _modules() -> tuple[Any, Any, Any, Any]:
         importlib.import_module("tensorboard.compat.proto.event_pb2"),
         importlib.import_module("tensorboard.compat.proto.summary_pb2"),
         importlib.import_module("tensorboard.plugins.text.summary_v2"),
-        importlib.import_module("tensorboard.summary.writer.record_writer").RecordWriter,
+        importlib.import_module("esper.nissa.sinks.tfrecord").record,  # it needs NumPy, as TensorBoard does
     )
 
 
