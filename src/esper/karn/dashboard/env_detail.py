@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
-from esper.karn.dashboard.env_rows import LARGE, chip
+from esper.karn.dashboard.chips import LARGE, chip
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
 from esper.karn.derived import (
     accuracy_of,

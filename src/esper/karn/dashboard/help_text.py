@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from esper.karn.dashboard.overview import STATUS_TONES
 from esper.karn.dashboard.rows import Row, heading, line
+from esper.karn.dashboard.standing import STATUS_TONES
 from esper.leyline.limits import Status
 from esper.leyline.update_rules import UPDATE_RULES
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
-from esper.karn.dashboard.overview import STATUS_TONES
 from esper.karn.dashboard.rows import Row, Tone, heading, line
+from esper.karn.dashboard.standing import STATUS_TONES
 from esper.karn.formatting import ABSENT, bar, cells, columns, is_finite, number, plot, scale, tidy
 from esper.karn.verdict import Finding, gravest_first, tally_text
 from esper.leyline.health import judge_update
