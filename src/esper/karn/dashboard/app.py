@@ -75,10 +75,10 @@ class Overview(Shown):
         charts = min(charts, most) if charts >= LEAST_CHART else min(most, 1)
         sizes = {"#standing": standing, "#charts": charts, "#env-section": envs}
         for selector, size in sizes.items():
-            section = self.query_one(selector)
-            if section.styles.height is None or section.styles.height.value != size:
-                section.styles.height = size
-                section.display = size > 0
+            for section in self.query(selector):
+                if section.styles.height is None or section.styles.height.value != size:
+                    section.styles.height = size
+                    section.display = size > 0
 
     def action_zoom(self, zoom: bool = True) -> None:
         """Give the environments or the events the whole screen, whichever has the focus, or take it back."""

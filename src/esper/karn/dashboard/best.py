@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from esper.karn.derived import accuracy_of
 from esper.karn.formatting import is_finite
 from esper.karn.snapshot import Entry, SeedOutcome, SeedRecord
+from esper.leyline.limits import real
 from esper.leyline.telemetry import (
     EpochCompletedPayload,
     RewardComputedPayload,
@@ -69,7 +70,7 @@ class BestEpisodes:
         data = event.data
         if isinstance(data, RewardComputedPayload):
             episode = self._episode(data.env_id, position)
-            episode.total += data.total_reward
+            episode.total += real(data.total_reward)
             episode.steps += 1
             if episode.steps == self.steps:
                 self._end(episode)

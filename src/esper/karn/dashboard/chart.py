@@ -7,6 +7,7 @@ so that the smallest terminal shows the same spikes as the largest. What is not 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +29,10 @@ _LOGARITHMIC: Final = 100.0
 """Times that the highest is the lowest, from which on a scale is logarithmic, where all values are above 0."""
 _STRETCH: Final = 3.0
 """Times as much as the values span that a chart may show, for a level to be on it."""
+_PLAIN: Final = 1e7
+"""Numbers from which on no digit has room on a scale but in scientific notation."""
+_MOST_DECIMALS: Final = 5
+_LARGEST: Final = sys.float_info.max
 _DOTS: Final = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a Braille letter, by row and column."""
 
@@ -113,7 +118,8 @@ def _title(panel: Panel, scale: _Scale, width: int) -> tuple[Span, ...]:
 
 def _axis(panel: Panel, width: int) -> tuple[Span, ...]:
     room = width - _LABEL - 2
-    last = tidy(panel.last, room)
+    fits = columns(panel.first) + columns(panel.last) + 2 <= room
+    last = tidy(panel.last if fits else panel.last.partition(" (")[0], room)
     first = tidy(panel.first, max(room - columns(last) - 1, 0))
     line = "─" * max(room - columns(first) - columns(last) - 2, 0)
     text = f"{first} {line} {last}" if line else f"{first} {last}"
@@ -148,7 +154,7 @@ class _Scale(NamedTuple):
                 low, high = min(low, value), max(high, value)
         if low == high:
             margin = abs(low) / 10 or 1.0
-            low, high = low - margin, high + margin
+            low, high = max(low - margin, -_LARGEST), min(high + margin, _LARGEST)
         return cls(low, high, logarithmic, empty=False)
 
     def share(self, value: float) -> float:
@@ -173,7 +179,18 @@ class _Scale(NamedTuple):
         every = max(-(-(room - 1) // 4), 2)
         if self.empty or (row not in (0, room - 1) and (row % every or room - 1 - row < every)):
             return ""
-        return number(self.at(1 - row / max(room - 1, 1)), _LABEL - 1)
+        return self.text(self.at(1 - row / max(room - 1, 1)))
+
+    def text(self, value: float) -> str:
+        """Return a number of the scale, with as many digits as its neighbours differ by."""
+        step = (self.high / 4 - self.low / 4) or 1.0
+        decimals = 1 - math.floor(math.log10(step))
+        if not self.logarithmic and abs(value) < _PLAIN and decimals <= _MOST_DECIMALS:
+            for digits in range(max(decimals, 0), -1, -1):
+                text = f"{value:.{digits}f}"
+                if len(text) < _LABEL:
+                    return text
+        return number(value, _LABEL - 1)
 
 
 def _plot(panel: Panel, scale: _Scale, width: int, height: int) -> list[list[Span]]:
@@ -255,13 +272,14 @@ def _spans(row: int, dots: Sequence[int], marks: dict[int, bool], lines: dict[in
         else:
             letters.append((" ", "plain") if line is None else ("╌", line.tone))
     if line is not None:
-        _write(letters, f" {line.names} ", line.tone)
+        _write(letters, line.names, line.tone)
     return [("".join(letter for letter, _ in run), tone) for tone, run in groupby(letters, key=itemgetter(1))]
 
 
-def _write(letters: list[tuple[str, Tone]], text: str, tone: Tone) -> None:
-    """Write a name over a line, as far to the right as nothing is drawn there; not at all where there is no room."""
-    for start in range(len(letters) - len(text), -1, -1):
-        if all(letter == "╌" for letter, _ in letters[start : start + len(text)]):
-            letters[start : start + len(text)] = [(letter, tone) for letter in text]
-            return
+def _write(letters: list[tuple[str, Tone]], names: str, tone: Tone) -> None:
+    """Write names over a line, or the first of them, as far to the right as nothing is drawn there."""
+    for text in (f" {names} ", f" {names.partition(',')[0]} "):
+        for start in range(len(letters) - len(text), -1, -1):
+            if all(letter == "╌" for letter, _ in letters[start : start + len(text)]):
+                letters[start : start + len(text)] = [(letter, tone) for letter in text]
+                return

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from esper.karn.absence import supplied_number
 from esper.karn.dashboard.chart import Level, Panel, draw
 from esper.karn.dashboard.courses import BATCH_FIELDS, UPDATE_FIELDS, Course
 from esper.karn.dashboard.rows import Row, heading, line
 from esper.karn.derived import accuracy_of, return_of
-from esper.karn.formatting import is_finite, number, plural, tidy
+from esper.karn.formatting import fraction, is_finite, number, plural, tidy
 from esper.karn.quantities import QUANTITIES
 from esper.leyline.limits import Status
 from esper.leyline.typical import value_of
@@ -71,11 +72,7 @@ def all_charts(view: View, width: int) -> tuple[list[Row], list[Row]]:
     if not panels:
         return [heading("CHARTS", "none yet"), *_nothing_yet(view)], []
     beside = max(_beside(width, len(groups)) // 2, len(groups)) if len(panels) > 1 else 1
-    rows = [
-        heading(
-            "CHARTS", "the whole run; of values in one place the lowest and the highest are joined; × is not finite"
-        )
-    ]
+    rows = [heading("CHARTS", "the whole run, lowest and highest joined; × is not finite")]
     for at in range(0, len(panels), beside):
         rows += [*_side_by_side(panels[at : at + beside], width, _HIGH, of=beside), line()]
     return rows, []
@@ -148,7 +145,7 @@ def _panel(view: View, group: GroupSnapshot, course: Course, field: str, span: t
         short=f"{arm}{QUANTITIES[field].short if field in QUANTITIES else name}",
         newest=text(newest),
         sound=newest is None or is_finite(newest),
-        note=_best(course, field) if field in BATCH_FIELDS else "",
+        note=_note(group, course, field) if field in BATCH_FIELDS else "",
         course=course,
         field=field,
         version=course.version,
@@ -171,6 +168,12 @@ def _newest(group: GroupSnapshot, field: str) -> float | None:
         return None
     started = None if group.started is None else group.started.data
     return return_of(group.batch.data, started) if field == BATCH_FIELDS[0] else accuracy_of(group.batch.data)
+
+
+def _note(group: GroupSnapshot, course: Course, field: str) -> str:
+    rolling = None if group.batch is None else supplied_number(group.batch.data, "rolling_accuracy")
+    best = _best(course, field)
+    return best if field == BATCH_FIELDS[0] or rolling is None else f"{best}  rolling {fraction(rolling)}"
 
 
 def _best(course: Course, field: str) -> str:

@@ -26,6 +26,7 @@ STAGE_WORDS: Final[dict[str, tuple[str, Tone]]] = {
     "FOSSILIZED": ("kept", "ok"),
     "PRUNED": ("pruned", "dim"),
     "EMBARGOED": ("resting", "dim"),
+    "DORMANT": ("empty", "dim"),
 }
 """What a stage is called, and how it is drawn."""
 _SHORT: Final = {

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from esper.karn.dashboard.following import View
     from esper.karn.snapshot import EnvSnapshot
 
-__all__ = ["MANY", "EnvRows", "env_heading"]
+__all__ = ["MANY", "EnvRows", "Layout", "all_row", "env_heading", "env_row"]
 
 MANY = 16
 """Environments from which on there is a row for all."""
@@ -75,7 +75,7 @@ _COLUMNS = (
 )
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """What a line shows, at a width."""
 
     columns: tuple[_Column, ...]
@@ -84,9 +84,11 @@ class _Layout(NamedTuple):
     """Of a slot's chip."""
     left_out: int
     """Slots there is no room for."""
+    wide: bool
 
     @classmethod
-    def of(cls, view: View, width: int) -> _Layout:
+    def of(cls, view: View, width: int) -> Layout:
+        """Return the layout for the shown group."""
         group = view.group
         host = has_host(group)
         first, *others = _COLUMNS
@@ -102,13 +104,13 @@ class _Layout(NamedTuple):
         room = width - sum(column.width + 1 for column in at) - 1
         size = next((size for size in SIZES if size * len(slot_ids) <= room), TINY)
         fit = len(slot_ids) if size * len(slot_ids) <= room else max((room - _MORE) // size, 0)
-        return cls(at, slot_ids[:fit], size, len(slot_ids) - fit)
+        return cls(at, slot_ids[:fit], size, len(slot_ids) - fit, width >= WIDE)
 
 
 def env_heading(view: View, width: int, _height: int) -> list[Row]:
     """Return the column titles of the environments, and their order."""
     count = 0 if view.group is None else len(view.group.envs)
-    layout = _Layout.of(view, width)
+    layout = Layout.of(view, width)
     titles = " ".join(cells(column.title, column.width, right=not column.left) for column in layout.columns)
     slots = "".join(cells(slot_id, layout.size) for slot_id in layout.slot_ids) if layout.size > TINY else "slots "
     text = f"{titles} {slots if layout.slot_ids else ''}"
@@ -128,20 +130,14 @@ def _id_text(env_id: int, width: int) -> str:
     return text if len(text) <= width else "…" + text[1 - width :]
 
 
-class _All(NamedTuple):
-    """All environments in one row."""
-
-    envs: tuple[EnvSnapshot, ...]
-
-
 class EnvRows(Viewing):
     """The environments, a line each; above many of them, one for all."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._view: View | None = None
-        self._layout: _Layout | None = None
-        self._order: tuple[Order, bool, float] | None = None
+        self._layout: Layout | None = None
+        self._sorted: tuple[tuple[object, ...], float] | None = None
         self._env_ids: list[int] = []
         self._of_all: Row | None = None
 
@@ -152,22 +148,20 @@ class EnvRows(Viewing):
         if group is None:
             self.show([])
             return
-        self._layout = _Layout.of(view, self.columns)
+        self._layout = Layout.of(view, self.columns)
         envs = group.envs
-        now = time.monotonic()
-        reading = view.reading is not None
-        due = self._order is None or self._order[:2] != (view.order, reading) or now - self._order[2] >= _SORTED_EVERY
-        if due or len(envs) != len(self._env_ids) or not envs.keys() >= {*self._env_ids}:
-            self._order = view.order, reading, now
+        now, of = time.monotonic(), (group.group_id, view.order, view.reading is not None, len(envs))
+        if self._sorted is None or self._sorted[0] != of or now - self._sorted[1] >= _SORTED_EVERY:
+            self._sorted = of, now
             self._sort(envs, view.order)
-            self._of_all = self._all_row(_All(tuple(envs.values()))) if len(envs) >= MANY else None
+            self._of_all = all_row(tuple(envs.values()), self._layout) if len(envs) >= MANY else None
         above = [] if self._of_all is None else [self._of_all]
         self.show([*above, *(envs[env_id] for env_id in self._env_ids)])
 
     def on_resize(self) -> None:
         """Make the rows anew for the new room."""
         super().on_resize()
-        self._order = None
+        self._sorted = None
         if self._view is not None:
             self.refresh_view(self._view)
 
@@ -184,47 +178,43 @@ class EnvRows(Viewing):
             self.action_move(self._env_ids.index(held) + above - self.cursor)
 
     def row(self, item: object) -> Row:
-        """Return what an environment is doing."""
+        """Return what an environment is doing, or what all are."""
         if isinstance(item, Row):
             return item
         env: EnvSnapshot = item  # type: ignore[assignment]  # `show` is given these
         assert self._layout is not None
-        layout = self._layout
-        wide = self.columns >= WIDE
-        env_id: Span = (_id_text(env.env_id, layout.columns[0].width), "bad" if _diverged(env) else "dim")
-        cells_of: dict[str, Span] = {"env": env_id, **_learning(env, wide=wide), **_decision(env)}
-        spans: list[Span] = []
-        for column in layout.columns:
-            text, tone = cells_of[column.title]
-            spans.append((f"{cells(text, column.width, right=not column.left)} ", tone))
-        for slot_id in layout.slot_ids:
-            spans += chip(env, slot_id, layout.size)
-        if layout.left_out:
-            spans.append((f"+{layout.left_out}", "dim"))
-        return Row(tuple(spans), env.env_id)
+        return env_row(env, self._layout)
 
-    def _all_row(self, item: _All) -> Row:
-        """Return all environments in one: means of what is finite, counts of the rest."""
-        assert self._layout is not None
-        layout, envs = self._layout, item.envs
-        cells_of = _aggregate(envs)
-        spans: list[Span] = []
-        for column in layout.columns:
-            text, tone = cells_of[column.title]
-            spans.append((f"{cells(text, column.width, right=not column.left)} ", tone))
-        if layout.size > SMALL:
-            for slot_id in layout.slot_ids:
-                stages = Counter(
-                    state.word
-                    for env in envs
-                    if (state := occupant_of(env, slot_id)) is not None and state.stage != "DORMANT"
-                )
-                text = " ".join(
-                    f"{count} {word if layout.size == LARGE else short_word(word)}"
-                    for word, count in stages.most_common(2)
-                )
-                spans.append((cells(text or "·", layout.size - 1) + " ", "accent"))
-        return Row(tuple(spans))
+
+def env_row(env: EnvSnapshot, layout: Layout) -> Row:
+    """Return what an environment is doing."""
+    env_id: Span = (_id_text(env.env_id, layout.columns[0].width), "bad" if _diverged(env) else "dim")
+    spans = _in_columns(layout, {"env": env_id, **_learning(env, wide=layout.wide), **_decision(env)})
+    for slot_id in layout.slot_ids:
+        spans += chip(env, slot_id, layout.size)
+    if layout.left_out:
+        spans.append((f"+{layout.left_out}", "dim"))
+    return Row(tuple(spans), env.env_id)
+
+
+def all_row(envs: Sequence[EnvSnapshot], layout: Layout) -> Row:
+    """Return all environments in one: means of what is finite, and the stages that most seeds are in."""
+    spans = _in_columns(layout, _aggregate(envs))
+    for slot_id in layout.slot_ids if layout.size > SMALL else ():
+        states = (occupant_of(env, slot_id) for env in envs)
+        stages = Counter(state.word for state in states if state is not None and state.stage != "DORMANT")
+        text = " ".join(
+            f"{count} {word if layout.size == LARGE else short_word(word)}" for word, count in stages.most_common(2)
+        )
+        spans.append((cells(text or "·", layout.size - 1) + " ", "accent"))
+    return Row(tuple(spans))
+
+
+def _in_columns(layout: Layout, texts: Mapping[str, Span]) -> list[Span]:
+    return [
+        (f"{cells(texts[column.title][0], column.width, right=not column.left)} ", texts[column.title][1])
+        for column in layout.columns
+    ]
 
 
 def _diverged(env: EnvSnapshot) -> bool:

@@ -58,8 +58,8 @@ class Detail(Shown):
 
     def refresh_view(self, view: View) -> None:
         """Show what is to be seen now."""
-        right = self.query_one("#right")
-        right.display = self.size.width >= WIDE and bool(self.build(view, self.size.width // 2)[1])
+        for right in self.query("#right"):
+            right.display = self.size.width >= WIDE and bool(self.build(view, self.size.width // 2)[1])
         super().refresh_view(view)
 
     def _left(self, view: View, width: int, _height: int) -> list[Row]:

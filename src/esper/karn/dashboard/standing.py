@@ -71,15 +71,16 @@ def _rows(view: View, width: int, *, short: bool, room: int = 1 << 30) -> list[R
     progress = [_progress(view, group, width) for group in groups]
     best = [row for group in groups for row in _best(view, group, width, short=short)]
     found = [_trouble(view, at, finding, width, short=short) for at, finding in enumerate(troubles(view))]
-    shown = [row for rows in found for row in rows]
-    if len(head) + len(shown) + len(progress) + len(best) > room:
+    n_rows = sum(map(len, found))
+    if len(head) + n_rows + len(progress) + len(best) > room:
         best = []
     left = room - len(head) - len(progress)
-    if len(shown) > left:
-        more = len(shown) - max(left - 1, 0)
-        shown = shown[: max(left - 1, 0)]
+    shown: list[Row] = []
+    while found and (len(shown) + len(found[0]) < left or n_rows <= left):
+        shown += found.pop(0)
+    if found:
         and_, behind = ("and ", " more") if shown else ("", "")
-        shown.append(line((f" {and_}{plural(more, 'trouble')}{behind} (u)", "watch"), opens="health"))
+        shown.append(line((f" {and_}{plural(len(found), 'trouble')}{behind} (u)", "watch"), opens="health"))
     return [*head, *shown, *progress, *best]
 
 
