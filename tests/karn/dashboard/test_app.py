@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 
 from esper.karn.dashboard.app import Dashboard, Overview
 from esper.karn.dashboard.feed import LogTail, NewRecords
-from esper.karn.dashboard.following import Filter, FollowedRun
+from esper.karn.dashboard.following import Filter, FollowedRun, Order
 from esper.karn.dashboard.rows import Rows
 from esper.karn.dashboard.screens import Detail, EnvDetail, FilterDialog, Inspector, Reading
 from esper.leyline.run_info import RunInfo
@@ -150,6 +150,8 @@ def test_keys_open_screens_and_escape_leaves_them(app: Dashboard) -> None:
 
 def test_arrows_go_to_the_neighbouring_environments(app: Dashboard) -> None:
     async def steps(pilot: Pilot[None]) -> None:
+        app.following.order = Order.NUMBER
+        await settled(pilot)
         await pilot.press("down", "enter")
         await settled(pilot)
         assert "ENVIRONMENT 1" in shown(app)
@@ -181,6 +183,8 @@ def test_any_event_of_the_log_opens_and_so_do_its_neighbours(app: Dashboard) -> 
 
 def test_a_double_click_opens_an_environment(app: Dashboard) -> None:
     async def steps(pilot: Pilot[None]) -> None:
+        app.following.order = Order.NUMBER
+        await settled(pilot)
         await pilot.click("#envs", offset=(5, 2))
         assert app.query_one("#envs", Rows).cursor == 2
         assert isinstance(app.screen, Overview)
@@ -365,7 +369,7 @@ def test_a_screenshot_is_saved_where_the_user_is(
 
     drive(app, steps)
     (picture,) = tmp_path.glob("esper-*.svg")
-    assert "LEARNING" in picture.read_text()
+    assert "learnt" in picture.read_text()
 
 
 def test_a_cursor_in_the_log_stays_on_its_event_while_others_come(app: Dashboard) -> None:
@@ -456,6 +460,6 @@ def test_a_resized_terminal_is_filled_again(app: Dashboard) -> None:
         assert "accuracy by epoch" in shown(app)
         await pilot.resize_terminal(40, 10)
         await settled(pilot)
-        assert "LEARNING" in shown(app)
+        assert "learnt" in shown(app)
 
     drive(app, steps)

@@ -187,7 +187,7 @@ def test_the_headline_is_that_of_all_rules_whatever_fits(
     assert f" {bad} BAD, " in title
     assert f"✗ BAD  {bad} BAD, " in text(ppo_detail(view, width)[0])
     assert f"✗ BAD ({bad} BAD, " in summary(view.snapshot, None, Path("run"))
-    troubles = len([row for row in rows[1:] if text([row])[:3].strip().isdecimal() or text([row]).startswith("   !")])
+    troubles = sum(re.match(r" \d [✗!] ", text([row])) is not None for row in rows)
     more = re.search(r"(\d+) troubles? ?(more)? \(u\)", text(rows))
     assert troubles + (int(more[1]) if more else 0) == len(verdict.alarms)
     assert len(rows) <= height or height == 4

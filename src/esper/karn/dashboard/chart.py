@@ -31,7 +31,7 @@ _STRETCH: Final = 3.0
 """Times as much as the values span that a chart may show, for a level to be on it."""
 _PLAIN: Final = 1e7
 """Numbers from which on no digit has room on a scale but in scientific notation."""
-_MOST_DECIMALS: Final = 5
+_MOST_DECIMALS: Final = 6
 _LARGEST: Final = sys.float_info.max
 _DOTS: Final = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a Braille letter, by row and column."""
@@ -185,8 +185,8 @@ class _Scale(NamedTuple):
         """Return a number of the scale, with as many digits as its neighbours differ by."""
         step = (self.high / 4 - self.low / 4) or 1.0
         decimals = 1 - math.floor(math.log10(step))
-        if not self.logarithmic and abs(value) < _PLAIN and decimals <= _MOST_DECIMALS:
-            for digits in range(max(decimals, 0), -1, -1):
+        if not self.logarithmic and abs(value) < _PLAIN:
+            for digits in range(min(max(decimals, 0), _MOST_DECIMALS), -1, -1):
                 text = f"{value:.{digits}f}"
                 if len(text) < _LABEL:
                     return text
