@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from esper.karn.dashboard.charts import all_charts
 from esper.karn.dashboard.courses import Courses
@@ -18,7 +19,7 @@ from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
 from esper.karn.dashboard.standing import standing_rows
 from esper.karn.health import assess
-from esper.karn.snapshot import GroupSnapshot, RunSnapshot
+from esper.karn.snapshot import Entry, GroupSnapshot, RunSnapshot
 from esper.leyline.telemetry import TelemetryEvent
 
 __all__ = ["opened", "screens"]
@@ -38,7 +39,8 @@ def view_of(snapshot: RunSnapshot, group: GroupSnapshot) -> View:
     following = FollowedRun("runs/drawn", Nothing(), lambda: NOON)  # type: ignore[arg-type]  # never asked
     of_group = assess(snapshot).of(group.group_id)
     courses = Courses()
-    for entry in (*group.ranks.values(), *group.batches, *group.ppo):
+    entries: list[Entry[Any]] = [*group.ranks.values(), *group.batches, *group.ppo]
+    for entry in entries:
         courses.add(entry.event, entry.position, lambda: group)
     return replace(
         following.view(),

@@ -45,6 +45,7 @@ _TALLIED = (Status.BAD, Status.WATCH, Status.OK, Status.UNKNOWN)
 _KEYS = 9
 """Troubles with a key of their own."""
 _INDENT = 14
+_LEAST_BAR = 4
 
 
 def troubles(view: View) -> tuple[Finding, ...]:
@@ -68,7 +69,7 @@ def standing_rows(view: View, width: int, height: int) -> list[Row]:
 def _rows(view: View, width: int, *, short: bool, room: int = 1 << 30) -> list[Row]:
     groups = list(view.snapshot.groups.values())
     head = [row for group in groups for row in _standing(view, group, width, short=short)]
-    progress = [_progress(view, group, width) for group in groups]
+    progress = [row for group in groups for row in _progress(view, group, width)]
     best = [row for group in groups for row in _best(view, group, width, short=short)]
     found = [_trouble(view, at, finding, width, short=short) for at, finding in enumerate(troubles(view))]
     n_rows = sum(map(len, found))
@@ -172,17 +173,21 @@ def _trouble(view: View, at: int, finding: Finding, width: int, *, short: bool) 
 # ── progress ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _progress(view: View, group: GroupSnapshot, width: int) -> Row:
+def _progress(view: View, group: GroupSnapshot, width: int) -> list[Row]:
     name = f"{tidy(group.group_id, 16)}: " if len(view.snapshot.groups) > 1 else ""
-    facts = [*_played(view, group), *_notes(group)]
-    text = name + " · ".join(facts)
+    text = name + " · ".join([*_played(view, group), *_notes(group)])
     planned = None if group.batch is None else planned_episodes(group.batch.data)
-    if group.batch is None or planned is None or not is_finite(planned):
-        return line((f" {text}", "plain"))
-    share = group.batch.data.episodes_completed / planned
-    room = width - columns(text) - 10
-    drawn: Span = (bar(share, min(room, 40)), "plot") if room >= 4 else ("", "plot")  # noqa: PLR2004 - to be seen at all
-    return line((f" {share:>4.0%} ", "plain"), drawn, f" {text}")
+    share = "" if group.batch is None else _share(group.batch.data.episodes_completed, planned)
+    room = width - columns(share) - columns(text) - 4
+    if share and planned is not None and group.batch is not None and room >= _LEAST_BAR:
+        drawn = bar(group.batch.data.episodes_completed / planned, min(room, 40))
+        return [line((f" {share} ", "plain"), (drawn, "plot"), f" {text}")]
+    wrapped = textwrap.wrap(f"{share} {text}" if share else text, max(width - 2, 20), subsequent_indent="  ")
+    return [line(f" {part}") for part in wrapped]
+
+
+def _share(completed: int, planned: int | None) -> str:
+    return "" if planned is None or not is_finite(planned) else f"{completed / planned:>4.0%}"
 
 
 def _played(view: View, group: GroupSnapshot) -> list[str]:
