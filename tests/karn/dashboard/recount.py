@@ -86,7 +86,7 @@ def progress(events: list[Event]) -> dict[str, str]:
         "share": f"{data['episodes_completed'] / data['total_episodes']:.0%} ",
         "episodes": f"{data['episodes_completed']} of {data['total_episodes']} episodes",
         "batch": f"batch {data['batch_idx']} complete",
-        "epoch": f"next one in epoch {epoch}/{started['max_epochs']}",
+        "epoch": f"next: epoch {epoch}/{started['max_epochs']}",
         "events": f"{len(events):,} so far",
         "parameters": f"{started['host_params']} parameters",
     }

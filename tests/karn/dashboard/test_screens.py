@@ -108,7 +108,7 @@ def test_learning_is_shown_with_best_progress_and_eta(
     assert f"best {number(best.avg_reward)} in batch {best.batch_idx}" in drawn
     shown = standing(view)
     assert "80 of 160 episodes" in shown
-    assert "batch 19 complete · next one in epoch 13/24" in shown
+    assert "batch 19 complete · next: epoch 13/24" in shown
     assert "ETA" in shown
 
 
@@ -118,7 +118,7 @@ def test_epochs_stand_with_the_batch_that_they_belong_to(
     def progress_of(**story: Any) -> str:
         return standing(look(make_story(**story).events(), NOON).view())
 
-    assert "batch 1 complete · next one in epoch 5/24" in progress_of(episodes=8, extra_epochs=5)
+    assert "batch 1 complete · next: epoch 5/24" in progress_of(episodes=8, extra_epochs=5)
     over = progress_of(episodes=8, extra_epochs=0)
     assert "batch 1 complete" in over
     assert "epoch" not in over

@@ -21,7 +21,7 @@ from esper.karn.formatting import cells, columns, number, tidy
 if TYPE_CHECKING:
     from esper.karn.dashboard.rows import Span, Tone
 
-__all__ = ["Level", "Panel", "draw"]
+__all__ = ["Level", "Panel", "draw", "with_levels"]
 
 _LABEL: Final = 8
 """Columns of a tick's number."""
@@ -126,6 +126,22 @@ def _axis(panel: Panel, width: int) -> tuple[Span, ...]:
     return ((f"{' ' * _LABEL}└{cells(text, room)} ", "dim"),)
 
 
+def with_levels(
+    ends: tuple[float, float], levels: Sequence[Level], *, logarithmic: bool = False
+) -> tuple[float, float]:
+    """Return a scale that also covers those levels for which the values need not shrink to a line."""
+    low, high = ends
+    for level in sorted(levels, key=lambda one: abs(one.value - (ends[0] + ends[1]) / 2)):
+        value = level.value
+        if logarithmic:
+            near = ends[0] / 10 <= value <= ends[1] * 10
+        else:
+            near = max(high, value) - min(low, value) <= _STRETCH * (ends[1] - ends[0])
+        if near:
+            low, high = min(low, value), max(high, value)
+    return low, high
+
+
 class _Scale(NamedTuple):
     """From the lowest to the highest that is drawn."""
 
@@ -145,13 +161,7 @@ class _Scale(NamedTuple):
             return cls(0.0, 1.0, logarithmic=False, empty=True)
         low, high = ends
         logarithmic = low > 0 and high / low >= _LOGARITHMIC
-        for level in sorted(panel.levels, key=lambda one: abs(one.value - (low + high) / 2)):
-            value = level.value
-            if logarithmic:
-                if low / 10 <= value <= high * 10:
-                    low, high = min(low, value), max(high, value)
-            elif max(high, value) - min(low, value) <= _STRETCH * (ends[1] - ends[0]):
-                low, high = min(low, value), max(high, value)
+        low, high = with_levels((low, high), panel.levels, logarithmic=logarithmic)
         if low == high:
             margin = abs(low) / 10 or 1.0
             low, high = max(low - margin, -_LARGEST), min(high + margin, _LARGEST)
@@ -184,7 +194,7 @@ class _Scale(NamedTuple):
     def text(self, value: float) -> str:
         """Return a number of the scale, with as many digits as its neighbours differ by."""
         step = (self.high / 4 - self.low / 4) or 1.0
-        decimals = 1 - math.floor(math.log10(step))
+        decimals = 2 - math.floor(math.log10(step))
         if not self.logarithmic and abs(value) < _PLAIN:
             for digits in range(min(max(decimals, 0), _MOST_DECIMALS), -1, -1):
                 text = f"{value:.{digits}f}"

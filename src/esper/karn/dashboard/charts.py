@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from esper.karn.absence import supplied_number
-from esper.karn.dashboard.chart import Level, Panel, draw
+from esper.karn.dashboard.chart import Level, Panel, draw, with_levels
 from esper.karn.dashboard.courses import BATCH_FIELDS, UPDATE_FIELDS, Course
 from esper.karn.dashboard.rows import Row, heading, line
 from esper.karn.derived import accuracy_of, return_of
@@ -120,7 +120,8 @@ def _of_field(view: View, groups: Sequence[GroupSnapshot], field: str) -> list[P
         return []
     lows = [whole.low for whole in wholes if whole is not None and whole.low is not None]
     highs = [whole.high for whole in wholes if whole is not None and whole.high is not None]
-    span = (min(lows), max(highs)) if len(groups) > 1 and lows and highs else None
+    levels = [level for group in groups for level in _levels(view, group, field)]
+    span = with_levels((min(lows), max(highs)), levels) if len(groups) > 1 and lows and highs else None
     return [
         _panel(view, group, course, field, span)
         for group, course in zip(groups, courses, strict=True)

@@ -83,7 +83,7 @@ def chip(env: EnvSnapshot, slot_id: str, size: int) -> list[Span]:
     weight = _weight(state.alpha)
     if size == LARGE:
         epochs = "" if state.epochs is None else f"{number(state.epochs, 3)} ep"
-        return [(cells(word, 10), state.tone), (f" {cells(kind, 6)} α{weight:<4}{cells(epochs, 6)} ", "plain")]
+        return [(cells(word, 10), state.tone), (f" {cells(kind, 6)} α{weight:<4}{cells(epochs, 6)}", "plain")]
     return [(cells(short_word(word), 5), state.tone), (f" {cells(kind, 5)} {weight:<4}", "plain")]
 
 

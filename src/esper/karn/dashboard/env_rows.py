@@ -115,7 +115,7 @@ def env_heading(view: View, width: int, _height: int) -> list[Row]:
     slots = "".join(cells(slot_id, layout.size) for slot_id in layout.slot_ids) if layout.size > TINY else "slots "
     text = f"{titles} {slots if layout.slot_ids else ''}"
     order = f"{view.order.value} (o)"
-    notes = (f"{plural(count, 'environment')} {order}", order, "")
+    notes = (f"{plural(count, 'environment')} {order}", order, f"{view.order.name.lower()} (o)", "")
     note = next(note for note in notes if not note or columns(text.rstrip()) + columns(note) + 2 <= width)
     return [line((cells(text.rstrip(), max(width - columns(note) - 1, 0)), "title"), (f" {note}", "title"))]
 
@@ -203,9 +203,10 @@ def all_row(envs: Sequence[EnvSnapshot], layout: Layout) -> Row:
     for slot_id in layout.slot_ids if layout.size > SMALL else ():
         states = (occupant_of(env, slot_id) for env in envs)
         stages = Counter(state.word for state in states if state is not None and state.stage != "DORMANT")
-        text = " ".join(
-            f"{count} {word if layout.size == LARGE else short_word(word)}" for word, count in stages.most_common(2)
-        )
+        texts = [
+            f"{count} {word if layout.size == LARGE else short_word(word)}" for word, count in stages.most_common(3)
+        ]
+        text = next((said for n in (3, 2, 1) if columns(said := " ".join(texts[:n])) < layout.size), "")
         spans.append((cells(text or "·", layout.size - 1) + " ", "accent"))
     return Row(tuple(spans))
 

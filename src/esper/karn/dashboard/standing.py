@@ -44,7 +44,7 @@ STATUS_TONES: dict[Status, Tone] = {
 _TALLIED = (Status.BAD, Status.WATCH, Status.OK, Status.UNKNOWN)
 _KEYS = 9
 """Troubles with a key of their own."""
-_INDENT = 14
+_INDENT = 13
 _LEAST_BAR = 4
 
 
@@ -163,9 +163,10 @@ def _trouble(view: View, at: int, finding: Finding, width: int, *, short: bool) 
     text = tidy(f"{arm}{since}: {said}" if since else f"{arm}{said}")
     first, *rest = textwrap.wrap(text, max(width - _INDENT, 20)) or [""]
     opens: object = finding.first or "health"
-    status = (f"{finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status])
+    status = f"{finding.status.value} {finding.status.name}"
+    gap = " " * (_INDENT - 4 - len(status))
     return [
-        line((f" {key} ", "accent"), status, f" {first}", opens=opens),
+        line((f" {key} ", "accent"), (status, STATUS_TONES[finding.status]), f"{gap} {first}", opens=opens),
         *(line(f"{' ' * (_INDENT - 1)}{part}", opens=opens) for part in rest),
     ]
 
@@ -181,7 +182,7 @@ def _progress(view: View, group: GroupSnapshot, width: int) -> list[Row]:
     room = width - columns(share) - columns(text) - 4
     if share and planned is not None and group.batch is not None and room >= _LEAST_BAR:
         drawn = bar(group.batch.data.episodes_completed / planned, min(room, 40))
-        return [line((f" {share} ", "plain"), (drawn, "plot"), f" {text}")]
+        return [line(f" {share} {text} ", (drawn, "plot"))]
     wrapped = textwrap.wrap(f"{share} {text}" if share else text, max(width - 2, 20), subsequent_indent="  ")
     return [line(f" {part}") for part in wrapped]
 
@@ -222,7 +223,7 @@ def _notes(group: GroupSnapshot) -> list[str]:
         low, high = min(epochs), max(epochs)
         max_epochs = None if group.started is None else known(group.started.data.max_epochs)
         of = "" if max_epochs is None else f"/{max_epochs}"
-        which = "" if group.batch is None else "next one in "
+        which = "" if group.batch is None else "next: "
         parts.append(f"{which}epoch {low if low == high else f'{low}–{high}'}{of}")
     if group.resumes:
         parts.append(f"resumed {group.resumes}×")
