@@ -56,10 +56,10 @@ def dashboard(
 
 
 async def settled(pilot: Pilot[None]) -> None:
-    """Wait until the view has been shown twice: once for the data, once for the layout that follows from it."""
+    """Wait until the view has been shown: for the data, for the layout that follows from it, and in that layout."""
     app = pilot.app
     assert isinstance(app, Dashboard)
-    for _ in range(2):
+    for _ in range(3):
         app.refresh_shown()
         await pilot.pause()
 

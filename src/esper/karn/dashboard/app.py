@@ -22,7 +22,7 @@ from esper.karn.dashboard.following import Filter, FollowedRun, View
 from esper.karn.dashboard.help_text import help_rows
 from esper.karn.dashboard.overview import WIDE, EventRows, event_heading, status_line
 from esper.karn.dashboard.ppo_detail import ppo_detail
-from esper.karn.dashboard.rows import Lines, Rows
+from esper.karn.dashboard.rows import Lines, Row, Rows
 from esper.karn.dashboard.run_detail import run_detail
 from esper.karn.dashboard.screens import Columns, Detail, EnvDetail, FilterDialog, Inspector, Reading, Shown
 from esper.karn.dashboard.standing import standing_rows, troubles
@@ -46,14 +46,21 @@ class Overview(Shown):
         *(Binding(str(at + 1), f"app.trouble({at})", show=False) for at in range(1, 9)),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._standing = Lines(self._standing_rows, id="standing")
+        self._charts = Lines(chart_rows, id="charts", focusable=False)
+        self._envs = Container(
+            Lines(env_heading, id="env-heading", focusable=False), EnvRows(id="envs"), id="env-section"
+        )
+        self._rows: list[Row] = []
+
     def compose(self) -> ComposeResult:
         """Make the widgets."""
         yield Lines(status_line, id="status", focusable=False)
-        yield Lines(standing_rows, id="standing")
-        yield Lines(chart_rows, id="charts", focusable=False)
-        with Container(id="env-section"):
-            yield Lines(env_heading, id="env-heading", focusable=False)
-            yield EnvRows(id="envs")
+        yield self._standing
+        yield self._charts
+        yield self._envs
         with Container(id="event-section"):
             yield Lines(event_heading, id="event-heading", focusable=False)
             yield EventRows(id="events")
@@ -64,21 +71,24 @@ class Overview(Shown):
         self._divide(view)
         super().refresh_view(view)
 
+    def _standing_rows(self, view: View, width: int, height: int) -> list[Row]:
+        return self._rows if len(self._rows) == height else standing_rows(view, width, height)
+
     def _divide(self, view: View) -> None:
         """Divide the lines there are: troubles in full first, then charts, then environments and events."""
         width, lines = self.size.width, max(self.size.height - 2, 0)
-        standing = min(len(standing_rows(view, width, max(2 * lines // 5, 4))), max(2 * lines // 5, 4))
+        most = max(2 * lines // 5, 4)
+        self._rows = standing_rows(view, width, most)
+        standing = min(len(self._rows), most)
         n_envs = 0 if view.group is None else len(view.group.envs)
         envs = min(1 + n_envs + (n_envs >= MANY), max(lines // 4, 5)) if n_envs else 0
         charts = lines - standing - envs - max(lines // 6, 3)
-        most = charts_height(view, width)
-        charts = min(charts, most) if charts >= LEAST_CHART else min(most, 1)
-        sizes = {"#standing": standing, "#charts": charts, "#env-section": envs}
-        for selector, size in sizes.items():
-            for section in self.query(selector):
-                if section.styles.height is None or section.styles.height.value != size:
-                    section.styles.height = size
-                    section.display = size > 0
+        useful = charts_height(view, width)
+        charts = min(charts, useful) if charts >= LEAST_CHART else min(useful, 1)
+        for section, size in ((self._standing, standing), (self._charts, charts), (self._envs, envs)):
+            if section.styles.height is None or section.styles.height.value != size:
+                section.styles.height = size
+                section.display = size > 0
 
     def action_zoom(self, zoom: bool = True) -> None:
         """Give the environments or the events the whole screen, whichever has the focus, or take it back."""

@@ -61,7 +61,7 @@ def chart_rows(view: View, width: int, height: int) -> list[Row]:
 def charts_height(view: View, width: int) -> int:
     """Return how many lines charts can make use of."""
     groups = shown_groups(view, width)
-    n = len(_panels(view, groups, _AT_A_GLANCE))
+    n = len(groups) * sum(_is_measured(view, groups, field) for field in _AT_A_GLANCE)
     return -(-n // _beside(width, len(groups))) * _HIGH if n else len(_nothing_yet(view))
 
 
@@ -114,10 +114,10 @@ def _panels(view: View, groups: Sequence[GroupSnapshot], fields: Sequence[str]) 
 
 
 def _of_field(view: View, groups: Sequence[GroupSnapshot], field: str) -> list[Panel]:
+    if not _is_measured(view, groups, field):
+        return []
     courses = [_course(view, group, field) for group in groups]
     wholes = [None if course is None else course.whole(field) for course in courses]
-    if not any(whole is not None and (whole.low is not None or whole.not_finite) for whole in wholes):
-        return []
     lows = [whole.low for whole in wholes if whole is not None and whole.low is not None]
     highs = [whole.high for whole in wholes if whole is not None and whole.high is not None]
     levels = [level for group in groups for level in _levels(view, group, field)]
@@ -127,6 +127,12 @@ def _of_field(view: View, groups: Sequence[GroupSnapshot], field: str) -> list[P
         for group, course in zip(groups, courses, strict=True)
         if course is not None
     ]
+
+
+def _is_measured(view: View, groups: Sequence[GroupSnapshot], field: str) -> bool:
+    courses = (_course(view, group, field) for group in groups)
+    wholes = [course.whole(field) for course in courses if course is not None]
+    return any(whole.low is not None or whole.not_finite for whole in wholes)
 
 
 def _course(view: View, group: GroupSnapshot, field: str) -> Course | None:
