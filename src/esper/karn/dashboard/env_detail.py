@@ -9,7 +9,9 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
+from esper.karn.dashboard.chart import Panel, draw
 from esper.karn.dashboard.chips import STAGE_WORDS, occupant_of
+from esper.karn.dashboard.courses import Course
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
 from esper.karn.derived import (
     accuracy_of,
@@ -27,9 +29,7 @@ from esper.karn.formatting import (
     fraction,
     is_finite,
     number,
-    plot,
     plural,
-    scale,
     signed,
     tidy,
     value_text,
@@ -45,6 +45,9 @@ __all__ = ["env_detail"]
 
 _EVIDENCE = ("val_acc", "host_accuracy", "seed_contribution", "value_estimate", "action_confidence", "decision_entropy")
 _LABEL = 26
+_BY_EPOCH = "accuracy by epoch"
+_HIGH = 7
+"""Lines of its chart."""
 _TOLERANCE = 1e-6
 """Of the sum of a reward's components, relative."""
 
@@ -69,17 +72,12 @@ def _summary(view: View, env: EnvSnapshot, width: int) -> list[Row]:
     epoch = env.epoch.data
     epochs = None if view.group is None or view.group.started is None else known(view.group.started.data.max_epochs)
     of = "" if epochs is None else f"/{epochs}"
-    history = [accuracy_of(entry.data) for entry in env.epochs]
     loss_tone: Tone = "plain" if is_finite(epoch.val_loss) else "bad"
     rows = [
         heading(f"ENVIRONMENT {env.env_id}", f"epoch {epoch.inner_epoch}{of}", env.epoch.event),
-        line(
-            (f" {'accuracy':<10}", "dim"),
-            f"{fraction(accuracy_of(epoch)):<8}",
-            (plot(history, max(min(width - 48, 72), 8))[0], "plot"),
-            (f" range {scale(history)}", "dim"),
-        ),
+        line((f" {'accuracy':<10}", "dim"), fraction(accuracy_of(epoch))),
         line((f" {'loss':<10}", "dim"), (number(epoch.val_loss), loss_tone)),
+        *(Row(spans) for spans in draw(_accuracies(env), width, _HIGH)),
     ]
     slots = view.group.started.data.slot_ids if view.group is not None and view.group.started is not None else env.slots
     if not slots:
@@ -91,6 +89,29 @@ def _summary(view: View, env: EnvSnapshot, width: int) -> list[Row]:
         *(_slot(env, slot_id) for slot_id in slots),
         line(),
     ]
+
+
+def _accuracies(env: EnvSnapshot) -> Panel:
+    """Return the chart of the accuracies that are kept, the newest at the right."""
+    course = Course((_BY_EPOCH,))
+    for entry in env.epochs:
+        course.add([accuracy_of(entry.data)], entry.position.batch, entry.position.about)
+    newest = accuracy_of(env.epochs[-1].data)
+    ends = []
+    for entry in (env.epochs[0], env.epochs[-1]):
+        batch = "" if entry.position.batch is None else f"batch {entry.position.batch:,}, "
+        ends.append(f"{batch}epoch {entry.data.inner_epoch:,}")
+    return Panel(
+        title=_BY_EPOCH,
+        short=_BY_EPOCH,
+        newest=fraction(newest),
+        sound=newest is None or is_finite(newest),
+        course=course,
+        field=_BY_EPOCH,
+        version=course.version,
+        first=ends[0],
+        last=ends[1],
+    )
 
 
 def _slot(env: EnvSnapshot, slot_id: str) -> Row:

@@ -42,6 +42,8 @@ MANY = 16
 """Environments from which on there is a row for all."""
 _SORTED_EVERY = 2.0
 """Seconds that an order stays: rows that change their places with every step cannot be read."""
+_DRAWN = 14
+"""Newest epochs whose accuracies are drawn."""
 _MORE = 4
 """Columns that say how many chips there is no room for."""
 _MISSING: Span = (ABSENT, "dim")
@@ -289,12 +291,17 @@ def _learning(env: EnvSnapshot, *, wide: bool) -> dict[str, Span]:
     return {
         "epoch": (number(epoch.inner_epoch, 5), "plain"),
         "acc": (fraction(accuracy_of(epoch), 5), "plain"),
-        "accuracy by epoch": (
-            plot([accuracy_of(past.data) for past in env.epochs[-24:]], 24)[0] if wide else "",
-            "plot",
-        ),
+        "accuracy by epoch": (_accuracies(env) if wide else "", "plot"),
         "loss": (("" if sound else "✗ ") + number(epoch.val_loss, 6), "plain" if sound else "bad"),
     }
+
+
+def _accuracies(env: EnvSnapshot) -> str:
+    """Return the newest accuracies, and from where to where they are drawn."""
+    values = [accuracy_of(past.data) for past in env.epochs[-_DRAWN:]]
+    finite = [value for value in values if value is not None and is_finite(value)]
+    ends = f" {fraction(min(finite), 4)}–{fraction(max(finite), 4)}" if finite else ""
+    return plot(values, _DRAWN)[0] + ends
 
 
 def _decision(env: EnvSnapshot) -> dict[str, Span]:

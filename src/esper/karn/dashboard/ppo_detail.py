@@ -60,7 +60,7 @@ def _verdicts(view: View, width: int) -> list[Row]:
         )
     ]
     for finding in gravest_first(verdict.findings):
-        rows += _trouble(view, finding, updates, width, room) if finding.is_alarm else [_rule(finding, updates)]
+        rows += _trouble(view, finding, updates, width, room) if finding.is_alarm else _rule(finding, updates, width)
     return [*rows, line()]
 
 
@@ -100,16 +100,20 @@ def _trouble(
     ]
 
 
-def _rule(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]]) -> Row:
+def _rule(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width: int) -> list[Row]:
     """Return a rule that found nothing, or could not look."""
     values = _values(finding, updates, 1) if finding.rule in RULE_OF else []
     newest = f"{number(values[0], 9):>9}" if values else " " * 9
-    return line(
-        (f" {finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status]),
-        f"{finding.area:<10}{cells(finding.label, 16)}{newest}  ",
-        (finding.evidence, "dim"),
-        opens=finding.first,
-    )
+    first, *rest = textwrap.wrap(finding.evidence, max(width - 48, 20)) or [""]
+    return [
+        line(
+            (f" {finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status]),
+            f"{finding.area:<10}{cells(finding.label, 16)}{newest}  ",
+            (first, "dim"),
+            opens=finding.first,
+        ),
+        *(line((" " * 48 + part, "dim"), opens=finding.first) for part in rest),
+    ]
 
 
 def _mappings(title: str, names: tuple[str, ...], update: PPOUpdatePayload, width: int, unit: str) -> list[Row]:
