@@ -65,7 +65,7 @@ def test_a_chip_is_as_wide_as_there_is_room(look: Callable[..., FollowedRun]) ->
         (60, "H H H H H H"),
         (80, "hold  hold  hold  hold  hold  hold"),
         (200, "hold  mixer 1   hold  mixer 1"),
-        (280, "holding    mixer  α1          holding"),
+        (280, "holding    mixer  α1         holding"),
     ):
         (shown,) = drawn(view, columns)
         assert chips in shown

@@ -101,9 +101,9 @@ def _title(panel: Panel, scale: _Scale, width: int) -> tuple[Span, ...]:
         *(f"{level.name} {number(level.value, 7)}{scale.beyond(level.value)}" for level in panel.levels),
     ]
     newest, all_of_it = panel.newest, "".join(f"  {note}" for note in notes)
-    fits = columns(panel.title) + columns(newest) + columns(all_of_it) + 3 <= width
-    title = tidy(panel.title if fits else panel.short, max(width - columns(newest) - 3, 4))
-    left = width - columns(title) - columns(newest) - 3
+    fits = columns(panel.title) + columns(newest) + columns(all_of_it) + 4 <= width
+    title = tidy(panel.title if fits else panel.short, max(width - columns(newest) - 4, 4))
+    left = width - columns(title) - columns(newest) - 4
     said = ""
     for note in notes:
         if columns(said) + columns(note) + 2 > left:
@@ -112,7 +112,7 @@ def _title(panel: Panel, scale: _Scale, width: int) -> tuple[Span, ...]:
     return (
         (f" {title} ", "title"),
         (f" {newest}", "accent" if panel.sound else "bad"),
-        (cells(said, left), "limit" if lost else "dim"),
+        (f"{cells(said, left)} ", "limit" if lost else "dim"),
     )
 
 

@@ -103,16 +103,18 @@ def _trouble(
 def _rule(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width: int) -> list[Row]:
     """Return a rule that found nothing, or could not look."""
     values = _values(finding, updates, 1) if finding.rule in RULE_OF else []
-    newest = f"{number(values[0], 9):>9}" if values else " " * 9
-    first, *rest = textwrap.wrap(finding.evidence, max(width - 48, 20)) or [""]
+    newest = f"{number(values[0], 9):>9}  " if values else ""
+    indent = 37 + len(newest)
+    said = finding.evidence.removeprefix(f"{finding.label} ")
+    first, *rest = textwrap.wrap(said, max(width - indent, 20)) or [""]
     return [
         line(
             (f" {finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status]),
-            f"{finding.area:<10}{cells(finding.label, 16)}{newest}  ",
+            f"{finding.area:<10}{cells(finding.label, 16)}{newest}",
             (first, "dim"),
             opens=finding.first,
         ),
-        *(line((" " * 48 + part, "dim"), opens=finding.first) for part in rest),
+        *(line((" " * indent + part, "dim"), opens=finding.first) for part in rest),
     ]
 
 
