@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
+from esper.karn.dashboard.charts import all_charts
+from esper.karn.dashboard.courses import Courses
 from esper.karn.dashboard.env_detail import env_detail
-from esper.karn.dashboard.env_rows import EnvRows
+from esper.karn.dashboard.env_rows import Layout, env_row
 from esper.karn.dashboard.following import FollowedRun, View
 from esper.karn.dashboard.inspector import inspect_record
-from esper.karn.dashboard.overview import health_rows, learning_rows, status_line
+from esper.karn.dashboard.overview import status_line
 from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
+from esper.karn.dashboard.standing import standing_rows
 from esper.karn.health import assess
-from esper.karn.snapshot import GroupSnapshot, RunSnapshot
+from esper.karn.snapshot import Entry, GroupSnapshot, RunSnapshot
 from esper.leyline.telemetry import TelemetryEvent
 
 __all__ = ["opened", "screens"]
@@ -33,8 +37,19 @@ class Nothing:
 
 def view_of(snapshot: RunSnapshot, group: GroupSnapshot) -> View:
     following = FollowedRun("runs/drawn", Nothing(), lambda: NOON)  # type: ignore[arg-type]  # never asked
+    of_group = assess(snapshot).of(group.group_id)
+    courses = Courses()
+    entries: list[Entry[Any]] = [*group.ranks.values(), *group.batches, *group.ppo]
+    for entry in entries:
+        courses.add(entry.event, entry.position, lambda: group)
     return replace(
-        following.view(), snapshot=snapshot, group=group, heard=NOON, verdict=assess(snapshot).of(group.group_id)
+        following.view(),
+        snapshot=replace(snapshot, groups={group.group_id: group}),
+        group=group,
+        heard=NOON,
+        verdict=of_group,
+        of_all=of_group,
+        courses={group.group_id: courses},
     )
 
 
@@ -44,8 +59,8 @@ def text(rows: Iterable[Row]) -> str:
 
 def rows_of(snapshot: RunSnapshot, group: GroupSnapshot) -> Iterator[Row]:
     view = view_of(snapshot, group)
-    yield from learning_rows(view, WIDTH, 20)
-    yield from health_rows(view, WIDTH, 20)
+    yield from standing_rows(view, WIDTH, 1000)
+    yield from all_charts(view, WIDTH)[0]
     for env_id in group.envs:
         for column in env_detail(view, env_id, WIDTH):
             yield from column
@@ -56,9 +71,9 @@ def rows_of(snapshot: RunSnapshot, group: GroupSnapshot) -> Iterator[Row]:
 
 def screens(snapshot: RunSnapshot, group: GroupSnapshot) -> str:
     """Return everything that the dashboard says of a group."""
-    lines = EnvRows()
-    envs = [lines.row(env) for env in group.envs.values()]
-    return text([*status_line(view_of(snapshot, group), WIDTH, 1), *envs, *rows_of(snapshot, group)])
+    view = view_of(snapshot, group)
+    envs = [env_row(env, Layout.of(view, WIDTH)) for env in group.envs.values()]
+    return text([*status_line(view, WIDTH, 1), *envs, *rows_of(snapshot, group)])
 
 
 def opened(snapshot: RunSnapshot, group: GroupSnapshot) -> str:

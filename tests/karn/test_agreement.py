@@ -96,7 +96,7 @@ def test_summary_and_dashboard_say_the_same(run: DrawnRun) -> None:
             best = best_value(entry.data.avg_reward for entry in group.batches)
             if best is not None:
                 shown = QUANTITIES["avg_reward"].text(best)
-                assert f"{shown} (batch" in screen
+                assert re.search(rf"best {re.escape(shown)} (in|near) batch", screen)
                 rows = numbers_after(QUANTITIES["avg_reward"].name, page)
                 assert rows[0][-1] == shown or len(group.batches) == 1
         for blueprint in group.lifecycle:
@@ -120,7 +120,7 @@ def test_there_is_one_verdict(run: DrawnRun) -> None:
         headline = f"{own.status.value} {own.status.name}"
         assert f"Health: {headline} ({tally_text(own.findings)})" in section
         screen = screens(snapshot, group)
-        assert f"HEALTH  {headline}  {tally_text(own.findings)}" in screen
+        assert f"VERDICT  {headline}  {tally_text(own.findings)}" in screen
         for finding in own.alarms:
             beginning = " ".join(finding.evidence.split()[:4])
             assert beginning in " ".join(section.split())

@@ -97,12 +97,12 @@ ONLY_IN_FULL = {
     "BatchEpochCompletedPayload": "env_accuracies n_envs",
     "EpochCompletedPayload": "seeds",
     "PPOUpdatePayload": (
-        "advantage_mean advantage_std early_stop_epoch entropy_coef entropy_loss inner_epoch loss_scale lr "
+        "advantage_mean advantage_std early_stop_epoch entropy_coef entropy_loss inner_epoch loss_scale "
         "ratio_mean ratio_min ratio_std"
     ),
     "RewardComputedPayload": "ab_group slot_states",
-    "SeedFossilizedPayload": "alpha epochs_total params_added",
-    "SeedGerminatedPayload": "alpha blend_tempo_epochs epochs_in_stage grad_ratio has_exploding has_vanishing",
+    "SeedFossilizedPayload": "epochs_total params_added",
+    "SeedGerminatedPayload": "blend_tempo_epochs epochs_in_stage grad_ratio has_exploding has_vanishing",
     "SeedPrunedPayload": "epochs_total",
     "SeedStageChangedPayload": "accuracy_delta epochs_in_stage from_stage grad_ratio",
     "TrainingStartedPayload": (

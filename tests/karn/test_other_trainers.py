@@ -11,12 +11,14 @@ import pytest
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.console import progress_text
+from esper.karn.dashboard.charts import all_charts
 from esper.karn.dashboard.env_detail import env_detail
 from esper.karn.dashboard.env_rows import env_heading
 from esper.karn.dashboard.feed import NewRecords
 from esper.karn.dashboard.following import FollowedRun, Phase, View
-from esper.karn.dashboard.overview import learning_rows, status_line
+from esper.karn.dashboard.overview import status_line
 from esper.karn.dashboard.run_detail import run_detail
+from esper.karn.dashboard.standing import standing_rows
 from esper.karn.derived import confidence_of, return_of
 from esper.karn.progress import unsupplied_text
 from esper.karn.snapshot import GroupSnapshot
@@ -99,13 +101,20 @@ def test_one_sentence_says_what_such_a_run_does_not_tell_and_of_ours_there_is_no
     assert unsupplied_text(group(TrainingStartedPayload(**OURS), ours)) is None
     assert unsupplied_text(group(batch(0))) is None
     assert SENTENCE in page(FOREIGN, batch(0))
-    assert SENTENCE in text(learning_rows(view(FOREIGN, batch(0)), 130, 6))
+    assert SENTENCE in text(standing_rows(view(FOREIGN, batch(0)), 130, 40))
     assert SENTENCE in text(run_detail(view(FOREIGN, batch(0)), 130)[0])
 
 
 def test_there_is_no_row_of_an_accuracy_a_host_slots_or_seeds_that_there_are_not() -> None:
     seen = view(FOREIGN, batch(0), batch(1))
-    shown = text([*status_line(seen, 130, 1), *learning_rows(seen, 130, 6), *env_heading(seen, 130, 1)])
+    shown = text(
+        [
+            *status_line(seen, 130, 1),
+            *standing_rows(seen, 130, 40),
+            *all_charts(seen, 130)[0],
+            *env_heading(seen, 130, 1),
+        ]
+    )
     shown += text(run_detail(seen, 130)[0]) + page(FOREIGN, batch(0), batch(1)).partition("Health:")[0]
     shown = shown.replace(SENTENCE, "")
     assert [
@@ -119,8 +128,8 @@ def test_there_is_no_row_of_an_accuracy_a_host_slots_or_seeds_that_there_are_not
 def test_a_plan_of_nothing_or_one_that_was_exceeded_is_unknown(planned: int) -> None:
     payloads: list[TelemetryPayload] = [FOREIGN, *(batch(index, planned=planned) for index in range(3))]
     seen = view(*payloads)
-    shown = text(learning_rows(seen, 130, 6))
-    assert "progress  129 episodes" in shown
+    shown = text(standing_rows(seen, 130, 40))
+    assert " 129 episodes · batch 2 complete" in shown
     assert "ETA" not in shown
     assert "129 episodes were played" in page(*payloads)
     assert seen.phase is Phase.LIVE
@@ -130,17 +139,14 @@ def test_one_rollout_without_an_episode_leaves_the_means_and_the_trend_alone() -
     payloads = FOREIGN, batch(0, 1.0), batch(1, math.nan), batch(2, 3.0)
     assert "NaN" not in page(*payloads).partition("Health:")[0]
     assert "not finite" not in page(*payloads)
-    assert "trend +2.000" in text(learning_rows(view(*payloads), 130, 6))
+    drawn = text(all_charts(view(*payloads), 130)[0][1:])
+    assert "NaN" not in drawn
+    assert "not finite" not in drawn
     assert "—" in progress_text(group(*payloads[:3]))
     assert math.isnan(return_of(batch(0, math.nan), TrainingStartedPayload(**OURS)) or 0.0), (
         "a diverged host's is shown"
     )
     assert "No batch measured a return." in page(FOREIGN, batch(0, math.nan))
-
-
-def test_the_best_batch_is_said_to_be_best_since_a_later_one_only_where_earlier_ones_are_forgotten() -> None:
-    assert "best 2 (batch 1)" in text(learning_rows(view(FOREIGN, batch(1, 2.0, done=43)), 130, 6))
-    assert "best since batch 1 2 (batch 1)" in text(learning_rows(view(FOREIGN, batch(1, 2.0, done=99)), 130, 6))
 
 
 def test_a_density_is_no_confidence_and_a_reward_without_parts_has_none() -> None:

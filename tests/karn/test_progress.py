@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.progress import Best, Trend, best_of, eta_seconds, stale_after, trend_of
+from esper.karn.progress import Best, best_of, eta_seconds, stale_after
 from esper.karn.snapshot import GroupSnapshot
 from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent, TelemetryPayload, TrainingStartedPayload
 
@@ -95,18 +95,3 @@ def test_the_best_is_the_first_of_the_highest_and_finite() -> None:
     assert best_of([1.0, math.nan, 3.0, math.inf, 3.0, -5.0]) == Best(3.0, 2)
     assert best_of([math.nan]) is None
     assert best_of([]) is None
-
-
-def test_the_trend_compares_both_ends() -> None:
-    assert trend_of((1.0, 2.0, 7.0)) == Trend(6.0, 1)
-    assert trend_of(tuple(map(float, range(40)))) == Trend(30.0, 10)
-
-
-def test_there_is_no_trend_of_one_value_or_of_nan() -> None:
-    assert trend_of((1.0,)) is None
-    assert trend_of((1.0, math.nan)) is None
-
-
-def test_the_trend_of_huge_values_is_their_trend_and_one_beyond_floats_is_none() -> None:
-    assert trend_of((1.7e308,) * 40) == Trend(0.0, 10)
-    assert trend_of((-1.7e308,) * 20 + (1.7e308,) * 20) is None

@@ -279,3 +279,10 @@ def test_the_summary_gives_the_verdict_and_the_answer(tmp_path: Any) -> None:
     assert "Did it learn?\n  No.\n" in page
     assert "Health: ✗ BAD" in page
     assert "mean episode return fell from" in page
+
+
+def test_the_headline_of_a_run_that_is_well_counts_what_says_so() -> None:
+    well = Finding(rule="return_learnt", area="learning", group="a", label="rises", status=Status.OK, evidence="rose")
+    others = replace(well, rule="kl", area="PPO"), replace(well, rule="overflow", status=Status.UNKNOWN)
+    assert Verdict((well, others[0])).headline == "OK 2 rules are well"
+    assert Verdict((well, *others)).headline == "OK 2 rules are well, 1 unknown"

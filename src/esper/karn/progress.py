@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from esper.karn.derived import accuracy_of, has_host, planned_episodes
-from esper.karn.formatting import is_finite, mean, number
+from esper.karn.formatting import is_finite, number
 
 if TYPE_CHECKING:
     from esper.karn.snapshot import GroupSnapshot
@@ -16,19 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Best",
-    "Trend",
     "best_of",
     "best_value",
     "eta_seconds",
     "measures_accuracy",
     "played_text",
     "stale_after",
-    "trend_of",
     "unsupplied_text",
 ]
 
 _NEWEST = 10
-"""Batches that a rate or a trend is taken over."""
+"""Batches that a rate is taken over."""
 _PATIENCE = 10.0
 """Seconds without an event that are never called stale."""
 
@@ -85,27 +83,6 @@ def measures_accuracy(group: GroupSnapshot) -> bool:
     if not group.batches:
         return has_host(group)
     return any(accuracy_of(entry.data) is not None for entry in reversed(group.batches))
-
-
-@dataclass(frozen=True, slots=True)
-class Trend:
-    """The mean of the newest values less that of the oldest."""
-
-    change: float
-    batches: int
-    """How many are averaged at either end."""
-
-
-def trend_of(values: tuple[float, ...]) -> Trend | None:
-    """Compare both ends of a series, each at most half of it.
-
-    None before there are two values, with NaN in them, and for a change beyond all floats.
-    """
-    n = min(_NEWEST, len(values) // 2)
-    newest, oldest = mean(values[len(values) - n :]), mean(values[:n])
-    if newest is None or oldest is None or not is_finite(newest - oldest):
-        return None
-    return Trend(newest - oldest, n)
 
 
 def _pace(group: GroupSnapshot) -> tuple[float, int] | None:

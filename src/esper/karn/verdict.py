@@ -124,7 +124,8 @@ class Verdict:
         unknown = [one for one in self.findings if one.rule == "return_learnt" and one.status is Status.UNKNOWN]
         if unknown:
             return f"{name} {unknown[0].evidence}"
-        return f"{name} {tally_text(self.findings)}"
+        ok, unknown = (sum(one.status is status for one in self.findings) for status in (Status.OK, Status.UNKNOWN))
+        return f"{name} {ok} rules are well{f', {unknown} unknown' if unknown else ''}"
 
     def of(self, group: str | None) -> Verdict:
         """Return the verdict over one group and, as it covers all groups, the telemetry."""

@@ -16,9 +16,10 @@ from textual.pilot import Pilot
 
 from esper.karn.dashboard.app import Dashboard, Overview
 from esper.karn.dashboard.feed import LogTail, NewRecords
-from esper.karn.dashboard.following import Filter, FollowedRun
+from esper.karn.dashboard.following import Filter, FollowedRun, Order
 from esper.karn.dashboard.rows import Rows
 from esper.karn.dashboard.screens import Detail, EnvDetail, FilterDialog, Inspector, Reading
+from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -55,10 +56,10 @@ def dashboard(
 
 
 async def settled(pilot: Pilot[None]) -> None:
-    """Wait until the view has been shown twice: once for the data, once for the layout that follows from it."""
+    """Wait until the view has been shown: for the data, for the layout that follows from it, and in that layout."""
     app = pilot.app
     assert isinstance(app, Dashboard)
-    for _ in range(2):
+    for _ in range(3):
         app.refresh_shown()
         await pilot.pause()
 
@@ -148,8 +149,95 @@ def test_keys_open_screens_and_escape_leaves_them(app: Dashboard) -> None:
     drive(app, steps)
 
 
+def test_a_number_jumps_to_the_event_that_first_showed_a_trouble(retell: Retell, look: Look) -> None:
+    app = dashboard(look, retell(episodes=40, unhealthy=True))
+
+    async def steps(pilot: Pilot[None]) -> None:
+        alarms = app.view.of_all.alarms
+        assert len(alarms) > 2
+        assert "1-9 First event" in shown(app)
+        for at, finding in enumerate(alarms[:9]):
+            await pilot.press(str(at + 1))
+            if finding.first is None:
+                assert isinstance(app.screen, Detail)
+            else:
+                assert isinstance(app.screen, Inspector)
+                assert app.screen.record is finding.first
+            await pilot.press("escape")
+        assert isinstance(app.screen, Overview)
+
+    drive(app, steps)
+
+
+def test_where_nothing_is_wrong_no_key_promises_to_show_it(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        assert not app.view.of_all.alarms
+        assert "First event" not in shown(app)
+        await pilot.press("1")
+        assert isinstance(app.screen, Overview)
+
+    drive(app, steps)
+
+
+def test_environments_are_listed_in_the_next_order(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        assert "worst (o)" in shown(app)
+        await pilot.press("o")
+        await settled(pilot)
+        assert "number (o)" in shown(app)
+        rows = app.query_one("#envs", Rows)
+        assert [rows.row(item).opens for item in rows._items] == [0, 1, 2, 3]
+
+    drive(app, steps)
+
+
+def test_the_cursor_stays_on_its_environment_when_the_order_changes(app: Dashboard) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        rows = app.query_one("#envs", Rows)
+        await pilot.press("down")
+        held = rows.row(rows._items[rows.cursor]).opens
+        for _ in Order:
+            await pilot.press("o")
+            await settled(pilot)
+            assert rows.row(rows._items[rows.cursor]).opens == held or rows.cursor == 0
+            if rows.cursor == 0:
+                break
+
+    drive(app, steps)
+
+
+@pytest.mark.parametrize("size", [SMALL, (120, 40), LARGE])
+def test_both_arms_of_a_comparison_stand_side_by_side_on_one_scale(
+    retell: Retell, look: Look, size: tuple[int, int]
+) -> None:
+    records, newest = retell(episodes=40)
+    arms = [replace(event, group_id=arm) for event in records for arm in ("shaped", "sparse")]
+    doubled = [
+        replace(event, data=replace(event.data, avg_reward=2 * event.data.avg_reward))
+        if event.group_id == "sparse" and isinstance(event.data, BatchEpochCompletedPayload)
+        else event
+        for event in arms
+    ]
+    app = dashboard(look, (tuple(doubled), newest))
+
+    async def run() -> None:
+        async with app.run_test(size=size) as pilot:
+            await settled(pilot)
+            lines = shown(app).splitlines()
+            title = next(at for at, row in enumerate(lines) if " shaped: " in row and " sparse: " in row)
+            first, second = (lines[title].index(f" {arm}: ") for arm in ("shaped", "sparse"))
+            ticks = [row[start : start + 8] for row in lines[title + 1 : title + 2] for start in (first, second)]
+            assert ticks[0] == ticks[1]
+            assert float(ticks[0]) > 0
+            assert sum("learnt: " in row for row in lines) == 2
+
+    asyncio.run(run())
+
+
 def test_arrows_go_to_the_neighbouring_environments(app: Dashboard) -> None:
     async def steps(pilot: Pilot[None]) -> None:
+        app.following.order = Order.NUMBER
+        await settled(pilot)
         await pilot.press("down", "enter")
         await settled(pilot)
         assert "ENVIRONMENT 1" in shown(app)
@@ -181,6 +269,8 @@ def test_any_event_of_the_log_opens_and_so_do_its_neighbours(app: Dashboard) -> 
 
 def test_a_double_click_opens_an_environment(app: Dashboard) -> None:
     async def steps(pilot: Pilot[None]) -> None:
+        app.following.order = Order.NUMBER
+        await settled(pilot)
         await pilot.click("#envs", offset=(5, 2))
         assert app.query_one("#envs", Rows).cursor == 2
         assert isinstance(app.screen, Overview)
@@ -365,7 +455,7 @@ def test_a_screenshot_is_saved_where_the_user_is(
 
     drive(app, steps)
     (picture,) = tmp_path.glob("esper-*.svg")
-    assert "LEARNING" in picture.read_text()
+    assert "learnt" in picture.read_text()
 
 
 def test_a_cursor_in_the_log_stays_on_its_event_while_others_come(app: Dashboard) -> None:
@@ -449,6 +539,43 @@ def test_a_growing_log_is_followed(tmp_path: Path, make_story: type[Story]) -> N
     drive(app, steps)
 
 
+def test_a_log_that_was_there_before_is_read_with_a_share_and_is_not_called_stale(
+    tmp_path: Path, make_story: type[Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esper.karn.dashboard.feed._SLICE", 1 << 14)
+    story = make_story(episodes=96)
+    story.write(tmp_path / "events.jsonl")
+    later = story.now + timedelta(days=1)
+    following = FollowedRun(str(tmp_path), LogTail(tmp_path), lambda: later, RunDirectory(tmp_path))
+    RunDirectory(tmp_path).write_info(COMPLETED)
+    app = Dashboard(following)
+    app.SLICE = 0.0
+    seen: list[str] = []
+
+    async def steps(pilot: Pilot[None]) -> None:
+        while "FINISHED" not in shown(app):
+            seen.append(shown(app).splitlines()[0])
+            await pilot.pause(0.01)
+
+    drive(app, steps)
+    shares = [int(found[1]) for line in seen if (found := re.search(r"READING THE LOG, (\d+) %", line))]
+    assert shares
+    assert shares == sorted(shares)
+    assert max(shares) < 100
+    assert not any("STALE" in line or "FINISHED" in line for line in seen)
+
+
+def test_a_plan_that_is_fulfilled_is_no_end(retell: Retell, look: Look) -> None:
+    app = dashboard(look, retell(n_episodes=40, episodes=40, extra_epochs=0))
+
+    async def steps(_pilot: Pilot[None]) -> None:
+        assert "40 of 40 episodes" in shown(app)
+        assert "LIVE" in shown(app)
+        assert "FINISHED" not in shown(app)
+
+    drive(app, steps)
+
+
 def test_a_resized_terminal_is_filled_again(app: Dashboard) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.resize_terminal(*LARGE)
@@ -456,6 +583,6 @@ def test_a_resized_terminal_is_filled_again(app: Dashboard) -> None:
         assert "accuracy by epoch" in shown(app)
         await pilot.resize_terminal(40, 10)
         await settled(pilot)
-        assert "LEARNING" in shown(app)
+        assert "learnt" in shown(app)
 
     drive(app, steps)

@@ -53,7 +53,7 @@ def test_it_waits_for_a_run_that_does_not_exist_yet_and_then_follows_it(tmp_path
     log = tmp_path / "run" / "events.jsonl"
     log.write_text(lines(0, 1))
     assert everything(tail) == ["0-0", "0-1"]
-    assert tail.take() == NewRecords()
+    assert tail.take() == NewRecords(share=1.0)
     with log.open("a") as stream:
         stream.write(lines(2))
     assert everything(tail) == ["0-2"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,14 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from textual.binding import Binding
 
+from esper.karn.dashboard.charts import all_charts, chart_rows
+from esper.karn.dashboard.chips import SIZES, chip
 from esper.karn.dashboard.env_detail import env_detail
-from esper.karn.dashboard.env_rows import LARGE, MEDIUM, TINY, EnvRows, chip, env_heading
+from esper.karn.dashboard.env_rows import Layout, all_row, env_heading, env_row
 from esper.karn.dashboard.following import FollowedRun, View
 from esper.karn.dashboard.help_text import help_rows
-from esper.karn.dashboard.overview import EventRows, brief, event_heading, health_rows, learning_rows, status_line
+from esper.karn.dashboard.overview import EventRows, brief, event_heading, status_line
 from esper.karn.dashboard.ppo_detail import ppo_detail
 from esper.karn.dashboard.rows import Row
 from esper.karn.dashboard.run_detail import run_detail
+from esper.karn.dashboard.standing import standing_rows
 from esper.karn.derived import COMPONENTS
 from esper.karn.formatting import number
 from esper.karn.health import assess
@@ -57,27 +61,28 @@ def seen(look: Callable[..., FollowedRun], *emitted: TelemetryPayload) -> View:
 
 
 def every_screen(view: View, width: int) -> Iterator[list[Row]]:
-    for build in (status_line, learning_rows, health_rows, env_heading, event_heading):
+    for build in (status_line, standing_rows, chart_rows, env_heading, event_heading):
         yield build(view, width, 10)
-    for detail in (ppo_detail, run_detail):
+    for detail in (ppo_detail, run_detail, all_charts):
         yield from detail(view, width)
-    for env in () if view.group is None else view.group.envs.values():
+    envs = () if view.group is None else tuple(view.group.envs.values())
+    yield [all_row(envs, Layout.of(view, width))]
+    for env in envs:
         yield from env_detail(view, env.env_id, width)
-        yield [EnvRows().row(env)]
+        yield [env_row(env, Layout.of(view, width))]
         for slot_id in env.slots:
-            for size in (TINY, MEDIUM, LARGE):
+            for size in SIZES:
                 yield [Row(tuple(chip(env, slot_id, size)))]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(emitted=st.lists(events(), max_size=6))
 def test_whatever_is_emitted_every_screen_can_show_it(
-    look: Callable[..., FollowedRun], monkeypatch: pytest.MonkeyPatch, emitted: list[TelemetryEvent]
+    look: Callable[..., FollowedRun], emitted: list[TelemetryEvent]
 ) -> None:
     view = look([dataclasses.replace(event, group_id="default") for event in emitted], NOON).view()
-    for wide in (False, True):
-        monkeypatch.setattr(EnvRows, "columns", 200 if wide else 80)
-        for rows in every_screen(view, 200 if wide else 80):
+    for width in (80, 200):
+        for rows in every_screen(view, width):
             for row in rows:
                 for span, _ in row.spans:
                     assert span.isprintable()
@@ -85,7 +90,11 @@ def test_whatever_is_emitted_every_screen_can_show_it(
             assert brief(event).isprintable()
 
 
-def test_learning_is_shown_with_best_trend_progress_and_eta(
+def standing(view: View, width: int = 120, height: int = 40) -> str:
+    return text(standing_rows(view, width, height))
+
+
+def test_learning_is_shown_with_best_progress_and_eta(
     make_story: type[Story], look: Callable[..., FollowedRun]
 ) -> None:
     story = make_story(episodes=80)
@@ -94,36 +103,38 @@ def test_learning_is_shown_with_best_trend_progress_and_eta(
     assert view.group is not None
     batches = [emitted.data for emitted in view.group.batches]
     best = max(batches, key=lambda batch: batch.avg_reward)
-    shown = text(learning_rows(view, 120, 4))
-    assert f" {number(batches[-1].avg_reward)} " in shown
-    assert f"best {number(best.avg_reward)} (batch {best.batch_idx})" in shown
+    drawn = text(chart_rows(view, 200, 20))
+    assert f" {number(batches[-1].avg_reward)} " in drawn
+    assert f"best {number(best.avg_reward)} in batch {best.batch_idx}" in drawn
+    shown = standing(view)
     assert "80 of 160 episodes" in shown
-    assert "batch 19 complete · next one in epoch 13/24" in shown
+    assert "batch 19 complete · next: epoch 13/24" in shown
     assert "ETA" in shown
 
 
 def test_epochs_stand_with_the_batch_that_they_belong_to(
     make_story: type[Story], look: Callable[..., FollowedRun]
 ) -> None:
-    def heading_of(**story: Any) -> str:
-        return text(learning_rows(look(make_story(**story).events(), NOON).view(), 120, 4)[:1])
+    def progress_of(**story: Any) -> str:
+        return standing(look(make_story(**story).events(), NOON).view())
 
-    assert "batch 1 complete · next one in epoch 5/24" in heading_of(episodes=8, extra_epochs=5)
-    over = heading_of(episodes=8, extra_epochs=0)
+    assert "batch 1 complete · next: epoch 5/24" in progress_of(episodes=8, extra_epochs=5)
+    over = progress_of(episodes=8, extra_epochs=0)
     assert "batch 1 complete" in over
     assert "epoch" not in over
-    first = heading_of(episodes=0, extra_epochs=5)
+    first = progress_of(episodes=0, extra_epochs=5)
     assert "epoch 5/24" in first
-    assert "batch" not in first
+    assert "no batch is complete yet" in first
 
 
-def test_facts_that_do_not_fit_are_left_out_whole(look: Callable[..., FollowedRun]) -> None:
+def test_a_chart_is_as_wide_as_it_may_be_and_leaves_out_whole_facts(look: Callable[..., FollowedRun]) -> None:
     batches = [BatchEpochCompletedPayload(4 * n, n, 0.5, 1e4 + n, 8000, 4) for n in range(1001, 1005)]
-    for width in (80, 120):
-        for shown in text(learning_rows(seen(look, *batches), width, 4)).splitlines()[1:3]:
-            assert len(shown) <= width
-            assert ("trend" in shown) == ("trend +" in shown)
-            assert "best since batch 1001" in shown
+    for width in (80, 120, 200):
+        rows = chart_rows(seen(look, *batches), width, 12)
+        assert {sum(len(span) for span, _ in row.spans) for row in rows} == {width}
+        assert "batch 1,001" in text(rows)
+        assert "1,004" in text(rows)
+        assert "11004" in text(rows)  # ticks have the digits in which they differ
 
 
 def test_events_have_the_local_time_and_the_heading_names_its_zone(
@@ -141,14 +152,12 @@ def test_events_have_the_local_time_and_the_heading_names_its_zone(
 
 
 def test_a_stale_run_has_no_eta(make_story: type[Story], look: Callable[..., FollowedRun]) -> None:
-    assert "ETA —" in text(
-        learning_rows(look(make_story(episodes=80).events(), NOON + timedelta(days=1)).view(), 120, 4)
-    )
+    assert "ETA —" in standing(look(make_story(episodes=80).events(), NOON + timedelta(days=1)).view())
 
 
 def test_before_the_first_batch_nothing_is_made_up(look: Callable[..., FollowedRun]) -> None:
     view = seen(look, EpochCompletedPayload(0, 0.5, 1.0, 1))
-    shown = text(learning_rows(view, 80, 4)) + text(health_rows(view, 80, 8))
+    shown = text(chart_rows(view, 80, 4)) + standing(view, 80)
     assert "No batch is complete yet" in shown
     assert "? UNKNOWN" in shown
     assert "0.000" not in shown
@@ -160,7 +169,7 @@ def sick_where_it_is_easily_overlooked(update: TelemetryEvent) -> TelemetryEvent
 
 
 @pytest.mark.parametrize("width", [20, 80, 200])
-@pytest.mark.parametrize("height", [2, 8, 30])
+@pytest.mark.parametrize("height", [4, 8, 40])
 def test_the_headline_is_that_of_all_rules_whatever_fits(
     make_story: type[Story], look: Callable[..., FollowedRun], width: int, height: int
 ) -> None:
@@ -169,15 +178,41 @@ def test_the_headline_is_that_of_all_rules_whatever_fits(
         for event in make_story(episodes=12).events()
     ]
     view = look(story, NOON).view()
-    title, *rows = (text([row]) for row in health_rows(view, width, height))
+    rows = standing_rows(view, width, height)
+    title = text(rows[:1])
     verdict = assess(view.snapshot)
     bad = sum(one.status is Status.BAD for one in verdict.findings)
     assert bad >= 2
-    assert f"✗ BAD  {bad} BAD, " in title
+    assert title.startswith(" ✗ BAD  learnt: not clear ")
+    assert f" {bad} BAD, " in title
     assert f"✗ BAD  {bad} BAD, " in text(ppo_detail(view, width)[0])
     assert f"✗ BAD ({bad} BAD, " in summary(view.snapshot, None, Path("run"))
-    assert sum("✗ BAD" in row for row in rows[: height - 1]) == min(bad, height - 1)
-    assert ("below" in title) is (height < len(verdict.findings) + 1)
+    troubles = sum(re.match(r" \d [✗!] ", text([row])) is not None for row in rows)
+    more = re.search(r"(\d+) troubles? ?(more)? \(u\)", text(rows))
+    assert troubles + (int(more[1]) if more else 0) == len(verdict.alarms)
+    assert len(rows) <= height or height == 4
+
+
+def test_rules_that_are_well_or_unknown_are_a_count(make_story: type[Story], look: Callable[..., FollowedRun]) -> None:
+    view = look(make_story(episodes=12).events(), NOON + timedelta(seconds=30)).view()
+    of = [one.status for one in view.verdict.findings]
+    said = f"{of.count(Status.OK)} OK, {of.count(Status.UNKNOWN)} unknown (u: all rules)"
+    assert said in standing(view)
+    assert "well in" not in standing(view)
+
+
+def test_a_trouble_says_since_which_batch_and_episode_and_how_long_ago(
+    make_story: type[Story], look: Callable[..., FollowedRun]
+) -> None:
+    story = make_story(episodes=40, unhealthy=True, extra_epochs=0)
+    emitted = list(story.events())
+    view = look(emitted, story.now + timedelta(minutes=3)).view()
+    shown = " ".join(standing(view, 120).split())
+    kl = next(one for one in view.verdict.alarms if one.rule == "nan_gradients")
+    assert kl.since == 8
+    assert "BAD since batch 8, episode 32, 3 min" in shown
+    key = 1 + view.verdict.alarms.index(kl)
+    assert f"{key} ✗ BAD since batch 8" in shown
 
 
 def test_in_the_detail_of_ppo_heads_and_layers_come_before_the_updates(
@@ -302,6 +337,7 @@ def test_help_knows_every_key_of_the_dashboard() -> None:
     for binding in (*Dashboard.BINDINGS, *Overview.BINDINGS):
         assert isinstance(binding, Binding)
         key = {"question_mark,f1": "?", "escape": "Esc", "space": "Space"}.get(binding.key, binding.key)
+        key = "1-9" if key.isdecimal() else key
         assert f" {key} " in shown
 
 

@@ -108,7 +108,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(
     make_story(n_episodes=8, episodes=8).write(tmp_path / "events.jsonl")
     with opened([str(tmp_path)]) as dashboard:
         before = termios.tcgetattr(dashboard.inside)
-        read_until(dashboard.terminal, b"LEARNING")
+        read_until(dashboard.terminal, b"learnt")
         assert termios.tcgetattr(dashboard.inside) != before
         dashboard.process.send_signal(number)
         status, said = dashboard.ended()

@@ -9,7 +9,9 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
-from esper.karn.dashboard.env_rows import LARGE, chip
+from esper.karn.dashboard.chart import Panel, draw
+from esper.karn.dashboard.chips import STAGE_WORDS, occupant_of
+from esper.karn.dashboard.courses import Course
 from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
 from esper.karn.derived import (
     accuracy_of,
@@ -20,18 +22,32 @@ from esper.karn.derived import (
     matrix_rows,
     reward_components,
 )
-from esper.karn.formatting import ABSENT, bar, cells, fraction, is_finite, number, plot, scale, signed, tidy, value_text
+from esper.karn.formatting import (
+    ABSENT,
+    bar,
+    cells,
+    fraction,
+    is_finite,
+    number,
+    plural,
+    signed,
+    tidy,
+    value_text,
+)
 from esper.leyline.telemetry import SeedFossilizedPayload
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.following import View
     from esper.karn.snapshot import Entry, EnvSnapshot, SeedRecord
-    from esper.leyline.telemetry import CounterfactualMatrixPayload, RewardComputedPayload
+    from esper.leyline.telemetry import CounterfactualMatrixPayload, RewardComputedPayload, SeedStageChangedPayload
 
 __all__ = ["env_detail"]
 
 _EVIDENCE = ("val_acc", "host_accuracy", "seed_contribution", "value_estimate", "action_confidence", "decision_entropy")
 _LABEL = 26
+_BY_EPOCH = "accuracy by epoch"
+_HIGH = 7
+"""Lines of its chart."""
 _TOLERANCE = 1e-6
 """Of the sum of a reward's components, relative."""
 
@@ -56,21 +72,63 @@ def _summary(view: View, env: EnvSnapshot, width: int) -> list[Row]:
     epoch = env.epoch.data
     epochs = None if view.group is None or view.group.started is None else known(view.group.started.data.max_epochs)
     of = "" if epochs is None else f"/{epochs}"
-    history = [accuracy_of(entry.data) for entry in env.epochs]
     loss_tone: Tone = "plain" if is_finite(epoch.val_loss) else "bad"
     rows = [
         heading(f"ENVIRONMENT {env.env_id}", f"epoch {epoch.inner_epoch}{of}", env.epoch.event),
-        line(
-            (f" {'accuracy':<10}", "dim"),
-            f"{fraction(accuracy_of(epoch)):<8}",
-            (plot(history, max(min(width - 48, 72), 8))[0], "plot"),
-            (f" range {scale(history)}", "dim"),
-        ),
+        line((f" {'accuracy':<10}", "dim"), fraction(accuracy_of(epoch))),
         line((f" {'loss':<10}", "dim"), (number(epoch.val_loss), loss_tone)),
+        *(Row(spans) for spans in draw(_accuracies(env), width, _HIGH)),
     ]
     slots = view.group.started.data.slot_ids if view.group is not None and view.group.started is not None else env.slots
-    chips = [line((f" {cells(slot_id, 9)} ", "dim"), *chip(env, slot_id, LARGE)) for slot_id in slots]
-    return [*rows, *chips, line()]
+    if not slots:
+        return [*rows, line()]
+    return [
+        *rows,
+        line(),
+        heading("SLOTS", "α is how much of a seed is blended in"),
+        *(_slot(env, slot_id) for slot_id in slots),
+        line(),
+    ]
+
+
+def _accuracies(env: EnvSnapshot) -> Panel:
+    """Return the chart of the accuracies that are kept, the newest at the right."""
+    course = Course((_BY_EPOCH,))
+    for entry in env.epochs:
+        course.add([accuracy_of(entry.data)], entry.position.batch, entry.position.about)
+    newest = accuracy_of(env.epochs[-1].data)
+    ends = []
+    for entry in (env.epochs[0], env.epochs[-1]):
+        batch = "" if entry.position.batch is None else f"batch {entry.position.batch:,}, "
+        ends.append(f"{batch}epoch {entry.data.inner_epoch:,}")
+    return Panel(
+        title=_BY_EPOCH,
+        short=_BY_EPOCH,
+        newest=fraction(newest),
+        sound=newest is None or is_finite(newest),
+        course=course,
+        field=_BY_EPOCH,
+        version=course.version,
+        first=ends[0],
+        last=ends[1],
+    )
+
+
+def _slot(env: EnvSnapshot, slot_id: str) -> Row:
+    """Return what a slot holds, in words."""
+    name: Span = (f" {cells(slot_id, 9)} ", "dim")
+    state = occupant_of(env, slot_id)
+    if state is None:
+        return line(name, (f"{ABSENT} nothing is known of it", "unknown"))
+    if state.stage == "DORMANT":
+        return line(name, ("empty", "dim"))
+    facts = [
+        ABSENT if state.blueprint is None else tidy(state.blueprint, 20),
+        *([] if state.params is None else [plural(state.params, "parameter")]),
+        f"α {number(state.alpha, 6)}",
+        *([] if state.epochs is None else [f"for {number(state.epochs)} epoch{'' if state.epochs == 1 else 's'}"]),
+    ]
+    return line(name, (f"{state.word:<11}", state.tone), ", ".join(facts))
 
 
 def _reward(env: EnvSnapshot, width: int) -> list[Row]:
@@ -197,7 +255,7 @@ def _age(entry: Entry[CounterfactualMatrixPayload] | Entry[RewardComputedPayload
 
 
 def _seeds(env: EnvSnapshot, width: int) -> list[Row]:
-    rows = [heading("SEEDS", "newest first; Enter opens the newest event of one")]
+    rows = [heading("SEEDS", "newest first; Δacc: accuracy since germination; worth: accuracy lost without it")]
     for _, slot in sorted(env.slots.items()):
         for seed in reversed(slot.seeds):
             rows += _seed(slot.slot_id, seed, width)
@@ -210,19 +268,29 @@ def _seed(slot_id: str, seed: SeedRecord, width: int) -> list[Row]:
     newest = seed.outcome or seed.stage or seed.germinated
     opens = None if newest is None else newest.event
     params = None if seed.germinated is None else seed.germinated.data.params
+    batch = "" if seed.position.batch is None else f"batch {seed.position.batch:,}  "
     head: list[Span] = [
         (f" {cells(slot_id, 5)} ", "dim"),
         (f"{cells(ABSENT if seed.blueprint_id is None else seed.blueprint_id, 10)} ", "plain"),
-        (f"{number(params):>6} params  ", "dim"),
+        (f"{number(params):>6} parameters  {batch}", "dim"),
         *_outcome(seed),
     ]
-    path = " → ".join(
-        tidy(entry.data.to_stage, 12)
-        + ("" if (alpha := supplied_number(entry.data, "alpha")) is None else f" α{number(alpha, 4)}")
-        for entry in seed.stages
-    )
+    begins = not seed.stages or seed.stages[0].data.to_stage != "GERMINATED"
+    begun = [] if seed.germinated is None or not begins else [f"germinated{_when(seed.germinated.event.epoch)}"]
+    path = " → ".join([*begun, *(_stage_text(entry) for entry in seed.stages)])
     stages = textwrap.wrap(path, max(width - 9, 20)) or [ABSENT]
     return [Row(tuple(head), opens), *(line((f"       {part}", "dim"), opens=opens) for part in stages)]
+
+
+def _stage_text(entry: Entry[SeedStageChangedPayload]) -> str:
+    stage = entry.data.to_stage
+    word = STAGE_WORDS[stage][0] if stage in STAGE_WORDS else tidy(stage, 12)
+    alpha = supplied_number(entry.data, "alpha")
+    return f"{word}{_when(entry.event.epoch)}" + ("" if alpha is None else f" α {number(alpha, 4)}")
+
+
+def _when(epoch: int | None) -> str:
+    return "" if epoch is None else f" (epoch {epoch})"
 
 
 def _outcome(seed: SeedRecord) -> list[Span]:
@@ -236,13 +304,14 @@ def _outcome(seed: SeedRecord) -> list[Span]:
         )
         flag: Tone = "watch" if flags else "dim"
         return [
-            ("no end recorded ", "plain"),
+            (f"{seed.ending.value} ", "plain"),
             (" ".join(name.removeprefix("has_") + " gradient" for name in flags), flag),
         ]
     data = seed.outcome.data
     if isinstance(data, SeedFossilizedPayload):
-        how, tone = "FOSSILIZED", "ok"
+        how, tone = "kept (fossilized)", "ok"
     else:
-        how, tone = f"PRUNED: {tidy(data.reason, 20)}", "watch"
+        why = "" if data.reason == "policy" else f" ({tidy(data.reason, 20)})"
+        how, tone = f"{seed.ending.value}{why}", "watch"
     gain, worth = supplied_number(data, "improvement"), supplied_number(data, "counterfactual")
     return [(f"{how} ", tone), (f"Δacc {signed(gain)}  worth {signed(worth)}", "plain")]

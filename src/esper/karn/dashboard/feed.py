@@ -52,6 +52,8 @@ class NewRecords:
     """Why the log cannot be read just now."""
     ended: bool = False
     """Whether this was the last: the stream was closed."""
+    share: float | None = None
+    """Of what there is to be read, how much has been; None when nobody knows. Unit: fraction; 0 to 1."""
 
     def with_shards(self) -> Iterator[tuple[Record, Shard]]:
         """Return every record with the shard it came from."""
@@ -150,7 +152,15 @@ class LogTail:
             return NewRecords(problem=f"{error.strerror or error}: {self._source}")
         shards = self._shards.values()
         records, origins = self._release()
-        return NewRecords(records, origins, replaced, any(s.more for s in shards), any(s.torn for s in shards))
+        size = sum(max(shard.seen[0], shard.position) for shard in shards)
+        return NewRecords(
+            records,
+            origins,
+            replaced,
+            any(shard.more for shard in shards),
+            any(shard.torn for shard in shards),
+            share=sum(shard.position for shard in shards) / size if size else None,
+        )
 
     def _look(self, paths: list[Path]) -> bool:
         """Read on in every shard; False when one is no longer the file that it was."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from itertools import count
 from typing import get_args
 
 from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.dashboard.courses import Courses
 from esper.karn.dashboard.feed import Clock, Feed, Playback, Record
 from esper.karn.formatting import age
 from esper.karn.health import assess
@@ -21,7 +22,7 @@ from esper.karn.snapshot import GroupSnapshot, RunSnapshot
 from esper.karn.verdict import Verdict
 from esper.leyline.event_types import Severity, TelemetryEventType
 from esper.leyline.limits import Limits
-from esper.leyline.position import env_of
+from esper.leyline.position import Shard, env_of
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunInfoError, RunStatus
 from esper.leyline.telemetry import (
@@ -29,7 +30,7 @@ from esper.leyline.telemetry import (
 )
 from esper.leyline.validate import rejected_events
 
-__all__ = ["NO_VERDICT", "ROUTINE", "EventLog", "Filter", "FollowedRun", "Phase", "View"]
+__all__ = ["NO_VERDICT", "ROUTINE", "EventLog", "Filter", "FollowedRun", "Order", "Phase", "View"]
 
 ROUTINE = frozenset(
     {
@@ -78,6 +79,24 @@ class Filter:
         return ", ".join(parts) or "all shown"
 
 
+class Order(Enum):
+    """In which order environments are listed; the value says which comes first."""
+
+    WORST = "worst first"
+    """What is not finite, then the lowest accuracy; where none is measured, the lowest reward."""
+    NUMBER = "by number"
+    ACCURACY = "lowest accuracy first"
+    LOSS = "highest loss first"
+    REWARD = "lowest reward first"
+    VALUE = "lowest value first"
+
+    @property
+    def next(self) -> Order:
+        """The one that a key goes on to."""
+        orders = list(Order)
+        return orders[(orders.index(self) + 1) % len(orders)]
+
+
 class EventLog:
     """The newest records of every type, so that frequent ones do not push out rare ones."""
 
@@ -119,6 +138,7 @@ class Phase(Enum):
     """How the run stands; the value is what the screen says."""
 
     WAITING = "◌ WAITING"
+    READING = "◌ READING THE LOG"
     LIVE = "● LIVE"
     STALE = "▲ STALE"
     ENDED = "■ INPUT ENDED"
@@ -153,6 +173,8 @@ class View:
     log: tuple[Record, ...]
     """Newest first, filtered."""
     filter: Filter
+    order: Order
+    """Of the environments."""
     invalid: int
     """Lines that were no events."""
     rejected: int
@@ -172,6 +194,12 @@ class View:
     """Whether everything there is has been shown: false while a run is played back."""
     verdict: Verdict = NO_VERDICT
     """Over the shown group, and the telemetry."""
+    of_all: Verdict = NO_VERDICT
+    """Over all groups."""
+    courses: Mapping[str, Courses] = field(default_factory=dict)
+    """How each group went, by its id."""
+    reading: float | None = None
+    """While a log that was there before is being read, how much of it has been; None otherwise. Unit: fraction."""
 
     @property
     def quiet_for(self) -> float | None:
@@ -180,7 +208,9 @@ class View:
 
     @property
     def phase(self) -> Phase:
-        """How the run stands."""
+        """How the run stands; that it has ended is recorded in run.json, and never concluded from a plan."""
+        if self.reading is not None:
+            return Phase.READING
         if self.info is not None and self.info.status in _ENDINGS and self.caught_up:
             return _ENDINGS[self.info.status]
         if self.quiet_for is None:
@@ -204,6 +234,7 @@ class FollowedRun:
     log: EventLog = field(default_factory=EventLog)
     group_id: str | None = None
     """The arm looked at; None for the first there is."""
+    order: Order = Order.WORST
     judged: Callable[[Verdict, RunInfo | None], None] | None = None
     """Called with the verdict after each look that brought something; None for nobody."""
     invalid: int = 0
@@ -212,6 +243,8 @@ class FollowedRun:
     problem: str | None = None
     ended: bool = False
     info: RunInfo | None = None
+    courses: dict[str, Courses] = field(default_factory=dict)
+    reading: float | None = None
     _newest: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     """When the newest event of each group was emitted, by its own clock, and when it came, by ours."""
     _held: datetime | None = None
@@ -231,7 +264,7 @@ class FollowedRun:
             chosen, self.log = self.log.chosen, EventLog()
             self.log.choose(chosen)
             self.invalid = 0
-            self._newest = {}
+            self._newest, self.courses = {}, {}
         self.torn, self.ended = taken.torn, taken.ended
         self.problem = taken.problem or self._read_info()
         self._read_rejected()
@@ -241,13 +274,23 @@ class FollowedRun:
         for record, shard in taken.with_shards():
             self.log.add(record)
             if isinstance(record, TelemetryEvent):
-                self.aggregator.process(record, shard)
+                self._fold(self.aggregator, record, shard)
                 self._newest[record.group_id] = record.timestamp, now
             else:
                 self.invalid += 1
+        self.reading = taken.share if taken.more and not isinstance(self.feed, Playback) else None
         if self.judged is not None and not taken.more:
             self.judged(self._verdict(self._snapshot()), self.info)
         return taken.more
+
+    def _fold(self, aggregator: TelemetryAggregator, event: TelemetryEvent, shard: Shard) -> None:
+        position = aggregator.process(event, shard)
+        if position is None:  # taken back by a resume, of an earlier run, or one too many
+            return
+        group_id = event.group_id
+        if group_id not in self.courses:
+            self.courses[group_id] = Courses()
+        self.courses[group_id].add(event, position, lambda: aggregator.snapshot().groups[group_id])
 
     def _read_info(self) -> str | None:
         """Read run.json when it has changed; return what is wrong with it."""
@@ -304,6 +347,7 @@ class FollowedRun:
         groups = snapshot.groups
         group = next((g for g in groups.values() if g.group_id == self.group_id), next(iter(groups.values()), None))
         emitted, came = (None, None) if group is None else self._newest[group.group_id]
+        of_all = self._verdict(snapshot)
         ahead = None if emitted is None or came is None or emitted - came <= _SKEW else (emitted - came).total_seconds()
         return View(
             source=self.source,
@@ -313,6 +357,7 @@ class FollowedRun:
             group=group,
             log=tuple(self.log.newest_first()),
             filter=self.log.chosen,
+            order=self.order,
             invalid=self.invalid,
             rejected=self.rejected,
             torn=self.torn,
@@ -322,9 +367,12 @@ class FollowedRun:
             paused=self._held is not None,
             speed=self.feed.speed if isinstance(self.feed, Playback) else None,
             caught_up=not isinstance(self.feed, Playback) or self.feed.caught_up,
-            verdict=self._verdict(snapshot).of(None if group is None else group.group_id),
+            verdict=of_all.of(None if group is None else group.group_id),
+            of_all=of_all,
+            courses=self.courses,
+            reading=self.reading,
         )
 
     def _verdict(self, snapshot: RunSnapshot) -> Verdict:
-        now = None if isinstance(self.feed, Playback) else self.now
+        now = None if isinstance(self.feed, Playback) or self.reading is not None else self.now
         return assess(snapshot, self.info, now=now, invalid=self.invalid, rejected=self.rejected)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import textwrap
 
-from esper.karn.dashboard.overview import STATUS_TONES
 from esper.karn.dashboard.rows import Row, heading, line
+from esper.karn.dashboard.standing import STATUS_TONES
 from esper.leyline.limits import Status
 from esper.leyline.update_rules import UPDATE_RULES
 
 __all__ = ["help_rows"]
 
 _KEYS = (
+    ("1-9", "jump to the event that first showed the trouble of that number"),
     ("↑ ↓ PgUp PgDn", "move in the section that has the focus; Tab goes to the next section"),
-    ("Enter", "open what the cursor stands on: an environment, an event in full (mouse: double click)"),
+    ("Enter", "open what the cursor stands on: a trouble, an environment, an event in full (mouse: double click)"),
     ("u", "health: every rule; heads, layers, updates"),
+    ("c", "every chart"),
     ("r", "run: start, seeds, actions, evaluation, what the sinks delivered and lost"),
+    ("o", "list environments in another order: worst first, by number, accuracy, loss, reward, value"),
     ("f", "choose which events the log shows"),
     ("z", "enlarge the section that has the focus; Esc goes back"),
-    ("g", "next group of an A/B comparison"),
+    ("g", "the environments of the next arm of an A/B comparison"),
     ("Space", "hold the screen still, or go on; a playback stops"),
     ("d", "dark or light"),
     ("s", "screenshot: an SVG file in the working directory"),
@@ -30,22 +33,35 @@ _SIGNS = (
     ("—", "was not supplied; never shown as 0"),
     ("#####", "a number of which no digits fit"),
     ("…", "text that had to be cut; Enter or z shows more"),
-    ("×", "in a plot: a value that is not finite;  ·  no value"),
-    ("G T B H F", "a slot's seed is germinated, training, blending, holding, fossilized. Then blueprint and alpha"),
-    ("P E", "the slot's seed was pruned and is gone;  E  and the slot rests"),
+    (
+        "charts",
+        "the whole run, from the first batch to the newest: where several share a place, lowest and highest are joined",
+    ),
+    (
+        "╌╌ watch",
+        "on a chart: a limit, or a policy that learnt nothing;  ↑ ↓  in a title: above or below what is drawn",
+    ),
+    ("×", "on a chart: a value that is not finite, where it was;  ·  in a line of blocks: no value"),
+    ("learnt", "by the evaluation if there is one, else by the newest batches against the first: yes, no or not clear"),
+    ("Best episode", "the highest return of an episode of which every step is in the log, and the seeds that it kept"),
+    ("germinated", "a slot's seed, then training, blending (it joins by α), holding, kept (fossilized: for good)"),
+    ("pruned", "a slot's seed was taken out;  resting  the slot may have no seed yet"),
+    ("germ mixer .40", "stage, blueprint and α;  G T B H K P R  where there is room for a letter alone"),
     ("· —", "the slot is empty;  —  nothing is known of it;  +3  slots that there is no room for"),
-    ("<1 >0", "alpha is nearly 1, or nearly 0;  >1 and <0  cannot be"),
+    ("<1 >0", "α is nearly 1, or nearly 0;  >1 and <0  cannot be"),
+    ("all", "from 16 environments on: means of what is finite, how many seeds are in which stage"),
     ("! WATCH", "also what was BAD and is over: it says how often, and since when it is not"),
     ("D I W E C", "an event's severity: debug, info, warning, error, critical; times are of the zone in the heading"),
     (
         "● LIVE",
-        "events come;  ◌ WAITING  none came yet;  ■ FINISHED  run.json says so",
+        "events come;  ◌ WAITING  none came yet;  ◌ READING THE LOG  what was written before is being caught up with",
     ),
     (
         "▲ STALE",
-        "no event for over 10 s, thrice the time of a batch;  ■ INTERRUPTED, ✗ FAILED  by run.json;  ■ INPUT ENDED",
+        "no event for over 10 s, thrice the time of a batch;  ■ INPUT ENDED  the stream was closed",
     ),
-    ("ETA", "by the pace of the newest ten batches;  trend  mean of the newest ten batches less the first ten"),
+    ("■ FINISHED", "run.json says so, as for  ■ INTERRUPTED  and  ✗ FAILED;  a plan that is fulfilled says nothing"),
+    ("ETA", "by the pace of the newest ten batches"),
 )
 
 

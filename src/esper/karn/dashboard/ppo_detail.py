@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
-from esper.karn.dashboard.overview import STATUS_TONES
 from esper.karn.dashboard.rows import Row, Tone, heading, line
-from esper.karn.formatting import ABSENT, bar, cells, columns, is_finite, number, plot, scale, tidy
+from esper.karn.dashboard.standing import STATUS_TONES, since_text
+from esper.karn.formatting import ABSENT, bar, cells, columns, is_finite, number, plot, plural, scale, tidy
 from esper.karn.verdict import Finding, gravest_first, tally_text
 from esper.leyline.health import judge_update
 from esper.leyline.limits import gravest
@@ -51,29 +51,40 @@ def ppo_detail(view: View, width: int) -> tuple[list[Row], list[Row]]:
 def _verdicts(view: View, width: int) -> list[Row]:
     updates = () if view.group is None else view.group.ppo
     verdict, room = view.verdict, max(min(width - 72, 40), 8)
-    opens = None if not updates else updates[-1].event
     rows = [
         line(
             (" VERDICT ", "title"),
             (f" {verdict.status.value} {verdict.status.name} ", STATUS_TONES[verdict.status]),
             (f" {tally_text(verdict.findings)}  Enter opens the first event of a finding", "dim"),
-            opens=opens,
+            opens=None if not updates else updates[-1].event,
         )
     ]
     for finding in gravest_first(verdict.findings):
-        rows += _finding(finding, updates, width, room)
-    return rows
+        rows += _trouble(view, finding, updates, width, room) if finding.is_alarm else _rule(finding, updates, width)
+    return [*rows, line()]
 
 
-def _finding(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width: int, room: int) -> list[Row]:
-    """Return a finding, what it rests on, and what to do about it."""
+def _values(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], most: int) -> list[float | None]:
+    field = RULE_OF[finding.rule].field
+    return [value_of(entry.data, field) for entry in updates[-most:]]
+
+
+def _trouble(
+    view: View, finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width: int, room: int
+) -> list[Row]:
+    """Return a finding, when it began, what it rests on, and what to do about it."""
     drawn, newest, texts = "", "", [finding.evidence]
+    since = since_text(view, finding)
     if finding.rule in RULE_OF:
-        rule = RULE_OF[finding.rule]
-        values = [value_of(entry.data, rule.field) for entry in updates[-room:]]
+        values = _values(finding, updates, room)
         drawn, newest = plot(values, room)[0], number(values[-1] if values else None, 9)
-        texts.append(f"{rule.text} Drawn: {scale(values)}." if scale(values) else rule.text)
-    if finding.cost:
+        of = f"The newest {plural(len(values), 'update')} are drawn: {scale(values)}." if scale(values) else ""
+        texts.append(f"{RULE_OF[finding.rule].text} {of}")
+    if since:
+        texts.append(
+            f"First seen in {since.removeprefix('since ')}." + (f" Since then {finding.cost}." if finding.cost else "")
+        )
+    elif finding.cost:
         texts.append(f"Since then {finding.cost}.")
     if finding.advice is not None:
         texts.append(f"Usually {finding.advice.cause}. Try first: {finding.advice.remedy}. ({finding.advice.source})")
@@ -85,10 +96,25 @@ def _finding(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width
             (drawn, "plot"),
             opens=finding.first,
         ),
-        *(
-            line((f"            {text}", "plain" if finding.is_alarm else "dim"), opens=finding.first)
-            for text in wrapped
+        *(line(f"            {text}", opens=finding.first) for text in wrapped),
+    ]
+
+
+def _rule(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width: int) -> list[Row]:
+    """Return a rule that found nothing, or could not look."""
+    values = _values(finding, updates, 1) if finding.rule in RULE_OF else []
+    newest = f"{number(values[0], 9):>9}  " if values else ""
+    indent = 37 + len(newest)
+    said = finding.evidence.removeprefix(f"{finding.label} ")
+    first, *rest = textwrap.wrap(said, max(width - indent, 20)) or [""]
+    return [
+        line(
+            (f" {finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status]),
+            f"{finding.area:<10}{cells(finding.label, 16)}{newest}",
+            (first, "dim"),
+            opens=finding.first,
         ),
+        *(line((" " * indent + part, "dim"), opens=finding.first) for part in rest),
     ]
 
 

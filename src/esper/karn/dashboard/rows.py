@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Lines", "Row", "Rows", "Span", "Tone", "Viewing", "heading", "line"]
 
-Tone: TypeAlias = Literal["plain", "dim", "title", "accent", "plot", "ok", "watch", "bad", "unknown"]
-_TONES: tuple[Tone, ...] = ("plain", "dim", "title", "accent", "plot", "ok", "watch", "bad", "unknown")
+Tone: TypeAlias = Literal["plain", "dim", "title", "accent", "plot", "ok", "watch", "bad", "limit", "unknown"]
+_TONES: tuple[Tone, ...] = ("plain", "dim", "title", "accent", "plot", "ok", "watch", "bad", "limit", "unknown")
 Span: TypeAlias = tuple[str, Tone]
 
 
@@ -63,6 +63,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     Rows > .rows--ok { color: $text-success; }
     Rows > .rows--watch { color: $text-warning; text-style: bold; }
     Rows > .rows--bad { color: $text-error; text-style: bold reverse; }
+    Rows > .rows--limit { color: $text-error; }
     Rows > .rows--unknown { color: $text-muted; text-style: italic; }
     Rows > .rows--cursor { background: $primary-muted; }
     """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Columns", "Detail", "EnvDetail", "FilterDialog", "Inspector", "Reading", "Shown"]
 
 Columns: TypeAlias = "Callable[[View, int], tuple[list[Row], list[Row]]]"
-"""Makes both columns of a detail from the view and the room for each."""
+"""Makes both columns of a detail from the view and the room for each; the right one is empty where it needs none."""
 
 
 class Shown(Screen[None]):
@@ -56,9 +56,15 @@ class Detail(Shown):
             yield Lines(self._right, id="right")
         yield Footer(compact=True, show_command_palette=False)
 
+    def refresh_view(self, view: View) -> None:
+        """Show what is to be seen now."""
+        for right in self.query("#right"):
+            right.display = self.size.width >= WIDE and bool(self.build(view, self.size.width // 2)[1])
+        super().refresh_view(view)
+
     def _left(self, view: View, width: int, _height: int) -> list[Row]:
         left, right = self.build(view, width)
-        return left if self.size.width >= WIDE else [*left, Row(), *right]
+        return left if self.size.width >= WIDE or not right else [*left, Row(), *right]
 
     def _right(self, view: View, width: int, _height: int) -> list[Row]:
         return self.build(view, width)[1] if self.size.width >= WIDE else []
