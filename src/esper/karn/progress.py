@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ __all__ = [
     "Trend",
     "best_of",
     "best_value",
+    "elapsed_seconds",
+    "ends_of",
     "eta_seconds",
     "measures_accuracy",
     "played_text",
@@ -55,6 +57,14 @@ def best_value(values: Iterable[float]) -> float | None:
     """Return the highest finite value; None when there is none."""
     best = best_of(values)
     return None if best is None else best.value
+
+
+def ends_of(*series: Sequence[float]) -> int:
+    """Return how many values are averaged at either end, so that the ends of all series are about the same batches.
+
+    Ten, or half of the shortest; 0 when one has less than two: both ends are never the same.
+    """
+    return min(_NEWEST, *(len(values) // 2 for values in series))
 
 
 def played_text(batch: BatchEpochCompletedPayload) -> str:
@@ -101,7 +111,7 @@ def trend_of(values: tuple[float, ...]) -> Trend | None:
 
     None before there are two values, with NaN in them, and for a change beyond all floats.
     """
-    n = min(_NEWEST, len(values) // 2)
+    n = ends_of(values)
     newest, oldest = mean(values[len(values) - n :]), mean(values[:n])
     if newest is None or oldest is None or not is_finite(newest - oldest):
         return None
@@ -136,6 +146,11 @@ def eta_seconds(group: GroupSnapshot, now: datetime) -> float | None:
     left = planned - batch.data.episodes_completed
     since_batch = max((now - batch.event.timestamp).total_seconds(), 0.0)
     return max(left * seconds / episodes - since_batch, 0.0)
+
+
+def elapsed_seconds(group: GroupSnapshot, now: datetime) -> float | None:
+    """Return the seconds since the run began, or was resumed; None when its start is missing."""
+    return None if group.started is None else max((now - group.started.event.timestamp).total_seconds(), 0.0)
 
 
 def stale_after(group: GroupSnapshot | None) -> float:

@@ -103,10 +103,9 @@ class Verdict:
             return f"{name} {_about(first)}{first.evidence}{more}"
         if all(one.group is None for one in self.findings):
             return f"{name} no event"
-        unknown = [one for one in self.findings if one.rule == "return_learnt" and one.status is Status.UNKNOWN]
-        if unknown:
-            return f"{name} {unknown[0].evidence}"
-        return f"{name} {tally_text(self.findings)}"
+        status = self.status  # of what decides whether a run is well without an alarm
+        said = [one for one in self.findings if one.rule == "return_learnt" and one.status is status]
+        return f"{name} {'; '.join(f'{_about(one)}{one.evidence}' for one in said) or 'no update says how PPO is'}"
 
     def of(self, group: str | None) -> Verdict:
         """Return the verdict over one group and, as it covers all groups, the telemetry."""
