@@ -88,6 +88,7 @@ def number(value: float | None, width: int = 12) -> str:
         if isinstance(value, int):
             return "huge" if value > 0 else "-huge"
         return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    value += 0.0  # a zero has no sign that means anything
     texts = [f"{value:.{digits}g}" for digits in (4, 3, 2, 1)]
     return _first_that_fits([*texts, f"{value:.1f}"] if abs(value) < 1 else texts, width)
 
@@ -105,7 +106,7 @@ def mean(values: Sequence[float]) -> float | None:
 
 def plural(count: int, thing: str) -> str:
     """Return how many there are of something: ``1 event``, ``2 events``, ``2 batches``."""
-    ending = "" if count == 1 else "es" if thing.endswith("ch") else "s"
+    ending = "" if count == 1 else "es" if thing.endswith("tch") else "s"
     return f"{number(count)} {thing}{ending}"
 
 

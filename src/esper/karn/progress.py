@@ -25,6 +25,7 @@ __all__ = [
     "measures_accuracy",
     "played_text",
     "stale_after",
+    "times_text",
     "trend_of",
     "unsupplied_text",
 ]
@@ -59,7 +60,7 @@ def best_value(values: Iterable[float]) -> float | None:
     return None if best is None else best.value
 
 
-def ends_of(*series: Sequence[float]) -> int:
+def ends_of(*series: Sequence[object]) -> int:
     """Return how many values are averaged at either end, so that the ends of all series are about the same batches.
 
     Ten, or half of the shortest; 0 when one has less than two: both ends are never the same.
@@ -72,6 +73,11 @@ def played_text(batch: BatchEpochCompletedPayload) -> str:
     planned = planned_episodes(batch)
     of = "" if planned is None else f" of {number(planned)}"
     return f"{number(batch.episodes_completed)}{of} episodes"
+
+
+def times_text(count: int) -> str:
+    """Return how often something happened: ``once``, ``2 times``."""
+    return "once" if count == 1 else f"{number(count)} times"
 
 
 def unsupplied_text(group: GroupSnapshot) -> str | None:

@@ -17,7 +17,7 @@ from esper.karn.derived import accuracy_of, grows, has_host, known, return_of
 from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, tidy
 from esper.karn.health import assess
 from esper.karn.learning import did_it_learn
-from esper.karn.progress import best_value, ends_of, played_text, unsupplied_text
+from esper.karn.progress import best_value, ends_of, played_text, times_text, unsupplied_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_counts, score_texts
 from esper.karn.snapshot import Entry, GroupSnapshot, History, RunSnapshot
 from esper.karn.verdict import Verdict, tally_text
@@ -110,8 +110,7 @@ def _run(group: GroupSnapshot) -> list[str]:
         if begun.world_size > 1:
             lines.append(f"  {len(group.ranks)} of {begun.world_size} processes have started.")
     if group.resumes or group.earlier_runs:
-        times = "once" if group.resumes == 1 else f"{group.resumes:,} times"
-        lines.append(f"  Resumed {times} ({plural(group.superseded, 'event')} superseded).")
+        lines.append(f"  Resumed {times_text(group.resumes)} ({plural(group.superseded, 'event')} superseded).")
         lines.append(f"  Earlier runs in this log: {group.earlier_runs}.")
     if batch is None:
         return [*lines, "  No batch was completed."]
