@@ -81,6 +81,7 @@
     plot.drawn = true;
     await Plotly.react(plot, spec.data.map(inked), themed(spec.layout, spec.small, plot.clientWidth), config(spec.small));
     await fit(plot);
+    for (const button of plot.querySelectorAll(".modebar-btn")) button.tabIndex = -1;  // the keyboard has the page's text
     if (spec.linked && range) {
       following = true;
       await Plotly.relayout(plot, ranged());

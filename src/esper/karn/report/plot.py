@@ -240,7 +240,7 @@ def panel(
             *layout.get("annotations", []),  # type: ignore[misc]
             *(
                 {"text": f"{one.name} {number(one.value)}", "xref": "paper", "x": 1, "xanchor": "right", "y": one.value,
-                 "yanchor": "bottom", "showarrow": False, "font": {"size": 10, "color": one.colour}}
+                 "yanchor": "bottom", "showarrow": False, "font": {"size": 10}}
                 for one in limits
             ),
         ]  # fmt: skip
