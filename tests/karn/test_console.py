@@ -81,6 +81,17 @@ def test_numbers_are_dashes_before_they_were_measured() -> None:
     assert [cell.text for cell in cells] == ["0/8", "—", "—", "—", "—", "0.0 s", "—"]
 
 
+def test_rows_of_several_groups_say_whose_they_are_in_eighty_columns() -> None:
+    stream = io.StringIO()
+    console = Console(stream)
+    for data in (STARTED, UPDATE, dataclasses.replace(BATCH, total_episodes=9999)):
+        for group in ("shaped", "simplified"):
+            console.show(TelemetryEvent(data=data, timestamp=START, group_id=group))
+    head, *rows = (row for row in stream.getvalue().splitlines() if row[0] not in "!✗?")
+    assert [row.split()[0] for row in (head, *rows)] == ["group", "shaped", "simplified"]
+    assert {len(row) for row in (head, *rows)} == {79}
+
+
 EXTREME = (0.0, -1.23456e-300, -1.23456e300, 12345678.9, math.nan, -math.inf, 1e-5)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.derived import accuracy_of, known, planned_episodes, return_of
-from esper.karn.formatting import ABSENT, age, is_finite, number
+from esper.karn.formatting import ABSENT, age, is_finite, number, tidy
 from esper.karn.health import assess
 from esper.karn.progress import elapsed_seconds, eta_seconds, measures_accuracy
 from esper.karn.quantities import QUANTITIES
@@ -34,6 +34,7 @@ __all__ = ["Cell", "Console", "progress_cells"]
 _HEAD_EVERY = 20
 """Rows after which the names of the columns are repeated."""
 _TIMES = ("elapsed", "left")
+_LONGEST_GROUP = 10
 _LONGEST_TIME = 11
 """Of ``59 min 59 s``."""
 _WIDEST = {"avg_reward": 10, "kl_divergence": 9}
@@ -58,6 +59,7 @@ class Console:
         self._not_finite: set[tuple[str | None, str]] = set()
         """Group and rule of what was said not to be finite since the newest batch."""
         self._rows = 0
+        self._names: list[str] = []
         self._bar = _bar(stream)
 
     def show(self, event: TelemetryEvent) -> None:
@@ -69,11 +71,12 @@ class Console:
         if _is_broken(event):
             self._say_what_broke(event)
         if isinstance(data, TrainingStartedPayload | BatchEpochCompletedPayload):
-            group = self._aggregator.snapshot().groups[event.group_id]
+            groups = self._aggregator.snapshot().groups
+            cells = progress_cells(groups[event.group_id], event.timestamp, named=len(groups) > 1)
             if self._bar is not None:
-                self._bar.begin_or_update(group, event.timestamp)
+                self._bar.begin_or_update(groups[event.group_id], cells)
             elif isinstance(data, BatchEpochCompletedPayload):
-                self._row(progress_cells(group, event.timestamp))
+                self._row(cells)
             if isinstance(data, BatchEpochCompletedPayload):
                 self._say_what_changed()
                 self._not_finite.clear()
@@ -81,7 +84,9 @@ class Console:
             self._bar.step()
 
     def _row(self, cells: list[Cell]) -> None:
-        if self._rows % _HEAD_EVERY == 0:
+        names = [cell.name for cell in cells]
+        if self._rows % _HEAD_EVERY == 0 or names != self._names:
+            self._rows, self._names = 0, names
             self._say(" ".join(cell.name.rjust(cell.width) for cell in cells))
         self._rows += 1
         self._say(" ".join(cell.text.rjust(cell.width) for cell in cells))
@@ -138,8 +143,14 @@ class Cell:
     """Columns of the terminal that it takes, the same in every row of a run."""
 
 
-def progress_cells(group: GroupSnapshot, now: datetime) -> list[Cell]:
-    """Return episodes, the few numbers that matter, and the times, in 80 columns together; ``—`` where unknown."""
+def progress_cells(group: GroupSnapshot, now: datetime, *, named: bool = False) -> list[Cell]:
+    """Return episodes, the few numbers that matter, and the times, in 80 columns together; ``—`` where unknown.
+
+    Args:
+        group: the run.
+        now: to tell times by.
+        named: whether to say which of several groups it is; that leaves no room for the time elapsed, which they share.
+    """
     batch, update = group.batch, group.update
     shown = {
         "avg_reward": None if batch is None else return_of(batch.data, group.started and group.started.data),
@@ -150,13 +161,16 @@ def progress_cells(group: GroupSnapshot, now: datetime) -> list[Cell]:
     done, planned = _progress(group)
     episodes = number(done) if planned is None else f"{number(done)}/{number(planned)}"
     widest = len("episodes") if planned is None else 2 * len(number(planned)) + 1
-    cells = [Cell("episodes", episodes, max(len("episodes"), widest))]
+    cells = [Cell("group", tidy(group.group_id, _LONGEST_GROUP), _LONGEST_GROUP)] if named else []
+    cells.append(Cell("episodes", episodes, max(len("episodes"), widest)))
     for name, value in shown.items():
         quantity = QUANTITIES[name]
         width = max(len(quantity.short), _WIDEST[name] if name in _WIDEST else 0)
         text = quantity.text(value)
         cells.append(Cell(quantity.short, text if len(text) <= width else number(value, width), width))
-    for name, seconds in zip(_TIMES, (elapsed_seconds(group, now), eta_seconds(group, now)), strict=True):
+    times = {"elapsed": elapsed_seconds(group, now), "left": eta_seconds(group, now)}
+    for name in _TIMES[named:]:
+        seconds = times[name]
         cells.append(Cell(name, ABSENT if seconds is None else age(seconds), _LONGEST_TIME))
     return cells
 
@@ -177,20 +191,20 @@ class _Bar:
         self._task: TaskID | None = None
         self._steps_an_episode = 1
 
-    def begin_or_update(self, group: GroupSnapshot, now: datetime) -> None:
+    def begin_or_update(self, group: GroupSnapshot, cells: list[Cell]) -> None:
         if self._task is None:
             self._task = self._progress.add_task("", total=None, episodes="", numbers="")
             self._progress.start()
         if group.started is not None:
             self._steps_an_episode = known(group.started.data.max_epochs) or 1
         done, planned = _progress(group)
-        episodes, *numbers = (cell for cell in progress_cells(group, now) if cell.name not in _TIMES)
+        texts = {cell.name: f"{cell.name} {cell.text}" for cell in cells if cell.name not in _TIMES}
         self._progress.update(
             self._task,
             total=None if planned is None else planned * self._steps_an_episode,
             completed=done * self._steps_an_episode,
-            episodes=f"{episodes.name} {episodes.text}",
-            numbers="  ".join(f"{cell.name} {cell.text}" for cell in numbers),
+            episodes=texts.pop("episodes"),
+            numbers="  ".join(texts.values()),
         )
 
     def say(self, text: str) -> None:

@@ -172,8 +172,10 @@ def test_the_page_is_as_wide_as_the_screen(opened: Browser) -> None:
     assert opened.evaluate("[innerWidth, innerHeight]") == [*opened.size]
     assert opened.evaluate(f"{root}.scrollWidth === {root}.clientWidth")
     # What is wider scrolls inside a box of its own.
-    clipped = """[...document.querySelectorAll("body *")].filter((element) => !element.closest(".box > *, nav > div > *")
-        && element.getBoundingClientRect().right > innerWidth + 1).map((element) => element.outerHTML.slice(0, 80))"""
+    clipped = """[...document.querySelectorAll("body *")]
+        .filter((element) => !element.closest(".box > *, nav > div > *"))
+        .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+        .map((element) => element.outerHTML.slice(0, 80))"""
     assert opened.evaluate(clipped) == []
 
 
@@ -268,8 +270,8 @@ def test_text_can_be_told_from_its_ground(one_run: Path, chromium: Browser, sche
             return sheet;
         };
         const sheet = channels(getComputedStyle(document.body).backgroundColor);
-        return [...document.querySelectorAll("p, a, td, th, h1, h2, summary, li, .plane > span, .scale span, .ends span, " +
-            ".xtitle, .ytitle, .xtick text, .ytick text, .legendtext, .annotation-text")]
+        return [...document.querySelectorAll("p, a, td, th, h1, h2, summary, li, .plane > span, .scale span, " +
+            ".ends span, .xtitle, .ytitle, .xtick text, .ytick text, .legendtext, .annotation-text")]
             .filter((one) => one.textContent.trim() && one.getClientRects().length)
             .map((one) => {
                 const style = getComputedStyle(one);

@@ -302,8 +302,8 @@ def _funnel(arms: Sequence[Arm], blueprint: str) -> Plot:
     traces: list[Trace] = []
     came = {}
     for arm in arms:
-        lives = _lives(arm, blueprint)
-        reached = [sum(1 for life in lives if stage in _reached(life)) for stage in stages]
+        entered = Counter(stage for life in _lives(arm, blueprint) for stage in _reached(life))
+        reached = [entered[stage] for stage in stages]
         came[arm.label] = ", ".join(f"{stage} {number(n)}" for stage, n in zip(stages, reached, strict=True))
         traces.append({
             "type": "funnel", "y": stages, "x": reached, "name": label(arm.label), "texttemplate": "%{x:,}",

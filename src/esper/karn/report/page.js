@@ -76,7 +76,26 @@
     return range === "all" ? { "xaxis.autorange": true } : { "xaxis.range": [...range] };
   }
 
+  let library = null;
+  function loaded() {
+    library ??= (async () => {
+      const packed = atob(document.getElementById("plotly").textContent);
+      const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+      const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+      const script = document.createElement("script");
+      script.textContent = await new Response(unpacked).text();
+      document.head.append(script);
+    })();
+    return library;
+  }
+
   async function draw(plot) {
+    try {
+      await loaded();
+    } catch (error) {
+      plot.textContent = `This browser cannot draw it (${error}); the sentence above says what it shows.`;
+      return;
+    }
     const spec = plot.spec, first = !plot.drawn;
     plot.drawn = true;
     await Plotly.react(plot, spec.data.map(inked), themed(spec.layout, spec.small, plot.clientWidth), config(spec.small));
@@ -124,6 +143,8 @@
     }
   }, { rootMargin: "500px" });
   for (const plot of plots) near.observe(plot);
+
+  addEventListener("load", () => setTimeout(loaded));
 
   // Paper shows everything: what has been folded, and what nobody has scrolled to.
   addEventListener("beforeprint", () => {

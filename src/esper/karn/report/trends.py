@@ -8,7 +8,7 @@ from esper.karn.formatting import mean, number, plural
 from esper.karn.progress import ends_of
 from esper.karn.report.decimation import is_measured
 
-__all__ = ["all_of", "course_text", "moved_text", "several"]
+__all__ = ["all_of", "course_text", "several"]
 
 _MOST_NAMED = 6
 """Curves of one plot that a sentence names."""
@@ -33,22 +33,23 @@ def course_text(
     known = [value for value in values if value is not None]
     if not known:
         return "Not supplied."
-    finite = [value for value in known if is_measured(value)]
-    broken = len(known) - len(finite)
+    broken = sum(not is_measured(value) for value in known)
     lost = f"; not finite in {number(broken)} of them" if broken else ""
-    return f"{all_of(len(known), thing)}: {moved_text(finite, write)}{lost}{also}."
+    return f"{all_of(len(known), thing)}: {_moved(known, write)}{lost}{also}."
 
 
-def moved_text(finite: Sequence[float], write: Callable[[float | None], str] = number) -> str:
-    """Return where finite values began and ended, as means of both ends, and their extremes."""
+def _moved(values: Sequence[float], write: Callable[[float | None], str]) -> str:
+    """Return where values began and ended, as means of both ends, and their finite extremes."""
+    finite = [value for value in values if is_measured(value)]
     if not finite:
         return "nothing finite"
-    low, high, n = min(finite), max(finite), ends_of(finite)
-    if low == high or not n:
-        return write(low) if len(finite) == 1 else f"{write(low)} throughout"
-    first, newest = write(mean(finite[:n])), write(mean(finite[-n:]))
-    ends = f" (first {n})", f" (newest {n})"
-    return f"from {first}{ends[0]} to {newest}{ends[1]}; lowest {write(low)}, highest {write(high)}"
+    low, high, n = min(finite), max(finite), ends_of(values)
+    if not n:
+        return write(low)
+    if low == high and len(finite) == len(values):
+        return f"{write(low)} throughout"
+    first, newest = write(mean(values[:n])), write(mean(values[-n:]))
+    return f"from {first} (first {n}) to {newest} (newest {n}); lowest {write(low)}, highest {write(high)}"
 
 
 def several(texts: dict[str, str]) -> str:
