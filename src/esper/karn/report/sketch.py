@@ -115,15 +115,13 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _range(sketch: Sketch) -> tuple[float, float]:
-    """Return what the plane reaches over: the curves and levels, and of bands no more than thrice that."""
+    """Return what the plane reaches over: curves, bands and levels, and a little more."""
     told = [value for line in sketch.lines for value in line.y if value is not None and is_measured(value)]
+    told += [v for line in sketch.lines for side in line.band or () for v in side if v is not None and is_measured(v)]
     told += [level.value for level in sketch.levels if is_measured(level.value)]
     if not told:
         return 0.0, 1.0
     low, high = min(told), max(told)
-    reach = high - low
-    bands = [v for line in sketch.lines for side in line.band or () for v in side if v is not None and is_measured(v)]
-    low, high = max(low - reach, min([low, *bands])), min(high + reach, max([high, *bands]))
     margin = (high - low or abs(high) or 1.0) * 0.04
     return low - margin, high + margin
 
