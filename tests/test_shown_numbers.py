@@ -190,7 +190,8 @@ def hostile_lines() -> Iterator[str]:
         last = index == 11  # which is not the best
         yield line("BATCH_EPOCH_COMPLETED", {
             "episodes_completed": 2 * (index + 1), "batch_idx": index, "avg_accuracy": 0.3 + 0.04 * index - 0.1 * last,
-            "avg_reward": "-Infinity" if index == 6 else 0.5 * index + 1.0 - 2.0 * last, "total_episodes": 24, "n_envs": 2,
+            "avg_reward": "-Infinity" if index == 6 else 0.5 * index + 1.0 - 2.0 * last, "total_episodes": 24,
+            "n_envs": 2,
         })  # fmt: skip
 
     yield line("TRAINING_STARTED", START)

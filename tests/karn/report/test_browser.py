@@ -6,6 +6,7 @@ Everything is drawn and nothing clipped, nothing is asked of the network, nothin
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from esper.karn.report import report
-from esper.leyline.telemetry import BatchEpochCompletedPayload
+from esper.leyline.telemetry import BatchEpochCompletedPayload, PPOUpdatePayload, TelemetryEvent
 from esper.leyline.wire import encode_event
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -145,9 +146,16 @@ def two_runs(run_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one_run(run_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Report on a run of trouble."""
-    directory = tmp_path_factory.mktemp("run")
-    text = "".join(f"{encode_event(event)}\n" for event in run_of(n_batches=12).events())
+    return report_on([*run_of(n_batches=12).events()], tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def run_of_trouble(run_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report_on([troubled(event) for event in run_of(n_batches=12).events()], tmp_path_factory.mktemp("run"))
+
+
+def report_on(emitted: list[TelemetryEvent], directory: Path) -> Path:
+    text = "".join(f"{encode_event(event)}\n" for event in emitted)
     (directory / "events.jsonl").write_text(text, encoding="ascii")
     return report([directory], directory / "report.html")
 
@@ -202,16 +210,18 @@ def test_no_text_is_too_small_to_read(opened: Browser) -> None:
 
 @pytest.mark.parametrize("size", [LAPTOP, TELEPHONE])
 def test_the_first_screen_answers_before_anything_is_scrolled(
-    one_run: Path, chromium: Browser, size: tuple[int, int]
+    one_run: Path, run_of_trouble: Path, chromium: Browser, size: tuple[int, int]
 ) -> None:
-    chromium.open(one_run, size, drawn=False)
     bottoms = """["#verdict .badge", "#verdict .learnt", "#verdict .sketch", "#verdict .strip", "#verdict table",
         "#verdict table:last-of-type tr:last-child"].map((part) => {
             const found = [...document.querySelectorAll(part)];
             return found.length ? Math.max(...found.map((one) => one.getBoundingClientRect().bottom)) : Infinity;
         })"""
-    assert max(chromium.evaluate(bottoms)) <= size[1]
-    assert chromium.evaluate("document.querySelector('#verdict .plane path.curve').getBoundingClientRect().width") > 150
+    width = "document.querySelector('#verdict .plane path.curve').getBoundingClientRect().width"
+    for page in (one_run, run_of_trouble):
+        chromium.open(page, size, drawn=False)
+        assert max(chromium.evaluate(bottoms)) <= size[1]
+        assert chromium.evaluate(width) > 150
 
 
 def test_what_is_far_away_or_folded_is_drawn_when_it_comes_near(one_run: Path, chromium: Browser) -> None:
@@ -297,6 +307,18 @@ def test_plots_beyond_the_browsers_arithmetic_trouble_nobody(
     chromium.open(report([write_log("a", emitted)], tmp_path / "report.html"))
 
     assert chromium.said == []
+
+
+def troubled(event: TelemetryEvent) -> TelemetryEvent:
+    """Return an event with whatever can go wrong with an update, from the seventh on."""
+    data = event.data
+    if not isinstance(data, PPOUpdatePayload) or data.batch < 6:
+        return event
+    told = {name: getattr(data, name) for name in data.supplied} | {
+        "policy_loss": math.nan, "value_loss": 1e9, "entropy": data.entropy, "grad_norm": 1e9, "kl_divergence": 3.0,
+        "clip_fraction": 0.99, "nan_grad_count": 9, "explained_variance": -9.0, "ratio_max": 1e9,
+    }  # fmt: skip
+    return TelemetryEvent(data=PPOUpdatePayload(**told))
 
 
 def batch_with(event: Any, reward: float) -> Any:

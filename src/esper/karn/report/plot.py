@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from typing import TypeAlias
 
 from esper.karn.derived import has_host
@@ -46,6 +47,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 DASHES_DRAWN = dict(zip(DASHES, ("", "9 5", "2 4", "9 4 2 4", "14 4"), strict=True))
 """As SVG has them."""
 EPISODES = "episodes completed, all environments"
+_BESIDE = ((1.0, "right"), (0.5, "center"), (0.0, "left"))
 _LONGEST_TEXT = 160
 _LONGEST_ROW = 40
 _LEAST_LEFT = 60
@@ -236,12 +238,13 @@ def panel(
              "line": {"color": one.colour, "width": 1.2, "dash": "dash"}}
             for one in limits
         ]  # fmt: skip
+        # Their names stand side by side: limits may be close to each other.
         layout["annotations"] = [
             *layout.get("annotations", []),  # type: ignore[misc]
             *(
-                {"text": f"{one.name} {number(one.value)}", "xref": "paper", "x": 1, "xanchor": "right", "y": one.value,
+                {"text": f"{one.name} {number(one.value)}", "xref": "paper", "x": x, "xanchor": anchor, "y": one.value,
                  "yanchor": "bottom", "showarrow": False, "font": {"size": 10}}
-                for one in limits
+                for one, (x, anchor) in zip(limits, cycle(_BESIDE), strict=False)
             ),
         ]  # fmt: skip
     return Plot(title, traces, layout, " ".join(notes), trend, height=height, small=small, linked=True)

@@ -72,10 +72,11 @@ def _alarm(finding: Finding, *, first: bool) -> str:
     """Return what was found and what it has cost since; of the gravest also what to try."""
     since = f" Since then {finding.cost}." if finding.cost else ""
     advice = finding.advice
-    remedy = f" Usual cause: {advice.cause}. Try first: {advice.remedy}." if advice is not None and first else ""
+    why = "" if advice is None or not first else f'<span class="cause"> Usual cause: {escaped(advice.cause)}.</span>'
+    remedy = "" if advice is None or not first else f"<span> Try first: {escaped(advice.remedy)}.</span>"
     return (
         f'<li class="{finding.status.name.lower()}"><b>{finding.status.value} {finding.status.name}</b> '
-        f"{escaped(_sentence(finding.evidence) + since)}<span>{escaped(remedy)}</span></li>"
+        f"{escaped(_sentence(finding.evidence) + since)}{why}{remedy}</li>"
     )
 
 
