@@ -44,7 +44,7 @@ Trace: TypeAlias = dict[str, object]
 PALETTE = ("#2f7ed8", "#e07b00", "#1a9f77", "#c2508f", "#8a6fd1", "#b58900", "#39a7c9", "#d0483e", "#6b7f2a", "#8c8c8c")
 """Distinct with the usual colour blindnesses, on light and on dark ground."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-DASHES_DRAWN = dict(zip(DASHES, ("", "9 5", "2 4", "9 4 2 4", "14 4"), strict=True))
+DASHES_DRAWN: Mapping[str, str] = dict(zip(DASHES, ("", "9 5", "2 4", "9 4 2 4", "14 4"), strict=True))
 """As SVG has them."""
 EPISODES = "episodes completed, all environments"
 _BESIDE = ((1.0, "right"), (0.5, "center"), (0.0, "left"))
