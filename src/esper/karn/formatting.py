@@ -88,7 +88,6 @@ def number(value: float | None, width: int = 12) -> str:
         if isinstance(value, int):
             return "huge" if value > 0 else "-huge"
         return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    value += 0.0  # a zero has no sign that means anything
     texts = [f"{value:.{digits}g}" for digits in (4, 3, 2, 1)]
     return _first_that_fits([*texts, f"{value:.1f}"] if abs(value) < 1 else texts, width)
 
