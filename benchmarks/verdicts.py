@@ -19,7 +19,8 @@ from typing import get_args
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.health import assess
-from esper.leyline.limits import Limits
+from esper.karn.verdict import tally_text
+from esper.leyline.limits import Limits, Status
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import BatchEpochCompletedPayload, PPOUpdatePayload, TelemetryEvent
@@ -125,13 +126,14 @@ def thinned(path: Path, share: float) -> list[TelemetryEvent]:
 
 
 def verdict_of(case: Case) -> tuple[str, str]:
-    """Return status and evidence of the first alarm."""
+    """Return status and the evidence of the first alarm, or how many rules say what."""
     limits = Limits.of_run({} if case.info is None else case.info.configuration)
     aggregator = TelemetryAggregator(limits=limits)
     for event in case.events():
         aggregator.process(event)
     verdict = assess(aggregator.snapshot(), case.info, invalid=case.invalid)
-    return verdict.status.name, verdict.headline.partition(" ")[2]
+    said = verdict.headline.partition(" ")[2] if verdict.status is not Status.OK else tally_text(verdict.findings)
+    return verdict.status.name, said
 
 
 def drawn_again() -> dict[str, Counter[str]]:

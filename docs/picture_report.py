@@ -18,14 +18,18 @@ from pathlib import Path
 from esper.karn.report import report
 
 WIDTH = 1320
-# What the run came to, reward and accuracy, the seeds, and what was paid for.
+# The first screen, reward and accuracy, and the seeds.
 PICTURE = """<style>
 section { display: none; padding: 14px 0 0; }
-#s1, #s2, #s4, #s7 { display: block; }
-nav, #s1 .table ~ .table, #s2 figure:nth-of-type(n+3), .says { display: none; }
+#verdict, #s2, #s4 { display: block; }
+.says, .fold { display: none !important; }
 </style>
 <script>
-setInterval(() => { if (document.body.dataset.drawn) document.body.dataset.height = document.body.scrollHeight; }, 200);
+dispatchEvent(new Event("beforeprint"));
+const all = document.querySelectorAll(".plot").length;
+setInterval(() => {
+  if (Number(document.body.dataset.drawn) === all) document.body.dataset.height = document.body.scrollHeight;
+}, 200);
 </script>
 </body>"""
 

@@ -31,7 +31,7 @@ from esper.karn.progress import best_value, played_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES, lifecycle_counts
 from esper.karn.report import report
 from esper.karn.report.log import RunLog, read_log
-from esper.karn.report.plot import Arm, Table
+from esper.karn.report.plot import Arm, Fold, Table
 from esper.karn.report.tables import outcome
 from esper.karn.seeds import count_endings
 from esper.karn.snapshot import Ending, RunSnapshot
@@ -158,7 +158,9 @@ def written(run: DrawnRun) -> Iterator[Path]:
 
 def rows_of_outcome(log: RunLog, group_id: str) -> dict[str, str]:
     """What the report says came out of a group."""
-    table = outcome([Arm("arm", 0, log, group_id, log.arms[group_id])]).parts[-1]
+    fold = outcome([Arm("arm", 0, log, group_id, log.arms[group_id])]).parts[-1]
+    assert isinstance(fold, Fold)
+    (table,) = fold.parts
     assert isinstance(table, Table)
     return {row[0]: row[1] for row in table.rows}
 

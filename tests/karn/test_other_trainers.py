@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.console import progress_text
+from esper.karn.console import progress_cells
 from esper.karn.dashboard.charts import all_charts
 from esper.karn.dashboard.env_detail import env_detail
 from esper.karn.dashboard.env_rows import env_heading
@@ -120,8 +120,9 @@ def test_there_is_no_row_of_an_accuracy_a_host_slots_or_seeds_that_there_are_not
     assert [
         word for word in ("accuracy", "parameters", "slot", "loss", "blueprint", "germinated") if word in shown
     ] == []
-    assert "accuracy" not in progress_text(group(FOREIGN, batch(0)))
-    assert "accuracy" in progress_text(group(TrainingStartedPayload(**OURS)))
+    runs = group(FOREIGN, batch(0)), group(TrainingStartedPayload(**OURS))
+    columns = [[cell.name for cell in progress_cells(one, NOON)] for one in runs]
+    assert ["accuracy" in names for names in columns] == [False, True]
 
 
 @pytest.mark.parametrize("planned", [0, 1, 40])
@@ -142,7 +143,7 @@ def test_one_rollout_without_an_episode_leaves_the_means_and_the_trend_alone() -
     drawn = text(all_charts(view(*payloads), 130)[0][1:])
     assert "NaN" not in drawn
     assert "not finite" not in drawn
-    assert "—" in progress_text(group(*payloads[:3]))
+    assert "—" in [cell.text for cell in progress_cells(group(*payloads[:3]), NOON) if cell.name == "return"]
     assert math.isnan(return_of(batch(0, math.nan), TrainingStartedPayload(**OURS)) or 0.0), (
         "a diverged host's is shown"
     )

@@ -13,7 +13,8 @@ from esper.karn.comparison import ComparedRun, compare, comparison_text, read_ru
 from esper.karn.comparison.results import By
 from esper.karn.comparison.statistics import require_scipy
 from esper.karn.listing import discover
-from esper.leyline.invalid_lines import NoEventsError, printable
+from esper.leyline.invalid_lines import NoEventsError
+from esper.leyline.printable import printable
 from esper.leyline.strict_json import strict_json
 
 __all__ = ["compare_command", "sources_of"]

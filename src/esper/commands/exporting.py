@@ -6,9 +6,9 @@ import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esper.commands.counting_bar import progress_bar
+from esper.commands.progress_bar import progress_bar
 from esper.commands.streams import say, show
-from esper.leyline.invalid_lines import printable
+from esper.leyline.printable import printable
 from esper.leyline.run_directory import RunDirectory, info_beside
 from esper.leyline.validate import rejected_events
 from esper.leyline.wire import log_files

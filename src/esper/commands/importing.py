@@ -7,7 +7,7 @@ from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from esper.commands.counting_bar import progress_bar
+from esper.commands.progress_bar import progress_bar
 from esper.commands.streams import say, show
 from esper.karn.importing.exports import exported_lines, exported_runs, is_export
 from esper.karn.importing.lines import numbered_lines
@@ -16,7 +16,8 @@ from esper.karn.importing.mapping import read_map
 from esper.karn.importing.survey import map_to_start_from
 from esper.karn.importing.writer import SET_ASIDE, RunWriter
 from esper.leyline.atomic import atomic_directory
-from esper.leyline.invalid_lines import NoEventsError, printable
+from esper.leyline.invalid_lines import NoEventsError
+from esper.leyline.printable import printable
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunInfoError, parse_run_info
 from esper.leyline.telemetry import TelemetryEvent

@@ -12,7 +12,7 @@ from esper.karn.listing import FoundRun, chosen, list_runs, ordered, rows_json, 
 from esper.karn.listing.cache import cache_file
 from esper.karn.listing.filters import columns_named
 from esper.karn.listing.table import counted
-from esper.leyline.invalid_lines import printable
+from esper.leyline.printable import printable
 
 __all__ = ["runs_command"]
 

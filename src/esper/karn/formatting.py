@@ -105,7 +105,7 @@ def mean(values: Sequence[float]) -> float | None:
 
 def plural(count: int, thing: str) -> str:
     """Return how many there are of something: ``1 event``, ``2 events``, ``2 batches``."""
-    ending = "" if count == 1 else "es" if thing.endswith("ch") else "s"
+    ending = "" if count == 1 else "es" if thing.endswith("tch") else "s"
     return f"{number(count)} {thing}{ending}"
 
 

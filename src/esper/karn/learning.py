@@ -210,7 +210,7 @@ def _apart(quantity: Quantity, *values: float) -> list[str]:
 
 
 def _errors(errors: float) -> str:
-    return f"{number(round(errors, 1))} standard errors"
+    return f"{number(round(errors, 1) + 0.0)} standard errors"  # never -0
 
 
 def _too_early(group: GroupSnapshot) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -18,10 +18,13 @@ __all__ = [
     "Best",
     "best_of",
     "best_value",
+    "elapsed_seconds",
+    "ends_of",
     "eta_seconds",
     "measures_accuracy",
     "played_text",
     "stale_after",
+    "times_text",
     "unsupplied_text",
 ]
 
@@ -55,11 +58,24 @@ def best_value(values: Iterable[float]) -> float | None:
     return None if best is None else best.value
 
 
+def ends_of(*series: Sequence[object]) -> int:
+    """Return how many values are averaged at either end, so that the ends of all series are about the same batches.
+
+    Ten, or half of the shortest; 0 when one has less than two: both ends are never the same.
+    """
+    return min(_NEWEST, *(len(values) // 2 for values in series))
+
+
 def played_text(batch: BatchEpochCompletedPayload) -> str:
     """Return how many episodes have been played, and of how many where that is known: ``8 of 40 episodes``."""
     planned = planned_episodes(batch)
     of = "" if planned is None else f" of {number(planned)}"
     return f"{number(batch.episodes_completed)}{of} episodes"
+
+
+def times_text(count: int) -> str:
+    """Return how often something happened: ``once``, ``2 times``."""
+    return "once" if count == 1 else f"{number(count)} times"
 
 
 def unsupplied_text(group: GroupSnapshot) -> str | None:
@@ -113,6 +129,11 @@ def eta_seconds(group: GroupSnapshot, now: datetime) -> float | None:
     left = planned - batch.data.episodes_completed
     since_batch = max((now - batch.event.timestamp).total_seconds(), 0.0)
     return max(left * seconds / episodes - since_batch, 0.0)
+
+
+def elapsed_seconds(group: GroupSnapshot, now: datetime) -> float | None:
+    """Return the seconds since the run began, or was resumed; None when its start is missing."""
+    return None if group.started is None else max((now - group.started.event.timestamp).total_seconds(), 0.0)
 
 
 def stale_after(group: GroupSnapshot | None) -> float:

@@ -17,7 +17,7 @@ from esper.karn.derived import accuracy_of, grows, has_host, known, return_of
 from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, tidy
 from esper.karn.health import assess
 from esper.karn.learning import did_it_learn
-from esper.karn.progress import best_value, played_text, unsupplied_text
+from esper.karn.progress import best_value, ends_of, played_text, times_text, unsupplied_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_counts, score_texts
 from esper.karn.snapshot import Entry, GroupSnapshot, History, RunSnapshot
 from esper.karn.verdict import Verdict, tally_text
@@ -36,8 +36,6 @@ _WIDTH = 80
 _MOST_NAMES = 40
 """Rows of a table whose rows are named by the log."""
 _MOST_LOGS = 4
-_ENDS = 10
-"""Batches averaged at either end of a run, at most: both ends are never the same."""
 
 
 def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path, verdict: Verdict | None = None) -> str:
@@ -112,8 +110,7 @@ def _run(group: GroupSnapshot) -> list[str]:
         if begun.world_size > 1:
             lines.append(f"  {len(group.ranks)} of {begun.world_size} processes have started.")
     if group.resumes or group.earlier_runs:
-        times = "once" if group.resumes == 1 else f"{group.resumes:,} times"
-        lines.append(f"  Resumed {times} ({plural(group.superseded, 'event')} superseded).")
+        lines.append(f"  Resumed {times_text(group.resumes)} ({plural(group.superseded, 'event')} superseded).")
         lines.append(f"  Earlier runs in this log: {group.earlier_runs}.")
     if batch is None:
         return [*lines, "  No batch was completed."]
@@ -125,7 +122,7 @@ def _run(group: GroupSnapshot) -> list[str]:
     series = {quantity: values for quantity, values in series.items() if values}
     if not series:
         return [*lines, "  No batch measured a return."]
-    n = min(_ENDS, min(map(len, series.values())) // 2)
+    n = ends_of(*series.values())
     if n:
         rows = [(one.name, *map(one.text, (mean(v[:n]), mean(v[-n:]), best_value(v)))) for one, v in series.items()]
         lines += _table(("mean over batches", f"first {n}", f"newest {n}", "best batch"), rows)

@@ -121,11 +121,9 @@ class Verdict:
             return f"{name} {_about(first)}{first.evidence}{more}"
         if all(one.group is None for one in self.findings):
             return f"{name} no event"
-        unknown = [one for one in self.findings if one.rule == "return_learnt" and one.status is Status.UNKNOWN]
-        if unknown:
-            return f"{name} {unknown[0].evidence}"
-        ok, unknown = (sum(one.status is status for one in self.findings) for status in (Status.OK, Status.UNKNOWN))
-        return f"{name} {ok} rules are well{f', {unknown} unknown' if unknown else ''}"
+        status = self.status  # of what decides whether a run is well without an alarm
+        said = [one for one in self.findings if one.rule == "return_learnt" and one.status is status]
+        return f"{name} {'; '.join(f'{_about(one)}{one.evidence}' for one in said) or 'no update says how PPO is'}"
 
     def of(self, group: str | None) -> Verdict:
         """Return the verdict over one group and, as it covers all groups, the telemetry."""

@@ -231,6 +231,14 @@ def write_log(tmp_path: Path) -> Callable[[str, Sequence[TelemetryEvent]], Path]
     return write
 
 
+def drawn(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a plot as the page draws it: with the texts that it keeps once."""
+    for trace in spec["data"]:
+        if isinstance(trace.get("text"), list) and all(isinstance(text, int) for text in trace["text"]):
+            trace["text"] = [spec["texts"][text] for text in trace["text"]]
+    return spec
+
+
 class Page:
     """A report, taken apart."""
 
@@ -242,10 +250,18 @@ class Page:
             self.html,
             re.DOTALL,
         )
-        self.plots: dict[str, dict[str, Any]] = {html.unescape(title): json.loads(spec) for title, spec in found}
+        self.plots: dict[str, dict[str, Any]] = {html.unescape(title): drawn(json.loads(spec)) for title, spec in found}
         self.text = html.unescape(
             re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]*>", " ", self.html, flags=re.DOTALL)
         )
+
+    def trend(self, title: str) -> str:
+        """Return what a plot does, in words."""
+        found = re.search(rf'aria-label="{re.escape(html.escape(title))}" aria-describedby="(t\d+)"', self.html)
+        assert found, title
+        said = re.search(rf'<p class="trend" id="{found[1]}">(.*?)</p>', self.html)
+        assert said, title
+        return html.unescape(said[1])
 
     def curve(self, title: str) -> dict[str, Any]:
         """Return the first curve of a plot."""
@@ -254,9 +270,10 @@ class Page:
         )
         return found
 
-    def cell(self, row: str, column: int = 1) -> str:
-        """Return a cell of the row of that name."""
-        cells = re.search(rf'<th scope="row">{re.escape(html.escape(row))}</th>(.*?)</tr>', self.html)
+    def cell(self, row: str, column: int = 1, *, under: str = "") -> str:
+        """Return a cell of the first row of that name, under a text."""
+        page = self.html[self.html.index(html.escape(under)) :]
+        cells = re.search(rf'<th scope="row">{re.escape(html.escape(row))}</th>(.*?)</tr>', page)
         assert cells, row
         found: list[str] = re.findall(r"<td[^>]*>(.*?)</td>", cells[1])
         return html.unescape(found[column - 1])

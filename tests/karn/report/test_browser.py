@@ -6,6 +6,7 @@ Everything is drawn and nothing clipped, nothing is asked of the network, nothin
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from esper.karn.report import report
-from esper.leyline.telemetry import BatchEpochCompletedPayload
+from esper.leyline.telemetry import BatchEpochCompletedPayload, PPOUpdatePayload, TelemetryEvent
 from esper.leyline.wire import encode_event
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
 LAPTOP, TELEPHONE = (1440, 900), (390, 844)
 DRAWN = "document.body && document.body.dataset.drawn"
+ALL_DRAWN = "document.querySelectorAll('.plot').length === Number(document.body.dataset.drawn)"
 
 
 class Browser:
@@ -96,7 +98,8 @@ class Browser:
             time.sleep(0.05)
         return found
 
-    def open(self, page: Path, size: tuple[int, int] = LAPTOP) -> None:
+    def open(self, page: Path, size: tuple[int, int] = LAPTOP, *, drawn: bool = True) -> None:
+        """Open a page; and, unless it is said otherwise, all that is folded or far away, as for printing."""
         telephone = size == TELEPHONE
         self.size = width, height = size
         self.command(
@@ -107,6 +110,14 @@ class Browser:
         self.asked.clear()
         self.command("Page.navigate", url=page.as_uri())
         self.wait_for(DRAWN)
+        if drawn:
+            self.evaluate("dispatchEvent(new Event('beforeprint'))")
+            self.wait_for(ALL_DRAWN)
+
+    def press(self, key: str) -> None:
+        code = {"Tab": 9, "Enter": 13}[key]
+        for kind in ("keyDown", "keyUp"):
+            self.command("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
     def close(self) -> None:
         self.process.terminate()
@@ -133,6 +144,22 @@ def two_runs(run_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report(sources, directory / "report.html")
 
 
+@pytest.fixture(scope="module")
+def one_run(run_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report_on([*run_of(n_batches=12).events()], tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def run_of_trouble(run_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report_on([troubled(event) for event in run_of(n_batches=12).events()], tmp_path_factory.mktemp("run"))
+
+
+def report_on(emitted: list[TelemetryEvent], directory: Path) -> Path:
+    text = "".join(f"{encode_event(event)}\n" for event in emitted)
+    (directory / "events.jsonl").write_text(text, encoding="ascii")
+    return report([directory], directory / "report.html")
+
+
 @pytest.fixture(scope="module", params=[LAPTOP, TELEPHONE], ids=["laptop", "telephone"])
 def opened(request: pytest.FixtureRequest, two_runs: Path, chromium: Browser) -> Browser:
     """Open the report, as on a laptop and as on a telephone."""
@@ -153,8 +180,10 @@ def test_the_page_is_as_wide_as_the_screen(opened: Browser) -> None:
     assert opened.evaluate("[innerWidth, innerHeight]") == [*opened.size]
     assert opened.evaluate(f"{root}.scrollWidth === {root}.clientWidth")
     # What is wider scrolls inside a box of its own.
-    clipped = """[...document.querySelectorAll("body *")].filter((element) => !element.closest(".box > *")
-        && element.getBoundingClientRect().right > innerWidth + 1).map((element) => element.outerHTML.slice(0, 80))"""
+    clipped = """[...document.querySelectorAll("body *")]
+        .filter((element) => !element.closest(".box > *, nav > div > *"))
+        .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+        .map((element) => element.outerHTML.slice(0, 80))"""
     assert opened.evaluate(clipped) == []
 
 
@@ -179,6 +208,93 @@ def test_no_text_is_too_small_to_read(opened: Browser) -> None:
     assert opened.evaluate(smallest) >= 10
 
 
+@pytest.mark.parametrize("size", [LAPTOP, TELEPHONE])
+def test_the_first_screen_answers_before_anything_is_scrolled(
+    one_run: Path, run_of_trouble: Path, chromium: Browser, size: tuple[int, int]
+) -> None:
+    bottoms = """["#verdict .badge", "#verdict .learnt", "#verdict .sketch", "#verdict .strip", "#verdict table",
+        "#verdict table:last-of-type tr:last-child"].map((part) => {
+            const found = [...document.querySelectorAll(part)];
+            return found.length ? Math.max(...found.map((one) => one.getBoundingClientRect().bottom)) : Infinity;
+        })"""
+    width = "document.querySelector('#verdict .plane path.curve').getBoundingClientRect().width"
+    for page in (one_run, run_of_trouble):
+        chromium.open(page, size, drawn=False)
+        assert max(chromium.evaluate(bottoms)) <= size[1]
+        assert chromium.evaluate(width) > 150
+
+
+def test_what_is_far_away_or_folded_is_drawn_when_it_comes_near(one_run: Path, chromium: Browser) -> None:
+    chromium.open(one_run, drawn=False)
+    assert not chromium.evaluate(ALL_DRAWN)
+    folded = "document.querySelector('.fold:not([open]) .plot')"
+    chromium.evaluate(f"{folded}.closest('.fold').querySelector('summary').scrollIntoView()")
+    assert not chromium.evaluate(f"Boolean({folded}.drawn)")
+    chromium.evaluate(f"window.near = {folded}; near.closest('.fold').open = true")
+    chromium.wait_for("near.drawn && near.querySelector('.main-svg')")
+    assert chromium.said == []
+
+
+@pytest.mark.parametrize("size", [LAPTOP, TELEPHONE])
+def test_the_keyboard_goes_through_the_page_in_its_order_and_out_of_it(
+    one_run: Path, chromium: Browser, size: tuple[int, int]
+) -> None:
+    chromium.open(one_run, size, drawn=False)
+    visited = """(() => {
+        const all = [...document.querySelectorAll("*")], one = document.activeElement;
+        return [all.indexOf(one), one.tagName, one.closest(".plot") !== null];
+    })()"""
+    chromium.press("Tab")
+    assert chromium.evaluate("document.activeElement.textContent") == "Skip to the verdict"
+    stops = [chromium.evaluate(visited)]
+    while stops[-1][1] != "BODY" and len(stops) < 300:
+        chromium.press("Tab")
+        stops.append(chromium.evaluate(visited))
+    *stops, last = stops
+    assert last[1] == "BODY"
+    assert [at for at, _, _ in stops] == sorted(at for at, _, _ in stops)
+    assert {tag for _, tag, _ in stops} <= {"A", "SUMMARY", "DIV"}
+    assert not any(in_plot for _, _, in_plot in stops)
+    assert sum(tag == "SUMMARY" for _, tag, _ in stops) >= 10
+
+    chromium.press("Tab")
+    chromium.press("Enter")
+    chromium.wait_for("document.activeElement.id === 'verdict'")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_told_from_its_ground(one_run: Path, chromium: Browser, scheme: str) -> None:
+    chromium.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    chromium.open(one_run)
+    poor = """(() => {
+        const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+        const light = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => {
+            const v = c[i] / 255;
+            return sum + weight * (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        }, 0);
+        const ground = (element) => {
+            for (let one = element; one; one = one.parentElement) {
+                const c = channels(getComputedStyle(one).backgroundColor);
+                if (c.length < 4 || c[3] > 0.9) return c;
+            }
+            return sheet;
+        };
+        const sheet = channels(getComputedStyle(document.body).backgroundColor);
+        return [...document.querySelectorAll("p, a, td, th, h1, h2, summary, li, .plane > span, .scale span, " +
+            ".ends span, .xtitle, .ytitle, .xtick text, .ytick text, .legendtext, .annotation-text")]
+            .filter((one) => one.textContent.trim() && one.getClientRects().length)
+            .map((one) => {
+                const style = getComputedStyle(one);
+                const a = light(channels(one instanceof SVGElement ? style.fill : style.color)), b = light(ground(one));
+                return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), one.tagName, one.textContent.slice(0, 40)];
+            })
+            .filter(([contrast]) => contrast < 4.5);
+    })()"""
+    found = chromium.evaluate(poor)
+    chromium.command("Emulation.setEmulatedMedia", features=[])
+    assert found == []
+
+
 def test_plots_beyond_the_browsers_arithmetic_trouble_nobody(
     run_of: Any, write_log: Any, chromium: Browser, tmp_path: Path
 ) -> None:
@@ -191,6 +307,18 @@ def test_plots_beyond_the_browsers_arithmetic_trouble_nobody(
     chromium.open(report([write_log("a", emitted)], tmp_path / "report.html"))
 
     assert chromium.said == []
+
+
+def troubled(event: TelemetryEvent) -> TelemetryEvent:
+    """Return an event with whatever can go wrong with an update, from the seventh on."""
+    data = event.data
+    if not isinstance(data, PPOUpdatePayload) or data.batch < 6:
+        return event
+    told = {name: getattr(data, name) for name in data.supplied} | {
+        "policy_loss": math.nan, "value_loss": 1e9, "entropy": data.entropy, "grad_norm": 1e9, "kl_divergence": 3.0,
+        "clip_fraction": 0.99, "nan_grad_count": 9, "explained_variance": -9.0, "ratio_max": 1e9,
+    }  # fmt: skip
+    return TelemetryEvent(data=PPOUpdatePayload(**told))
 
 
 def batch_with(event: Any, reward: float) -> Any:

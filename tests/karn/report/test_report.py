@@ -100,9 +100,9 @@ def test_numbers_are_the_numbers_that_were_emitted(run_of: Any, write_log: Any, 
     batches = [event.data for event in emitted if isinstance(event.data, BatchEpochCompletedPayload)]
     updates = [event.data for event in emitted if isinstance(event.data, PPOUpdatePayload)]
     reward, entropy = page.curve("Mean episode return (avg_reward)"), page.curve("entropy · nats")
-    assert reward["y"] == [data.avg_reward for data in batches]
+    assert reward["y"] == pytest.approx([data.avg_reward for data in batches], rel=1e-7)
     assert reward["x"] == entropy["x"] == [data.episodes_completed for data in batches]
-    assert entropy["y"] == [data.entropy for data in updates]
+    assert entropy["y"] == pytest.approx([data.entropy for data in updates], rel=1e-7)
     for band, mean in zip(reward["customdata"], reward["y"], strict=True):
         low, high = map(float, band.split(" … "))
         assert low < mean < high
@@ -221,8 +221,11 @@ def test_ops_have_the_same_colour_in_every_report(run_of: Any, write_log: Any, p
 def test_the_head_says_what_was_run_and_what_came_of_it(run_of: Any, write_log: Any, page_of: Any) -> None:
     directory = write_log("run", list(run_of(n_envs=2, n_batches=6).events())[:-1])
     text = page_of(directory).text
-    assert "Task digits, seed 1, 2 environments, 3 slots, 8 host epochs an episode; 10 of 12 episodes. Did it " in text
-    assert re.search(r"Did it learn\? Not clear\. UNKNOWN too early to say after 5 batches\. Not evaluated\.", text)
+    words = " ".join(text.split())
+    assert (
+        "Task digits, seed 1, 2 environments, 3 slots, 8 host epochs an episode; 10 of 12 episodes were played" in words
+    )
+    assert "? UNKNOWN Too early to say after 5 batches. Did it learn? Not clear. " in words
 
 
 def test_a_long_table_scrolls_and_a_short_one_is_shown_whole(run_of: Any, write_log: Any, page_of: Any) -> None:
@@ -399,7 +402,7 @@ def test_groups_of_one_log_are_overlaid(run_of: Any, write_log: Any, page_of: An
     arms = [event for name in ("A", "B") for event in run_of(n_batches=3, group_id=name).events()]
     page = page_of(write_log("run", arms))
     names = [trace["name"] for trace in page.plots["Mean episode return (avg_reward)"]["data"] if "fill" not in trace]
-    assert names == ["run · A", "run · B"]
+    assert names == ["A", "B"]
 
 
 def test_a_resume_does_not_show_batches_twice(run_of: Any, write_log: Any, page_of: Any) -> None:
@@ -429,12 +432,12 @@ def test_two_runs_are_overlaid_and_their_difference_is_shown(run_of: Any, write_
 
     names = [trace["name"] for trace in page.plots["Mean episode return (avg_reward)"]["data"] if "fill" not in trace]
     assert names == ["first", "second"]
-    assert [page.cell("mean episode return, last tenth", column) for column in (1, 2, 3)] == [
+    assert [page.cell("mean episode return, newest batches", column) for column in (1, 2, 3)] == [
         "2",
         "2.5",
         "+0.5",
     ]
-    assert page.cell("policy entropy, last tenth", 3) == "—"
+    assert page.cell("policy entropy, newest updates", 3) == "—"
 
 
 def test_runs_of_one_name_are_distinguished(run_of: Any, write_log: Any, page_of: Any, tmp_path: Path) -> None:
@@ -462,8 +465,10 @@ def test_evaluation_delivery_and_versions_come_from_run_json(write_log: Any, pag
     page = page_of(directory)
 
     assert page.cell("how it ended") == "interrupted"
-    assert [page.cell("learnt", column) for column in (1, 2)] == ["16", "5.00 ± 0.10"]
-    assert page.cell("random", 5) == "+21.2 standard errors"
+    assert page.cell("learnt") == "5.00 ± 0.10"
+    under = "Evaluation on fresh episodes"
+    assert [page.cell("learnt", column, under=under) for column in (1, 2)] == ["16", "5.00 ± 0.10"]
+    assert page.cell("random", 5, under=under) == "+21.2 standard errors"
     assert [page.cell("jsonl", column) for column in range(1, 6)] == ["9", "7", "1", "1", "0"]
     assert (page.cell("option lr"), page.cell("version of torch")) == ("0.003", "2.13")
 

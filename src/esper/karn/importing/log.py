@@ -13,7 +13,7 @@ from esper.karn.importing.mapping import LogMap
 from esper.karn.importing.writer import RunWriter
 from esper.leyline.doubtful import doubtful
 from esper.leyline.errors import PayloadError, WireError
-from esper.leyline.invalid_lines import printable
+from esper.leyline.printable import printable
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import decode_event
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from esper.leyline.invalid_lines import printable
+from esper.leyline.printable import printable
 
 __all__ = ["Discovery", "FoundRun", "discover", "natural"]
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from esper.karn.report.compared import compared
+from esper.karn.report.configured import configuration
 from esper.karn.report.decisions import actions, components, counterfactuals
 from esper.karn.report.findings import findings
 from esper.karn.report.growth import lifecycle, timeline
-from esper.karn.report.learning import learning, ppo
+from esper.karn.report.learning import learning
 from esper.karn.report.log import RunLog, read_log
+from esper.karn.report.overview import overview
 from esper.karn.report.page import render
-from esper.karn.report.plot import Arm, Plot, Section
-from esper.karn.report.tables import configuration, differences, headline, outcome, telemetry
+from esper.karn.report.plot import Arm, Fold, Plot, Section
+from esper.karn.report.tables import differences, outcome, telemetry
+from esper.karn.report.updates import ppo
 from esper.leyline.atomic import atomic_write
 from esper.leyline.run_names import run_names
 
@@ -76,10 +80,9 @@ def _page(logs: dict[str, RunLog], plotly_js: str) -> str:
     arms: list[Arm] = []
     for name, log in logs.items():
         for group_id, series in log.arms.items():
-            label = name if len(log.arms) == 1 else f"{name} · {group_id}"
+            label = name if len(log.arms) == 1 else group_id if len(logs) == 1 else f"{name} · {group_id}"
             arms.append(Arm(label, len(arms), log, group_id, series))
-    headlines = [headline(arm) for arm in arms]
-    return render(", ".join(logs), _subtitle(logs), arms, headlines, _sections(arms, logs), plotly_js)
+    return render(", ".join(logs), _subtitle(logs), arms, overview(arms), _sections(arms, logs), plotly_js)
 
 
 def _sections(arms: Sequence[Arm], logs: dict[str, RunLog]) -> list[Section]:
@@ -89,7 +92,7 @@ def _sections(arms: Sequence[Arm], logs: dict[str, RunLog]) -> list[Section]:
         *([compared(logs)] if len(arms) > 1 else []),
         findings(arms),
         outcome(arms),
-        *([differences(arms)] if len(arms) > 1 else []),
+        *([differences(arms)] if len(arms) > 1 or len(arms[0].starts) > 1 else []),
         learning(arms),
         ppo(arms),
         *([timeline(arms), lifecycle(arms)] if host else []),
@@ -107,7 +110,8 @@ def _share_axis(sections: Sequence[Section], arms: Sequence[Arm]) -> None:
     start, stop = min(arm.series.span[0] for arm in arms), max(arm.series.span[1] for arm in arms)
     margin = (stop - start or 1.0) * 0.01
     for section in sections:
-        for part in section.parts:
+        parts = chain.from_iterable(part.parts if isinstance(part, Fold) else (part,) for part in section.parts)
+        for part in parts:
             if isinstance(part, Plot) and part.linked:
                 own = part.layout["xaxis"]
                 assert isinstance(own, dict)

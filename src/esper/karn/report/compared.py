@@ -12,10 +12,12 @@ from esper.karn.comparison.statistics import require_scipy
 from esper.karn.comparison.tables import CURVES, answers, arms_table, curve_of, heading, tables
 from esper.karn.report.log import RunLog
 from esper.karn.report.plot import DASHES, PALETTE, Line, Plot, Section, Table, panel
+from esper.karn.report.trends import course_text, several
 
 __all__ = ["compared"]
 
 _TITLE: Final = "Is the difference real?"
+_SHORT: Final = "Compared"
 _FEWEST: Final = 2
 """Runs that make a band."""
 
@@ -29,7 +31,7 @@ def compared(logs: Mapping[str, RunLog]) -> Section:
     try:
         require_scipy()
     except ModuleNotFoundError as error:
-        return Section(_TITLE, "Runs that differ by the seed alone are one arm.", missing=f"{error}.")
+        return Section(_TITLE, _SHORT, "Runs that differ by the seed alone are one arm.", missing=f"{error}.")
     runs = [run for name, log in logs.items() for run in runs_in(name, log.snapshot, log.info, log.verdict)]
     comparison = compare(runs)
     said = [text for pair in answers(comparison) for text in pair if text]
@@ -38,7 +40,7 @@ def compared(logs: Mapping[str, RunLog]) -> Section:
     made = [arms_table(comparison), *tables(comparison)]
     parts = [Table(table.head, table.rows, table.title, text=1 in table.words) for table in made]
     says = f"{heading(comparison)}. {' '.join(said)}"
-    return Section(_TITLE, says, [parts[0], *(curves if several else []), *parts[1:]])
+    return Section(_TITLE, _SHORT, says, [parts[0], *(curves if several else []), *parts[1:]])
 
 
 def _curves(comparison: Comparison, name: str) -> Plot:
@@ -55,4 +57,6 @@ def _curves(comparison: Comparison, name: str) -> Plot:
         if (curve := curve_of(arm, name)).mean
     ]
     quantity = CURVES[name].name
-    return panel(f"{quantity[0].upper()}{quantity[1:]}, mean over runs and its 95 % interval", lines)
+    courses = {line.name: course_text(line.y, "point of the mean") for line in lines}
+    title = f"{quantity[0].upper()}{quantity[1:]}, mean over runs and its 95 % interval"
+    return panel(title, lines, trend=several(courses))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from esper.karn.derived import COMPONENTS, age_in, matrix_rows
 from esper.karn.formatting import fraction, number, signed
+from esper.karn.progress import ends_of
 from esper.karn.report.decimation import is_measured, measured_value
 from esper.karn.report.episodes import Spread
 from esper.karn.report.history import Batch
 from esper.karn.report.plot import EPISODES, PALETTE, Arm, Plot, Section, Trace, label, left_of, shortened
+from esper.karn.report.trends import all_of, course_text, several
 from esper.karn.snapshot import EnvSnapshot
 from esper.leyline.actions import Op
 from esper.leyline.limits import real
@@ -52,14 +55,22 @@ def _pools(arm: Arm) -> tuple[list[_Pool], str]:
     return pools, f"Every stack is {size} neighbouring batches, added up." if size > 1 else ""
 
 
-def _stacks(title: str, traces: list[Trace], note: str, y_axis: dict[str, object]) -> Plot:
+def _stacks(title: str, traces: list[Trace], note: str, trend: str, y_axis: dict[str, object]) -> Plot:
     layout: dict[str, object] = {
         "barmode": "relative", "bargap": 0,
         "xaxis": {"title": {"text": EPISODES}, "unifiedhovertitle": {"text": "around %{x:.8~g} episodes"}},
         "yaxis": {"hoverformat": ".6~g", **y_axis},
         "hovermode": "x unified", "showlegend": True,
     }  # fmt: skip
-    return Plot(title, traces, layout, note, height=360, linked=True)
+    return Plot(title, traces, layout, note, trend, height=360, linked=True)
+
+
+def _both_ends(batches: Sequence[Batch], describe: Callable[[Sequence[Batch]], str]) -> str:
+    """Return over what stacks reach, and how they are at either end."""
+    n = ends_of(batches)
+    if not n:
+        return f"{all_of(len(batches), 'batch')}: {describe(batches)}."
+    return f"{all_of(len(batches), 'batch')}. First {n}: {describe(batches[:n])}. Newest {n}: {describe(batches[-n:])}."
 
 
 # ── actions ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,7 +92,7 @@ def actions(arms: Sequence[Arm]) -> Section:
         else:
             parts.append(drawn)
     why = f"Neither an action distribution nor a reward for a completed batch in: {', '.join(missing)}."
-    return Section("What did the policy do?", says, parts, why if missing else "")
+    return Section("What did the policy do?", "Actions", says, parts, why if missing else "")
 
 
 def _actions(arm: Arm, ops: Sequence[str], *, named: bool) -> Plot | None:
@@ -101,7 +112,13 @@ def _actions(arm: Arm, ops: Sequence[str], *, named: bool) -> Plot | None:
         for i, op in enumerate(ops)
     ]  # fmt: skip
     axis: dict[str, object] = {"range": [0, 1], "tickformat": ".0%", "title": {"text": "share of decisions"}}
-    return _stacks(f"Actions: {arm.label}" if named else "Actions", traces, note, axis)
+
+    def describe(batches: Sequence[Batch]) -> str:
+        counted = _counts(batches)
+        return ", ".join(f"{op} {counted[op] / (counted.total() or 1):.1%}" for op in ops if counted[op]) or "none"
+
+    trend = _both_ends([batch for _, _, batch in arm.series.completed], describe)
+    return _stacks(f"Actions: {arm.label}" if named else "Actions", traces, note, trend, axis)
 
 
 def _counts(batches: Sequence[Batch]) -> Counter[str]:
@@ -146,8 +163,18 @@ def components(arms: Sequence[Arm]) -> Section:
             "line": {"width": 2}, "marker": {"size": 3}, "meta": "ink",
         })  # fmt: skip
         title = f"Episode return by component: {arm.label}" if len(arms) > 1 else "Episode return by component"
-        parts.append(_stacks(title, traces, note, {"title": {"text": "reward an episode"}}))
-    return Section("What was it paid for?", says, parts, " ".join(missing))
+        whole = [batch for _, _, part in pools for batch in part]
+        trend = _both_ends(whole, partial(_paid, names))
+        parts.append(_stacks(title, traces, note, trend, {"title": {"text": "reward an episode"}}))
+    return Section("What was it paid for?", "Rewards", says, parts, " ".join(missing))
+
+
+def _paid(names: Sequence[str], batches: Sequence[Batch]) -> str:
+    parts = {
+        name: _per_episode([batch.components[name] for batch in batches if name in batch.components], batches)
+        for name in names
+    }
+    return ", ".join(f"{name} {number(value)}" for name, value in parts.items())
 
 
 def _is_not_finite(batch: Batch) -> bool:
@@ -194,7 +221,7 @@ def counterfactuals(arms: Sequence[Arm]) -> Section:
             parts.append(_contributions(arm, f"Contribution of each slot over the run{suffix}"))
         parts.append(_matrix(envs, f"Newest ablation of each environment{suffix}"))
     missing = f"No ablation in: {', '.join(missing_in)}." if missing_in else ""
-    return Section("What were the seeds worth?", says, parts, missing)
+    return Section("What were the seeds worth?", "Ablations", says, parts, missing)
 
 
 def _contributions(arm: Arm, title: str) -> Plot:
@@ -231,7 +258,9 @@ def _contributions(arm: Arm, title: str) -> Plot:
         "margin": {**left_of(names), "t": _ABOVE}, "hovermode": "closest",
     }  # fmt: skip
     note = f"Blue helps, red hurts. {note}".strip()
-    return Plot(title, [trace], layout, note, height=150 + 36 * len(slots), linked=True)
+    courses = {label(slot_id): course_text(row, "stack" if "stack" in note else "batch", signed)
+               for slot_id, row in zip(slots, cells, strict=True)}  # fmt: skip
+    return Plot(title, [trace], layout, note, several(courses), height=150 + 36 * len(slots), linked=True)
 
 
 def _mean(spreads: Sequence[Spread]) -> float | None:
@@ -267,7 +296,17 @@ def _matrix(of: Mapping[int, EnvSnapshot], title: str) -> Plot:
         "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
         "margin": {**left_of(names), "t": _ABOVE}, "hovermode": "closest",
     }  # fmt: skip
-    return Plot(title, [trace], layout, height=150 + 26 * len(of), least=80 + width * min(len(columns), _MOST_CELLS))
+    best = {
+        env_id: max(((value, on) for on, value in row.items() if value is not None), default=None)
+        for env_id, row in cells.items()
+    }
+    told = {
+        f"env {env_id}": f"best with {_named(on)}, {fraction(value)}."
+        for env_id, (value, on) in [(env_id, found) for env_id, found in best.items() if found is not None]
+    }
+    trend = f"The newest of each. {several(told) if told else 'Nothing measured.'}"
+    width = 80 + width * min(len(columns), _MOST_CELLS)
+    return Plot(title, [trace], layout, trend=trend, height=150 + 26 * len(of), least=width)
 
 
 def _by_slots(env: EnvSnapshot) -> dict[tuple[str, ...], float | None]:

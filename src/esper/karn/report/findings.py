@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from esper.karn.formatting import ABSENT
-from esper.karn.report.plot import Arm, Section, Table, as_text
+from esper.karn.report.plot import Arm, Fold, Section, Table
 from esper.karn.verdict import AREAS, Finding, Verdict, tally_text
 
 __all__ = ["findings", "verdict_of"]
@@ -23,21 +23,20 @@ def verdict_of(arm: Arm) -> Verdict:
 
 def findings(arms: Sequence[Arm]) -> Section:
     """Return what was found, and what every rule says."""
-    parts = []
+    parts: list[Table | Fold] = []
     for arm in arms:
         verdict = verdict_of(arm)
         title = f"{verdict.status.value} {verdict.status.name}: {tally_text(verdict.findings)}"
         name = title if len(arms) == 1 else f"{arm.label} {title}"
         if verdict.alarms:
             head = ["", "what was found", "first", "since then", "usual cause", "try first", "source"]
-            parts.append(Table(head, [_alarm(one) for one in verdict.alarms], as_text(name)))
+            parts.append(Table(head, [_alarm(one) for one in verdict.alarms], name, text=True))
         rest = [one for area in AREAS for one in verdict.findings if one.area == area and not one.is_alarm]
-        rows = [
-            [f"{one.status.value} {one.status.name}", one.area, as_text(one.label), as_text(one.evidence)]
-            for one in rest
-        ]
-        parts.append(Table(["", "about", "rule", "what it says"], rows, as_text(f"Other rules: {name}")))
-    return Section("Is it well?", _SAYS, parts)
+        other, which = "other " if verdict.alarms else "", f"{arm.label}: " if len(arms) > 1 else ""
+        rows = [[f"{one.status.value} {one.status.name}", one.area, one.label, one.evidence] for one in rest]
+        table = Table(["", "about", "rule", "what it says"], rows, text=True)
+        parts.append(Fold(f"{which}Every {other}rule: {tally_text(rest)}", [table]))
+    return Section("Is it well?", "Rules", _SAYS, parts)
 
 
 def _alarm(finding: Finding) -> list[str]:
@@ -46,7 +45,7 @@ def _alarm(finding: Finding) -> list[str]:
     first = ABSENT if finding.first is None else finding.first.timestamp.strftime("%Y-%m-%d %H:%M:%S UTC")
     return [
         f"{finding.status.value} {finding.status.name}",
-        as_text(finding.evidence),
+        finding.evidence,
         first,
         finding.cost or ABSENT,
         advice.cause,

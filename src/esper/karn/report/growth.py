@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from esper.karn.formatting import number, plural
+from esper.karn.formatting import number, plural, signed
 from esper.karn.quantities import lifecycle_counts
 from esper.karn.report.decimation import measured_value
 from esper.karn.report.episodes import Spread
@@ -14,6 +16,7 @@ from esper.karn.report.plot import (
     EPISODES,
     PALETTE,
     Arm,
+    Fold,
     Plot,
     Section,
     Table,
@@ -24,15 +27,17 @@ from esper.karn.report.plot import (
     left_of,
     shortened,
 )
+from esper.karn.report.trends import all_of, several
 from esper.karn.seeds import count_endings
 from esper.karn.snapshot import Ending, LifecycleTotals
 from esper.karn.totals import ENDINGS
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import SeedFossilizedPayload
 
-__all__ = ["lifecycle", "timeline"]
+__all__ = ["Blueprint", "by_blueprint", "lifecycle", "timeline"]
 
 _MOST_BARS = 8000
+_MOST_FUNNELS = 24
 _MOST_HIGH_ROWS = 64
 _MOST_LARGE_MARKS = 300
 _LEAST_WIDTH = 760
@@ -76,7 +81,7 @@ def timeline(arms: Sequence[Arm]) -> Section:
         unplaced = len(arm.series.seeds) - sum(len(batch.seeds) for batch in arm.series.batches)
         if unplaced:
             missing += f" {arm.label}: the batch of {plural(unplaced, 'seed')} is unknown; they are not drawn."
-    return Section("What grew where?", says, parts, missing.strip())
+    return Section("What grew where?", "Seeds", says, parts, missing.strip())
 
 
 def _blueprints(arms: Sequence[Arm]) -> list[str]:
@@ -121,7 +126,14 @@ def _gantt(arm: Arm, blueprints: Sequence[str], *, named: bool) -> Plot:
     title = f"Seeds by slot: {arm.label}" if named else "Seeds by slot"
     note = f"{left_out:,} older seeds, before episode {first:,.0f}, are not drawn: the page would be slow."
     height = 90 + (22 if len(slots) <= _MOST_HIGH_ROWS else 14) * len(slots)
-    return Plot(title, traces, layout, note if left_out else "", height=height, least=_LEAST_WIDTH, linked=True)
+    ends = Counter(seed.seed.ending.value for batch in batches for seed in batch.seeds)
+    became = ", ".join(f"{number(count)} {name}" for name, count in ends.most_common())
+    trend = (
+        f"{all_of(len(batches), 'batch')} with {plural(len(slots), 'slot')}: {plural(ends.total(), 'seed')}, {became}."
+    )
+    if left_out:
+        trend = f"The newest {trend.removeprefix('All ')}"
+    return Plot(title, traces, layout, note if left_out else "", trend, height=height, least=_LEAST_WIDTH, linked=True)
 
 
 def _newest(batches: Sequence[Batch]) -> tuple[list[Batch], int]:
@@ -218,23 +230,67 @@ def lifecycle(arms: Sequence[Arm]) -> Section:
     )
     blueprints = _blueprints(arms)
     if not blueprints:
-        return Section("Which blueprints are kept?", says, missing="No seed event.")
-    parts: list[Plot | Table] = [_funnel(arms, blueprint) for blueprint in blueprints]
+        return Section("Which blueprints are kept?", "Blueprints", says, missing="No seed event.")
     head = [
         "blueprint", "germinated", *(ending.value for ending in ENDINGS), Ending.OPEN.value,
         "mean improvement, fossilized", "mean counterfactual, fossilized", "mean improvement, pruned",
     ]  # fmt: skip
-    rows = []
-    for blueprint in blueprints:
-        for arm in arms:
-            lives = _lives(arm, blueprint)
-            totals = arm.group.lifecycle.get(None if blueprint == _NO_NAME else blueprint, LifecycleTotals())
-            if lives or any(lifecycle_counts(totals)):
-                name = blueprint if len(arms) == 1 else f"{blueprint} · {arm.label}"
-                rows.append([as_text(name), *map(number, lifecycle_counts(totals)), *_means(lives)])
+    found = {(one.name, arm.label): one for arm in arms for one in by_blueprint(arm)}
+    rows = [
+        [
+            as_text(name if len(arms) == 1 else f"{name} · {label}"),
+            *map(number, lifecycle_counts(one.totals)),
+            number(one.open),
+            *map(signed, (one.improvement, one.counterfactual, one.lost)),
+        ]
+        for (name, label), one in sorted(found.items(), key=lambda item: blueprints.index(item[0][0]))
+    ]
+    funnels = [_funnel(arms, blueprint) for blueprint in blueprints[:_MOST_FUNNELS]]
     since = [f"{arm.label} is counted since episode {number(arm.group.counted_from)}: the log does not hold the rest."
              for arm in arms if arm.group.counted_from]  # fmt: skip
-    return Section("Which blueprints are kept?", says, [*parts, Table(head, rows)], " ".join(since))
+    parts: list[Table | Fold] = [Table(head, rows), Fold("How far the seeds of each blueprint came", funnels)]
+    return Section("Which blueprints are kept?", "Blueprints", says, parts, " ".join(since))
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What became of the seeds of one blueprint."""
+
+    name: str
+    totals: LifecycleTotals
+    open: int
+    """Without an end yet."""
+    improvement: float | None
+    """Mean over those fossilized that supplied it. Unit: fraction."""
+    counterfactual: float | None
+    """The same."""
+    lost: float | None
+    """Mean improvement of those pruned. Unit: fraction."""
+
+
+def by_blueprint(arm: Arm) -> list[Blueprint]:
+    """Return what became of an arm's seeds; blueprints without any seed are left out."""
+    lives: dict[str, list[SeedLife]] = defaultdict(list)
+    for life in arm.series.seeds:
+        lives[_blueprint(life)].append(life)
+    found = []
+    for name in _blueprints([arm]):
+        totals = arm.group.lifecycle.get(None if name == _NO_NAME else name, LifecycleTotals())
+        if not lives[name] and not any(lifecycle_counts(totals)):
+            continue
+        kept = [life for life in lives[name] if life.seed.ending is Ending.FOSSILIZED]
+        pruned = [life for life in lives[name] if life.seed.ending not in {Ending.FOSSILIZED, Ending.OPEN}]
+        found.append(
+            Blueprint(
+                name,
+                totals,
+                count_endings(life.seed for life in lives[name])[Ending.OPEN],
+                _mean(kept, "improvement"),
+                _mean(kept, "counterfactual"),
+                _mean(pruned, "improvement"),
+            )
+        )
+    return found
 
 
 def _lives(arm: Arm, blueprint: str) -> list[SeedLife]:
@@ -244,9 +300,11 @@ def _lives(arm: Arm, blueprint: str) -> list[SeedLife]:
 def _funnel(arms: Sequence[Arm], blueprint: str) -> Plot:
     stages = list(_SHADES)
     traces: list[Trace] = []
+    came = {}
     for arm in arms:
-        lives = _lives(arm, blueprint)
-        reached = [sum(1 for life in lives if stage in _reached(life)) for stage in stages]
+        entered = Counter(stage for life in _lives(arm, blueprint) for stage in _reached(life))
+        reached = [entered[stage] for stage in stages]
+        came[arm.label] = ", ".join(f"{stage} {number(n)}" for stage, n in zip(stages, reached, strict=True))
         traces.append({
             "type": "funnel", "y": stages, "x": reached, "name": label(arm.label), "texttemplate": "%{x:,}",
             "hovertemplate": "%{y}: %{x:,} seeds, %{percentInitial} of those germinated<extra></extra>",
@@ -260,7 +318,8 @@ def _funnel(arms: Sequence[Arm], blueprint: str) -> Plot:
         "xaxis": {"fixedrange": True, "visible": False},
         "hovermode": "closest",
     }
-    return Plot(blueprint, traces, layout, height=150 + 70 * len(arms), small=True)
+    trend = f"Seeds that entered each stage. {several(came)}."
+    return Plot(blueprint, traces, layout, trend=trend, height=150 + 70 * len(arms), small=True)
 
 
 def _reached(life: SeedLife) -> set[str]:
@@ -270,17 +329,6 @@ def _reached(life: SeedLife) -> set[str]:
     if life.seed.ending is Ending.FOSSILIZED:
         stages.add(SeedStage.FOSSILIZED.name)
     return stages
-
-
-def _means(lives: Sequence[SeedLife]) -> list[str]:
-    kept = [life for life in lives if life.seed.ending is Ending.FOSSILIZED]
-    pruned = [life for life in lives if life.seed.ending not in {Ending.FOSSILIZED, Ending.OPEN}]
-    return [
-        number(count_endings(life.seed for life in lives)[Ending.OPEN]),
-        number(_mean(kept, "improvement")),
-        number(_mean(kept, "counterfactual")),
-        number(_mean(pruned, "improvement")),
-    ]
 
 
 def _mean(lives: Sequence[SeedLife], name: str) -> float | None:

@@ -18,7 +18,7 @@ from esper.leyline.invalid_lines import InvalidLines
 from esper.leyline.limits import Limits
 from esper.leyline.run_directory import info_beside
 from esper.leyline.run_info import RunInfo
-from esper.leyline.telemetry import TelemetryEvent
+from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
 from esper.leyline.validate import rejected_events
 from esper.leyline.wire import InvalidRecord, read_shards
 
@@ -28,6 +28,7 @@ INVALID_KEPT = 200
 NOTABLE_KEPT = 200
 _SHOWN = 1_000
 """Characters of a line that is no event."""
+STARTS_KEPT = 20
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _NOTABLE = {"warning", "error", "critical"}
 
@@ -50,6 +51,8 @@ class RunLog:
     notable: deque[TelemetryEvent] = field(default_factory=lambda: deque(maxlen=NOTABLE_KEPT))
     """The newest events of severity warning and above."""
     severities: Counter[str] = field(default_factory=Counter)
+    starts: dict[str, list[TrainingStartedPayload]] = field(default_factory=dict)
+    """By group_id, the starts of its newest run and of the resumes that went on with it, by one of its ranks."""
     info: RunInfo | None = None
     """What run.json beside the log says."""
     no_info: str = ""
@@ -88,6 +91,8 @@ def read_log(source: str) -> RunLog:
             episodes[record.group_id].add(record, position)
         log.first, log.last = min(log.first, record.timestamp), max(log.last, record.timestamp)
         log.severities[record.severity] += 1
+        if isinstance(record.data, TrainingStartedPayload):
+            _add_start(log.starts, record.group_id, record.data)
         if record.severity in _NOTABLE:
             log.notable.append(record)
     if not log.severities:
@@ -98,6 +103,14 @@ def read_log(source: str) -> RunLog:
     rejected = None if log.directory is None else sum(1 for _ in rejected_events(Path(source)))
     log.verdict = assess(log.snapshot, log.info, invalid=log.n_invalid, rejected=rejected)
     return log
+
+
+def _add_start(starts: dict[str, list[TrainingStartedPayload]], group_id: str, start: TrainingStartedPayload) -> None:
+    """Take in a start; another rank starts no other session."""
+    if group_id not in starts or (start.rank == starts[group_id][-1].rank and not start.start_episode):
+        starts[group_id] = [start]
+    elif start.rank == starts[group_id][-1].rank:
+        starts[group_id] = [*starts[group_id][-STARTS_KEPT + 1 :], start]
 
 
 def _join_info(log: RunLog) -> None:

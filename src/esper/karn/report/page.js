@@ -1,6 +1,6 @@
 "use strict";
-// Draws every plot from the JSON inside its element, in the colours of the page, and keeps the x axes of the
-// plots over the run's progress together.
+// Draws every plot from the JSON inside its element when it comes near the screen, in the colours of the page, and
+// keeps the x axes of the plots over the run's progress together.
 (() => {
   const LINE = 29;  // pixels of a legend of one line, which most have: drawing twice is slow
   const plots = [...document.querySelectorAll(".plot")];
@@ -58,58 +58,126 @@
     await Plotly.relayout(plot, { "margin.t": top, autosize: true });
   }
 
-  function inked(trace) {
-    return trace.meta === "ink" ? { ...trace, line: { ...trace.line, color: colour("--ink") } } : trace;
-  }
-
-  let following = false;
+  let range = null, following = false;  // of all plots over the run's progress; null is the whole run
   async function follow(leader, change) {
     if (following) return;
-    const range = change["xaxis.range[0]"] !== undefined
+    const zoomed = change["xaxis.range[0]"] !== undefined
       ? [change["xaxis.range[0]"], change["xaxis.range[1]"]] : change["xaxis.range"];
-    if (!range && !change["xaxis.autorange"]) return;
+    if (!zoomed && !change["xaxis.autorange"]) return;
     following = true;
+    range = zoomed ? [...zoomed] : "all";
     for (const plot of plots) {
-      if (plot === leader || !plot.spec.linked) continue;
-      await Plotly.relayout(plot, range ? { "xaxis.range": [...range] } : { "xaxis.autorange": true });
+      if (plot !== leader && plot.spec.linked && plot.drawn) await Plotly.relayout(plot, ranged());
     }
     following = false;
   }
 
-  async function drawAll() {
-    for (const plot of plots) {
-      const spec = plot.spec;
-      await Plotly.react(plot, spec.data.map(inked), themed(spec.layout, spec.small, plot.clientWidth), config(spec.small));
-      await fit(plot);
-      await new Promise((resolve) => setTimeout(resolve));
-    }
-    document.body.dataset.drawn = plots.length;
+  function ranged() {
+    return range === "all" ? { "xaxis.autorange": true } : { "xaxis.range": [...range] };
   }
 
-  async function resizeAll() {
-    await Promise.all(plots.map(async (plot) => {  // each waits a moment by itself
-      await Plotly.Plots.resize(plot);
-      await fit(plot);
-    }));
+  let library = null;
+  function loaded() {
+    library ??= (async () => {
+      const packed = atob(document.getElementById("plotly").textContent);
+      const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+      const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+      const script = document.createElement("script");
+      script.textContent = await new Response(unpacked).text();
+      document.head.append(script);
+    })();
+    return library;
+  }
+
+  async function draw(plot) {
+    try {
+      await loaded();
+    } catch (error) {
+      plot.textContent = `This browser cannot draw it (${error}); the sentence above says what it shows.`;
+      return;
+    }
+    const spec = plot.spec, first = !plot.drawn;
+    plot.drawn = true;
+    await Plotly.react(plot, spec.data.map(inked), themed(spec.layout, spec.small, plot.clientWidth), config(spec.small));
+    await fit(plot);
+    for (const button of plot.querySelectorAll(".modebar-btn")) button.tabIndex = -1;  // the keyboard has the page's text
+    if (spec.linked && range) {
+      following = true;
+      await Plotly.relayout(plot, ranged());
+      following = false;
+    }
+    if (first && spec.linked) plot.on("plotly_relayout", (change) => follow(plot, change));
+    if (first) document.body.dataset.drawn = plots.filter((other) => other.drawn).length;
+  }
+
+  // One after the other, and between them the page may scroll.
+  let drawing = Promise.resolve();
+  function queue(action) {
+    drawing = drawing.then(() => new Promise((resolve) => setTimeout(resolve))).then(action);
+  }
+
+  function inked(trace) {
+    return trace.meta === "ink" ? { ...trace, line: { ...trace.line, color: colour("--ink") } } : trace;
   }
 
   for (const plot of plots) {
-    plot.spec = JSON.parse(plot.querySelector("script").textContent);
-    plot.spec.height = plot.clientHeight;
-    if (plot.spec.layout.showlegend) plot.style.height = `${plot.spec.height + LINE}px`;
+    const spec = plot.spec = JSON.parse(plot.querySelector("script").textContent);
+    for (const trace of spec.data) {
+      if (Array.isArray(trace.text)) trace.text = mapped(trace.text, spec.texts);
+    }
+    spec.height = parseFloat(plot.style.height);
+    if (spec.layout.showlegend) plot.style.height = `${spec.height + LINE}px`;
     plot.replaceChildren();
   }
-  let drawing = drawAll().then(() => {
-    for (const plot of plots) {
-      if (plot.spec.linked) plot.on("plotly_relayout", (change) => follow(plot, change));
+
+  function mapped(text, texts) {
+    return text.map((one) => (Array.isArray(one) ? mapped(one, texts) : typeof one === "number" ? texts[one] : one));
+  }
+
+  document.body.dataset.drawn = 0;
+  const near = new IntersectionObserver((seen) => {
+    for (const { isIntersecting, target } of seen) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      queue(() => draw(target));
     }
+  }, { rootMargin: "500px" });
+  for (const plot of plots) near.observe(plot);
+
+  addEventListener("load", () => setTimeout(loaded));
+
+  // Paper shows everything: what has been folded, and what nobody has scrolled to.
+  addEventListener("beforeprint", () => {
+    for (const fold of document.querySelectorAll("details.fold")) fold.open = true;
+    for (const plot of plots) if (!plot.drawn) draw(plot);
   });
-  dark.addEventListener("change", () => { drawing = drawing.then(drawAll); });
+
+  dark.addEventListener("change", () => {
+    for (const plot of plots) if (plot.drawn) queue(() => draw(plot));
+  });
+
+  // Only what scrolls stops the keyboard.
+  function stops() {
+    for (const box of document.querySelectorAll(".box, nav > div")) {
+      const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight + 1;
+      if (scrolls) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  }
+  stops();
+  document.addEventListener("toggle", stops, true);
+
   let width = innerWidth, turned;
   addEventListener("resize", () => {
     if (innerWidth === width) return;
     width = innerWidth;
     clearTimeout(turned);
-    turned = setTimeout(() => { drawing = drawing.then(resizeAll); }, 100);
+    turned = setTimeout(() => {
+      stops();
+      queue(() => Promise.all(plots.filter((plot) => plot.drawn && plot.clientWidth).map(async (plot) => {
+        await Plotly.Plots.resize(plot);
+        await fit(plot);
+      })));
+    }, 100);
   });
 })();

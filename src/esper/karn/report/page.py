@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import html
+import base64
+import gzip
 import json
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import count, groupby
+from typing import Any
 
-from esper.karn.report.plot import Arm, Plot, Section, Table, as_text
-from esper.leyline.printable import printable_lines
+from esper.karn.report.markup import escaped
+from esper.karn.report.overview import Overview
+from esper.karn.report.plot import DASHES_DRAWN, Arm, Fold, Plot, Section, Table, Trace, as_text
+from esper.karn.report.screen import first_screen
+from esper.karn.report.table_html import table_html
 
 __all__ = ["render"]
 
@@ -18,17 +24,15 @@ _CONTENT_SECURITY_POLICY = (
 )
 
 
-_LONGEST_SHORT = 20
-"""Characters of a cell that stay on one line."""
-_MOST_ROWS = 80
-"""Rows of a table that is shown whole; a longer one scrolls."""
+_DIGITS = 8
+"""Significant digits of a number that is drawn, and shown when the mouse is over it."""
 
 
 def render(
     title: str,
     subtitle: str,
     arms: Sequence[Arm],
-    headlines: Sequence[str],
+    overview: Overview,
     sections: Sequence[Section],
     plotly_js: str,
 ) -> str:
@@ -36,14 +40,15 @@ def render(
 
     Args:
         title: what it is about, as text.
-        subtitle: one sentence below it, as text.
+        subtitle: how much of it there is, as text.
         arms: what is overlaid; a key is shown when there are several.
-        headlines: what each arm came to, as text.
+        overview: what stands on the first screen.
         sections: in reading order.
-        plotly_js: the library's source, inlined once.
+        plotly_js: the library's source.
     """
-    body = "\n".join(_section(section, i) for i, section in enumerate(sections))
-    links = " ".join(f'<a href="#s{i}">{_text(section.title)}</a>' for i, section in enumerate(sections))
+    numbered = _Numbered()
+    body = "\n".join(numbered.section(section, f"s{at}") for at, section in enumerate(sections))
+    links = " ".join(f'<a href="#s{at}">{escaped(section.short)}</a>' for at, section in enumerate(sections))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -52,41 +57,34 @@ def render(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
-<title>{_text(as_text(title))} · esper report</title>
+<title>{escaped(as_text(title))} · esper report</title>
 <style>{_file("page.css")}</style>
 </head>
 <body>
+<a class="skip" href="#verdict">Skip to the verdict</a>
 <header>
-<h1>{_text(as_text(title))}</h1>
-{_headlines(arms, headlines)}
-<p>{_text(subtitle)}</p>
-<nav>{links}</nav>
+<h1>{escaped(as_text(title))}</h1>
+<p>{escaped(subtitle)}</p>
 </header>
+<nav aria-label="Sections"><div><a href="#verdict">Verdict</a> {links}</div>{_key(arms)}</nav>
 <main>
-{_key(arms)}
+{first_screen(overview)}
 {body}
 </main>
-<script>{plotly_js}</script>
+<script id="plotly" type="text/plain">{_packed(plotly_js)}</script>
 <script>{_file("page.js")}</script>
 </body>
 </html>
 """
 
 
+def _packed(source: str) -> str:
+    """Return a script at a third of its size, so that the page can be sent by mail; the page unpacks it."""
+    return base64.b64encode(gzip.compress(source.encode(), mtime=0)).decode()
+
+
 def _file(name: str) -> str:
     return files("esper.karn.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _text(text: str) -> str:
-    """Return text as HTML: the one way for any of it into the page."""
-    return html.escape(printable_lines(text))
-
-
-def _headlines(arms: Sequence[Arm], headlines: Sequence[str]) -> str:
-    names = [f"<b>{_text(as_text(arm.label))}</b> " if len(arms) > 1 else "" for arm in arms]
-    return "\n".join(
-        f'<p class="headline">{name}{_text(headline)}</p>' for name, headline in zip(names, headlines, strict=True)
-    )
 
 
 def _key(arms: Sequence[Arm]) -> str:
@@ -94,75 +92,81 @@ def _key(arms: Sequence[Arm]) -> str:
         return ""
     return (
         '<p class="key">'
-        + " ".join(f"<span>{_stroke(arm)} {_text(as_text(arm.label))}</span>" for arm in arms)
+        + " ".join(f"<span>{_stroke(arm)} {escaped(as_text(arm.label))}</span>" for arm in arms)
         + "</p>"
     )
 
 
 def _stroke(arm: Arm) -> str:
-    dashes = {"solid": "", "dash": "9 5", "dot": "2 4", "dashdot": "9 4 2 4", "longdash": "14 4"}[arm.dash]
     return (
         f'<svg width="36" height="10" aria-hidden="true"><line x1="0" y1="5" x2="36" y2="5" stroke="{arm.colour}" '
-        f'stroke-width="3" stroke-dasharray="{dashes}"/></svg>'
+        f'stroke-width="3" stroke-dasharray="{DASHES_DRAWN[arm.dash]}"/></svg>'
     )
 
 
-def _section(section: Section, index: int) -> str:
-    parts, smalls = [], []
-    for part in section.parts:
-        if isinstance(part, Plot) and part.small:
-            smalls.append(_plot(part))
-            continue
-        if smalls:
-            parts.append(_grid(smalls))
-            smalls = []
-        parts.append(_plot(part) if isinstance(part, Plot) else _table(part))
-    if smalls:
-        parts.append(_grid(smalls))
-    missing = f'<p class="missing">{_text(section.missing)}</p>' if section.missing else ""
-    return (
-        f'<section id="s{index}">\n<h2>{_text(section.title)}</h2>\n<p class="says">{_text(section.says)}</p>\n'
-        + "\n".join([missing, *parts])
-        + "\n</section>"
-    )
+class _Numbered:
+    """Turns parts into HTML, each plot with a number of its own."""
+
+    def __init__(self) -> None:
+        self._numbers = count()
+
+    def section(self, section: Section, name: str) -> str:
+        missing = f'<p class="missing">{escaped(section.missing)}</p>' if section.missing else ""
+        return (
+            f'<section id="{name}">\n<h2>{escaped(section.title)}</h2>\n<p class="says">{escaped(section.says)}</p>\n'
+            + "\n".join([missing, *self._parts(section.parts)])
+            + "\n</section>"
+        )
+
+    def _parts(self, parts: Sequence[Plot | Table | Fold]) -> list[str]:
+        drawn = []
+        for small, some in groupby(parts, key=lambda part: isinstance(part, Plot) and part.small):
+            texts = list(map(self._part, some))
+            drawn += ['<div class="grid">\n' + "\n".join(texts) + "\n</div>"] if small else texts
+        return drawn
+
+    def _part(self, part: Plot | Table | Fold) -> str:
+        if isinstance(part, Fold):
+            inside = "\n".join(self._parts(part.parts))
+            return f'<details class="fold"><summary>{escaped(as_text(part.title))}</summary>\n{inside}\n</details>'
+        return self._plot(part) if isinstance(part, Plot) else table_html(part)
+
+    def _plot(self, plot: Plot) -> str:
+        texts: dict[str, int] = {}
+        traces = [_drawn(trace, texts) for trace in plot.traces]
+        spec = {
+            "data": traces,
+            "layout": _short(plot.layout),
+            "linked": plot.linked,
+            "small": plot.small,
+            "texts": [*texts],
+        }
+        # "<" never stands in the JSON, so that no text in it can end the script element.
+        drawn = json.dumps(spec, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+        title = escaped(as_text(plot.title))
+        caption = f"<details><summary>{title}</summary>{escaped(plot.meaning)}</details>" if plot.meaning else title
+        least = f"min-width:{plot.least}px;" if plot.least else ""
+        note = f'<p class="note">{escaped(plot.note)}</p>' if plot.note else ""
+        trend = f"t{next(self._numbers)}"
+        return (
+            f'<figure><figcaption>{caption}</figcaption><p class="trend" id="{trend}">{escaped(plot.trend)}</p>'
+            f'<div class="box"><div class="plot" style="{least}height:{plot.height}px" role="img" aria-label="{title}" '
+            f'aria-describedby="{trend}"><script type="application/json">{drawn}</script></div></div>{note}</figure>'
+        )
 
 
-def _grid(plots: Sequence[str]) -> str:
-    return '<div class="grid">\n' + "\n".join(plots) + "\n</div>"
+def _drawn(trace: Trace, texts: dict[str, int]) -> Trace:
+    """Return a trace as the page keeps it: texts that stand behind many marks once, numbers no longer than is shown."""
+    short: Trace = _short(trace)
+    labels = trace["text"] if "text" in trace else None
+    if isinstance(labels, list) and all(isinstance(label, str) for label in labels):
+        short["text"] = [texts.setdefault(label, len(texts)) for label in labels]
+    return short
 
 
-def _plot(plot: Plot) -> str:
-    spec = {"data": plot.traces, "layout": plot.layout, "linked": plot.linked, "small": plot.small}
-    # "<" never stands in the JSON, so that no text in it can end the script element.
-    drawn = json.dumps(spec, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    title = _text(as_text(plot.title))
-    caption = f"<details><summary>{title}</summary>{_text(plot.meaning)}</details>" if plot.meaning else title
-    least = f"min-width:{plot.least}px;" if plot.least else ""
-    note = f'<p class="note">{_text(plot.note)}</p>' if plot.note else ""
-    return (
-        f'<figure><figcaption>{caption}</figcaption><div class="box">'
-        f'<div class="plot" style="{least}height:{plot.height}px" role="img" aria-label="{title}">'
-        f'<script type="application/json">{drawn}</script></div></div>{note}</figure>'
-    )
-
-
-def _cell(text: str) -> str:
-    kind = " class=short" if len(text) <= _LONGEST_SHORT else ""
-    return f"<td{kind}>{_text(text)}</td>"
-
-
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_text(as_text(cell))}</th>' for cell in table.head)
-    rows = "\n".join(
-        f'<tr{" class=marked" if i in table.marked else ""}><th scope="row">{_text(row[0])}</th>'
-        + "".join(_cell(cell) for cell in row[1:])
-        + "</tr>"
-        for i, row in enumerate(table.rows)
-    )
-    caption = f'<p class="caption">{_text(as_text(table.caption))}</p>' if table.caption else ""
-    kind = "text" if table.text else "numbers"
-    long = " long" if len(table.rows) > _MOST_ROWS else ""
-    return (
-        f'{caption}<div class="box table{long}" tabindex="0"><table class="{kind}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>\n{rows}\n</tbody></table></div>"
-    )
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _short(item) for key, item in value.items()}
+    return [_short(item) for item in value] if isinstance(value, list | tuple) else value

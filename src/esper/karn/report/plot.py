@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from typing import TypeAlias
 
 from esper.karn.derived import has_host
@@ -15,12 +16,16 @@ from esper.karn.report.history import ArmSeries
 from esper.karn.report.log import RunLog
 from esper.karn.snapshot import GroupSnapshot
 from esper.leyline.limits import real
+from esper.leyline.telemetry import TrainingStartedPayload
 
 __all__ = [
     "DASHES",
+    "DASHES_DRAWN",
     "EPISODES",
     "PALETTE",
     "Arm",
+    "Fold",
+    "Limit",
     "Line",
     "Plot",
     "Section",
@@ -39,7 +44,10 @@ Trace: TypeAlias = dict[str, object]
 PALETTE = ("#2f7ed8", "#e07b00", "#1a9f77", "#c2508f", "#8a6fd1", "#b58900", "#39a7c9", "#d0483e", "#6b7f2a", "#8c8c8c")
 """Distinct with the usual colour blindnesses, on light and on dark ground."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+DASHES_DRAWN: Mapping[str, str] = dict(zip(DASHES, ("", "9 5", "2 4", "9 4 2 4", "14 4"), strict=True))
+"""As SVG has them."""
 EPISODES = "episodes completed, all environments"
+_BESIDE = ((1.0, "right"), (0.5, "center"), (0.0, "left"))
 _LONGEST_TEXT = 160
 _LONGEST_ROW = 40
 _LEAST_LEFT = 60
@@ -61,6 +69,11 @@ class Arm:
     def group(self) -> GroupSnapshot:
         """What the log amounts to."""
         return self.log.snapshot.groups[self.group_id]
+
+    @property
+    def starts(self) -> Sequence[TrainingStartedPayload]:
+        """The start of the run, and of the resumes that went on with it."""
+        return self.log.starts[self.group_id] if self.group_id in self.log.starts else ()
 
     @property
     def has_host(self) -> bool:
@@ -87,8 +100,10 @@ class Plot:
     layout: dict[str, object] = field(default_factory=dict)
     note: str = ""
     """A sentence below it, as text."""
+    trend: str = ""
+    """Over what it reaches and what it shows, in a sentence for those who do not see it, as text."""
     meaning: str = ""
-    """What it shows, when the mouse rests on its title."""
+    """What it shows, when somebody opens its title."""
     height: int = 320
     """Pixels, the legend not counted."""
     least: int = 0
@@ -113,12 +128,22 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """Details that stand behind their title until somebody asks for them."""
+
+    title: str
+    parts: Sequence[Plot | Table]
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A heading, what it shows and where the numbers come from, and the parts."""
 
     title: str
+    short: str
+    """Its name where all sections are listed."""
     says: str
-    parts: Sequence[Plot | Table] = ()
+    parts: Sequence[Plot | Table | Fold] = ()
     missing: str = ""
     """What is not there, and why."""
 
@@ -140,6 +165,15 @@ class Line:
     """Whether it stands in the plot's legend, if there is one."""
     arm: str = ""
     """Whose it is, where lines of several arms share a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A value beyond which a rule says something; drawn across a plot."""
+
+    name: str
+    value: float
+    colour: str
 
 
 def as_text(text: str) -> str:
@@ -171,9 +205,9 @@ def faded(colour: str, opacity: float) -> str:
 
 def panel(
     title: str, lines: Sequence[Line], *, x_title: str = EPISODES, note: str = "", small: bool = False,
-    y_axis: Mapping[str, object] | None = None, height: int = 320,
+    y_axis: Mapping[str, object] | None = None, height: int = 320, trend: str, limits: Sequence[Limit] = (),
 ) -> Plot:  # fmt: skip
-    """Return curves over the run's progress, with their bands, and crosses where a value is not finite."""
+    """Return curves over the run's progress, with their bands and limits, and crosses where a value is not finite."""
     traces: list[Trace] = []
     notes = [note] if note else []
     columns = COLUMNS // 3 if small else COLUMNS
@@ -198,7 +232,22 @@ def panel(
     if not any(value is not None and is_measured(real(value)) for line in lines for value in line.y):
         layout["annotations"] = [_in_the_middle("not supplied" if not _is_supplied(lines) else "nothing finite")]
         layout["xaxis"] = {**layout["xaxis"], "range": [0, 1], "showticklabels": False}  # type: ignore[dict-item]
-    return Plot(title, traces, layout, " ".join(notes), height=height, small=small, linked=True)
+    if limits:
+        layout["shapes"] = [
+            {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": one.value, "y1": one.value,
+             "line": {"color": one.colour, "width": 1.2, "dash": "dash"}}
+            for one in limits
+        ]  # fmt: skip
+        # Their names stand side by side: limits may be close to each other.
+        layout["annotations"] = [
+            *layout.get("annotations", []),  # type: ignore[misc]
+            *(
+                {"text": f"{one.name} {number(one.value)}", "xref": "paper", "x": x, "xanchor": anchor, "y": one.value,
+                 "yanchor": "bottom", "showarrow": False, "font": {"size": 10}}
+                for one, (x, anchor) in zip(limits, cycle(_BESIDE), strict=False)
+            ),
+        ]  # fmt: skip
+    return Plot(title, traces, layout, " ".join(notes), trend, height=height, small=small, linked=True)
 
 
 def _real(line: Line) -> Line:
