@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -26,11 +27,18 @@ COMMANDS = {
     "report": ["report", "RUN", "-o", "PAGE"],
     "validate": ["validate", "RUN"],
     "validate --json": ["validate", "--json", "RUN"],
+    "runs": ["runs", "RUN"],
+    "runs --json": ["runs", "--json", "RUN"],
+    "compare": ["compare", "RUN"],
+    "compare --json": ["compare", "--json", "RUN"],
+    "compare -o": ["compare", "RUN", "-o", "PAGE"],
+    "export": ["export", "RUN", "-o", "NEW"],
+    "import": ["import", "LOG"],
     "schema": ["schema"],
     "schema --fields": ["schema", "--fields"],
     "schema --duckdb": ["schema", "--duckdb", "RUN"],
 }
-"""By name. RUN is the run directory; PAGE what the command may write."""
+"""By name. RUN is the run directory, LOG its log; PAGE what the command may write, NEW what it makes."""
 
 
 def names() -> set[str]:
@@ -41,7 +49,9 @@ def names() -> set[str]:
 
 def arguments_of(name: str, run: Path, page: Path) -> list[str]:
     """Return the command's arguments for a run."""
-    return [{"RUN": str(run), "PAGE": str(page)}.get(word, word) for word in COMMANDS[name]]
+    new = page.with_name(f"new-{time.monotonic_ns()}")
+    places = {"RUN": run, "LOG": run / "events.jsonl", "PAGE": page, "NEW": new}
+    return [str(places.get(word, word)) for word in COMMANDS[name]]
 
 
 def command(*arguments: str) -> tuple[int, str, str]:
