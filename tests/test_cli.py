@@ -89,8 +89,10 @@ def test_a_run_has_an_identifier_of_its_own(ran: Ran) -> None:
 
 def test_progress_goes_to_stderr_a_line_a_batch(ran: Ran) -> None:
     lines = ran.err.splitlines()
-    assert [line[:15] for line in lines[:2]] == ["2 of 4 episodes", "4 of 4 episodes"]
-    assert re.search(r"accuracy 0\.\d+ +return -?\d.* +policy entropy \d.* +KL \d", lines[0])
+    assert lines[0].split() == ["episodes", "return", "accuracy", "policy", "entropy", "KL", "elapsed", "left"]
+    rows = [line for line in lines[1:] if re.match(r" +\d/4 ", line)]
+    assert [row.split()[0] for row in rows] == ["2/4", "4/4"]
+    assert re.fullmatch(r" +2/4 +-?\d+\.\d+ +0\.\d+ +\d\S* +\d\S* +\d\S* s +\d\S* s", rows[0])
 
 
 def test_replay_prints_the_live_summary(ran: Ran) -> None:
