@@ -260,7 +260,7 @@ class _Terminal(io.StringIO):
 
 
 def test_on_a_terminal_there_is_a_bar_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esper.commands.counting_bar._PATIENCE", 0.0)
+    monkeypatch.setattr("esper.commands.progress_bar._PATIENCE", 0.0)
     a_run("run", *range(2_000))
     terminal = _Terminal()
     with redirect_stderr(terminal), redirect_stdout(io.StringIO()):

@@ -17,7 +17,7 @@ from esper.leyline.invalid_lines import NoEventsError
 from esper.leyline.printable import printable
 from esper.leyline.strict_json import strict_json
 
-__all__ = ["compare_command", "sources_of"]
+__all__ = ["compare_command", "read_all", "sources_of"]
 
 _NOT_A_TERMINAL = 120
 """Columns where nobody says how many there are."""

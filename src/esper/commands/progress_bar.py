@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from esper.commands.streams import say
+from esper.commands.streams import redraw
 from esper.karn.formatting import age, bar
 
 __all__ = ["progress_bar", "with_bar"]
@@ -47,13 +47,13 @@ def progress_bar(total: int, what: str) -> Iterator[Callable[[int], None] | None
                 share = min(done / total, 1.0)
                 left = age((now - begun) / share * (1 - share))
                 text = f"{bar(share, 20)} {done:,} of {total:,} {what}, {left} left"
-            say(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
+            redraw(text[: shutil.get_terminal_size().columns - 1])
 
     try:
         yield advance
     finally:
         if shown != begun:
-            say("\r\x1b[K")
+            redraw("")
 
 
 def with_bar(items: Iterable[T], total: int, what: str) -> Iterator[T]:

@@ -6,15 +6,22 @@ import os
 import sys
 from contextlib import suppress
 
-from esper.leyline.printable import printable_lines
+from esper.leyline.printable import printable, printable_lines
 
-__all__ = ["give_up_broken_streams", "say", "show", "take_closed_descriptors"]
+__all__ = ["give_up_broken_streams", "redraw", "say", "show", "take_closed_descriptors"]
 
 
 def say(text: str) -> None:
     """Write to standard error, if there is one that takes it."""
     with suppress(OSError, ValueError, AttributeError):  # gone, closed, None
         sys.stderr.write(printable_lines(text))
+        sys.stderr.flush()
+
+
+def redraw(text: str) -> None:
+    """Put a text in the place of the line where a terminal's cursor stands, on standard error; nothing clears it."""
+    with suppress(OSError, ValueError, AttributeError):  # as above
+        sys.stderr.write(f"\r\x1b[K{printable(text)}")
         sys.stderr.flush()
 
 

@@ -12,7 +12,17 @@ from esper.karn.comparison.statistics import Interval
 from esper.karn.formatting import ABSENT, number, plural, tidy
 from esper.karn.quantities import Quantity
 
-__all__ = ["CURVES", "TextTable", "answers", "curve_of", "curve_table", "heading", "tables"]
+__all__ = [
+    "CURVES",
+    "TextTable",
+    "answers",
+    "arms_table",
+    "curve_of",
+    "curve_table",
+    "heading",
+    "seeds_text",
+    "tables",
+]
 
 _MOST_ROWS: Final = 60
 _MOST_STRETCHES: Final = 12

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from esper.leyline.limits import Limits
     from esper.leyline.run_info import Evaluation
 
-__all__ = ["LEAST_CHART", "all_charts", "chart_rows", "charts_height", "shown_groups"]
+__all__ = ["LEAST_CHART", "RULE_OF_FIELD", "all_charts", "chart_rows", "charts_height", "shown_groups"]
 
 _LEAST_WIDTH: Final = 38
 _LEAST_HEIGHT: Final = 7

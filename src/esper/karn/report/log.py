@@ -22,7 +22,7 @@ from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
 from esper.leyline.validate import rejected_events
 from esper.leyline.wire import InvalidRecord, read_shards
 
-__all__ = ["INVALID_KEPT", "NOTABLE_KEPT", "RunLog", "read_log"]
+__all__ = ["INVALID_KEPT", "NOTABLE_KEPT", "STARTS_KEPT", "RunLog", "read_log"]
 
 INVALID_KEPT = 200
 NOTABLE_KEPT = 200
