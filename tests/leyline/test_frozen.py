@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from esper.leyline import EpochCompletedPayload, FieldTypeError, TelemetryEvent, decode_event, encode_event
 from esper.leyline._payload.frozen import FrozenDict, FrozenList, freeze, thaw
+from esper.leyline.testing import same
 
 CHANGES_TO_A_DICT = {
     "d[k] = v": lambda d: d.__setitem__("a", 2),
@@ -131,6 +133,26 @@ def test_cycles_keep_their_shape() -> None:
     assert frozen["self"] is frozen
     assert frozen["list"][0] is frozen
     assert type(frozen["list"]) is FrozenList
+
+
+@pytest.mark.parametrize("levels", [22, 40, 60, 5_000])
+def test_what_holds_the_same_over_and_over_is_refused_at_once_and_not_written_out(levels: int) -> None:
+    shared: Any = [1.0]
+    for level in range(levels):
+        shared = [shared, shared] if level % 2 else {"one": shared, "other": shared}
+    frozen = freeze({"x": shared, "kept": [1]})
+    assert frozen["kept"] == [1]
+    event = TelemetryEvent(data=EpochCompletedPayload(0, 0.5, 1.0, 1, seeds={"r0": {"x": shared}}))
+    with pytest.raises(FieldTypeError, match=r"holds the same over and over|at most 64 deep"):
+        encode_event(event)
+
+
+def test_what_is_held_twice_is_written_twice() -> None:
+    shared: Any = [1.0]
+    for _ in range(12):
+        shared = [shared]
+    event = TelemetryEvent(data=EpochCompletedPayload(0, 0.5, 1.0, 1, seeds={"r0": {"x": shared, "y": [shared] * 3}}))
+    assert same(decode_event(encode_event(event)), event)
 
 
 def test_no_depth_is_too_deep() -> None:

@@ -308,6 +308,20 @@ class TestQuarantine:
         stats = hub.stats()[0]
         assert (stats.delivered, stats.rejected, stats.last_error is not None) == (2, 1, True)
 
+    def test_an_event_longer_than_any_reader_takes_is_named_and_not_written(
+        self, log: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("esper.nissa.sinks.jsonl.LONGEST_LINE", 1_000)
+        bad = holding("x" * 1_000)
+        hub = TelemetryHub([JsonlSink(log)])
+        for each in (numbered(1), bad, numbered(2)):
+            hub.emit(each)
+        assert hub.close()
+        assert numbers_in(log) == [1, 2]
+        (record,) = rejected(log)
+        assert record["event_id"] == bad.event_id
+        assert "no reader takes more than 1,000" in record["reason"]
+
     def test_a_tensor_is_set_aside_and_not_written_as_text(self, log: Path) -> None:
         torch = pytest.importorskip("torch")
         hub = TelemetryHub([JsonlSink(log)])

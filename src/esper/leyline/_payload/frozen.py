@@ -16,6 +16,7 @@ __all__ = [
     "ATOMS",
     "FrozenDict",
     "FrozenList",
+    "TooLarge",
     "fill_dict",
     "freeze",
     "frozen_dict",
@@ -33,6 +34,11 @@ _DEEP = 8
 """Nesting that is followed by recursion, without an eye for cycles."""
 _TUPLES = 100
 """Tuples in tuples that are followed beyond that."""
+_WRITTEN_DEPTH = 64
+"""Nesting that is written at all."""
+_MOST = 1 << 20
+"""Values that a nested container may come to when what it holds several times is written each time."""
+_set_item: Callable[[list[Any], int, Any], None] = list.__setitem__
 
 new_dict: Callable[[type[dict[Any, Any]]], dict[Any, Any]] = dict.__new__
 _new_list: Callable[[type[list[Any]]], list[Any]] = list.__new__
@@ -76,6 +82,19 @@ class FrozenList(list[Any]):
 
     __init__ = __setattr__ = __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
     append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+
+
+class TooLarge:
+    """Stands where a container would be written as more than a million values, as ``x = [x, x]`` forty times is."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        kind = "dict" if isinstance(self.value, dict) else "list"
+        return f"a {kind} that holds the same over and over: more than {_MOST:,} values when written out"
 
 
 class _TooDeep(Exception):  # noqa: N818 - not an error: it leads from the fast way to the careful one
@@ -158,7 +177,30 @@ def _copy_deep(value: Any) -> Any:
             fill_dict(copy, {key: copy_of(item, _TUPLES) for key, item in original.items()})
         else:
             _fill_list(copy, [copy_of(item, _TUPLES) for item in original])
+    if len(unfilled) > 1:
+        _bound(frozen, 1, {})
     return frozen
+
+
+def _bound(container: Any, depth: int, counts: dict[int, int]) -> int:
+    """Return how many values a container is written as; what it holds that comes to too many is put aside in it.
+
+    Copying shares what is shared, so it costs what there is; writing does not.
+    """
+    if id(container) in counts:
+        return counts[id(container)]
+    if depth > _WRITTEN_DEPTH or not isinstance(container, dict | list):
+        return 1
+    count = counts[id(container)] = 1  # for what leads back here; a cycle is too deep, which is found at once
+    for key, item in list(container.items() if isinstance(container, dict) else enumerate(container)):
+        held = _bound(item, depth + 1, counts)
+        if held > _MOST:
+            set_item: Callable[[Any, Any, Any], None] = put if isinstance(container, dict) else _set_item
+            set_item(container, key, TooLarge(item))
+        else:
+            count += held
+    counts[id(container)] = count
+    return count
 
 
 def frozen_dict(items: dict[Any, Any]) -> FrozenDict:

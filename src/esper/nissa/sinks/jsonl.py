@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from esper.leyline.errors import PayloadError, WireError
+from esper.leyline.lines import LONGEST_LINE
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import decode_event, encode_event, salvage
 from esper.nissa.append_only import AppendOnly, LogBrokenError, LogInUseError
@@ -76,9 +77,14 @@ class JsonlSink:
         if self._closed:
             raise ValueError(f"{self._path} is closed")
         try:
-            self._lines.append(encode_event(event))
+            line = encode_event(event)
         except Exception as error:
             raise self._rejection(event, error) from error
+        if len(line) > LONGEST_LINE:
+            reason = f"a line of {len(line):,} bytes, and no reader takes more than {LONGEST_LINE:,}"
+            self._rejected.add(event_id=event.event_id, event_type=event.event_type.name, field="data", reason=reason)
+            raise Rejected(reason)
+        self._lines.append(line)
 
     def flush(self, *, barrier: bool = True) -> None:
         """Write what was taken; at a barrier, commit it to the disk.
