@@ -23,6 +23,7 @@ import torch
 from tests.builders import event, examples
 
 from esper.commands.health import read_limits
+from esper.karn.importing.mapping import MapError, read_map
 from esper.leyline.limits import Limits, Status
 from esper.leyline.printable import is_printable
 from esper.leyline.run_directory import RunDirectory
@@ -135,6 +136,31 @@ def _read_limits(path: Path) -> None:
         limits.kl(status), limits.ratio(status), limits.clip_fraction(status)
 
 
+_MAP = b"""kind = "event_type"
+data = "data"
+drop = ["hostname"]
+
+[envelope]
+timestamp = { from = "ts", zone = "Europe/Berlin" }
+
+[kinds.SEED_CULLED]
+to = "SEED_PRUNED"
+drop = ["seed_id"]
+
+[kinds.SEED_CULLED.envelope]
+timestamp = { from = "ts", unix = "ms" }
+
+[kinds.SEED_CULLED.fields]
+improvement = { from = "improvement", scale = 0.01 }
+slot_id = "/slot_id"
+auto_pruned = { assume = false }
+reason = { from = "to", values = { CULLED = "policy" } }
+
+[kinds.heartbeat]
+skip = true
+"""
+
+
 def _saved(content: object) -> bytes:
     file = BytesIO()
     torch.save(content, file)
@@ -185,6 +211,7 @@ def files() -> Iterator[Damaged]:
     toml = "".join(f"{name} = {value}\n" for name, value in asdict(Limits()).items() if value is not None)
     yield Damaged("limits.toml", toml.encode(), _read_limits, (ValueError,))
     yield Damaged("limits.json", b'{"kl_watch": 0.1, "kl_bad": 1, "seeds": 3.5}', _read_limits, (ValueError,))
+    yield Damaged("map.toml", _MAP, read_map, (MapError,))
     yield Damaged("policy.pt", policy, TrainedPolicy.load, (ValueError,))
     yield Damaged("checkpoint.pt", checkpoint, Checkpoint.load, (ValueError,))
 

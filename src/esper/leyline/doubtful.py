@@ -39,7 +39,7 @@ def doubtful(event: TelemetryEvent) -> list[FieldProblem]:
             if not is_within:
                 found += _out_of_range(name, value, low, high, expected)
     data = event.data
-    if data.__class__ is SeedStageChangedPayload and (data.from_stage, data.to_stage) not in _USUAL_CHANGES:
+    if type(data) is SeedStageChangedPayload and (data.from_stage, data.to_stage) not in _USUAL_CHANGES:
         found += _stage_change(data)
     return found
 

@@ -203,7 +203,7 @@ def _digits() -> Task:
         raise ModuleNotFoundError(
             f"the task {DIGITS!r} needs scikit-learn: pip install 'esper-telemetry[train]'", name=error.name
         ) from error
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     return Task.from_arrays(DIGITS, pixels.reshape(-1, 8, 8) / 16.0, labels, train=1024, validation=512)
 
 

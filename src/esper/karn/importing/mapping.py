@@ -56,6 +56,9 @@ Pointer: TypeAlias = tuple[str, ...]
 Unix: TypeAlias = Literal["s", "ms", "us", "ns"]
 """What a number that is a time counts, since 1970 in UTC."""
 
+_LONGEST: Final = 600
+"""Characters of a key, and of what is wrong with it, in an error."""
+
 TARGETS: Final[dict[str, type[TelemetryPayload]]] = {kind.name: cls for cls, kind in EVENT_TYPES.items()}
 """The payload class of each type of event, by its name."""
 
@@ -256,7 +259,11 @@ class _Reading:
                 raise self._error(f"{where}{_key(name)}", f"this means nothing here; {_listed(name, known)}")
 
     def _error(self, key: str, what: str) -> MapError:
-        return MapError(f"{self._path}: {key}: {what}")
+        return MapError(f"{self._path}: {_cut(key)}: {_cut(what)}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
