@@ -531,8 +531,7 @@ def test_a_growing_log_is_followed(tmp_path: Path, make_story: type[Story]) -> N
     async def steps(pilot: Pilot[None]) -> None:
         assert "Waiting for the first event" in shown(app)
         story.write(tmp_path / "events.jsonl")
-        await until(pilot, lambda: "batch 0" in shown(app))
-        assert "LIVE" in shown(app)
+        await until(pilot, lambda: "batch 0" in shown(app) and "LIVE" in shown(app))
         (tmp_path / "events.jsonl").write_text("")
         await until(pilot, lambda: "WAITING" in shown(app))
 

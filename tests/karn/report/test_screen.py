@@ -87,7 +87,7 @@ def test_a_verdict_says_what_since_when_why_and_what_to_try(write_log: Any, page
     assert strip_of(page, "✗ expl. variance")["bad"][0] == pytest.approx(500.0)
 
 
-@pytest.mark.parametrize("at", [0, 1, 4999, 7777, 9999])
+@pytest.mark.parametrize("at", [0, 4999])
 def test_one_spike_at_any_of_ten_thousand_updates_is_seen(at: int, write_log: Any, page_of: Any) -> None:
     spike = {at: {"kl_divergence": 0.9}}
     page = page_of(write_log("run", [*run_with(10_000, returns={at: 77.0}, updates=spike)]))
