@@ -31,14 +31,15 @@ COMMANDS = {
     "runs --json": ["runs", "--json", "RUN"],
     "compare": ["compare", "RUN"],
     "compare --json": ["compare", "--json", "RUN"],
-    "compare -o": ["compare", "RUN", "-o", "PAGE"],
+    "compare -o": ["compare", "RUN", "-o", "NEW"],
     "export": ["export", "RUN", "-o", "NEW"],
-    "import": ["import", "LOG"],
+    "import": ["import", "LOG", "--map", "MAP", "-o", "NEW"],
     "schema": ["schema"],
     "schema --fields": ["schema", "--fields"],
     "schema --duckdb": ["schema", "--duckdb", "RUN"],
 }
-"""By name. RUN is the run directory, LOG its log; PAGE what the command may write, NEW what it makes."""
+"""By name. RUN is the run directory, LOG its log; PAGE what the command may write, NEW what it makes, MAP what it
+imports by."""
 
 
 def names() -> set[str]:
@@ -50,7 +51,11 @@ def names() -> set[str]:
 def arguments_of(name: str, run: Path, page: Path) -> list[str]:
     """Return the command's arguments for a run."""
     new = page.with_name(f"new-{time.monotonic_ns()}")
-    places = {"RUN": run, "LOG": run / "events.jsonl", "PAGE": page, "NEW": new}
+    old_map = page.with_name("map.toml")
+    if "MAP" in COMMANDS[name]:
+        old_map.write_text('kind = "event_type"\n')  # lines of esper's own need no more
+    log = next(iter(sorted(run.glob("events*.jsonl"))), run)
+    places = {"RUN": run, "LOG": log, "PAGE": page, "NEW": new, "MAP": old_map}
     return [str(places.get(word, word)) for word in COMMANDS[name]]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from esper.commands.progress_bar import progress_bar
 from esper.commands.streams import say, show
+from esper.karn.formatting import plural
 from esper.leyline.printable import printable
 from esper.leyline.run_directory import RunDirectory, info_beside
 from esper.leyline.validate import rejected_events
@@ -43,8 +44,7 @@ def export_command(sources: list[str], output: str, *, form: Format | None) -> i
     gc.set_threshold(*RARELY)
     with progress_bar(sum(map(_lines, sources)), "lines") as progress:
         done = export(sources, output, form=form, processes=None, progress=progress)
-    runs = "1 run" if done.runs == 1 else f"{done.runs:,} runs"
-    show(f"{printable(str(done.path))}: {done.events:,} events of {runs}\n")
+    show(f"{printable(str(done.path))}: {plural(done.events, 'event')} of {plural(done.runs, 'run')}\n")
     for run, invalid in done.invalid.items():
         if run in done.empty:
             continue
@@ -66,7 +66,7 @@ def export_command(sources: list[str], output: str, *, form: Format | None) -> i
 def _lines(source: str) -> int:
     """Count the lines of a log, which takes a hundredth of reading it."""
     count = 0
-    for path in log_files(source) if source != "-" else ():
+    for path in filter(Path.is_file, log_files(source)) if source != "-" else ():  # what is none may have no end
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 count += chunk.count(b"\n")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from esper.commands.progress_bar import progress_bar
 from esper.commands.streams import say, show
+from esper.karn.formatting import plural
 from esper.karn.importing.exports import exported_lines, exported_runs, is_export
 from esper.karn.importing.lines import numbered_lines
 from esper.karn.importing.log import Conversion, convert_log
@@ -21,6 +21,7 @@ from esper.leyline.printable import printable
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunInfoError, parse_run_info
 from esper.leyline.telemetry import TelemetryEvent
+from esper.nissa.run import installed_versions
 
 __all__ = ["import_command"]
 
@@ -82,7 +83,7 @@ def _import_log(source: str, output: Path, map_file: Path) -> int:
             "skipped": dict(done.skipped),
             "set_aside": writer.set_aside,
         }
-        writer.finish(imported, _versions())
+        writer.finish(imported, installed_versions())
     show(f"{printable(str(output))}: {_counted(writer.events)}\n")
     if done.skipped:
         say(f"skipped, as {printable(str(map_file))} says: {printable(_counted(done.skipped))}\n")
@@ -90,8 +91,7 @@ def _import_log(source: str, output: Path, map_file: Path) -> int:
         events = "1 event holds" if done.doubtful == 1 else f"{done.doubtful:,} events hold"
         say(f"{events} a value that is hardly true: esper validate {printable(str(output))}\n")
     if writer.set_aside:
-        what = "1 line" if writer.set_aside == 1 else f"{writer.set_aside:,} lines"
-        say(f"set aside, unchanged, into {printable(str(output / SET_ASIDE))}: {what}\n")
+        say(f"set aside, unchanged, into {printable(str(output / SET_ASIDE))}: {plural(writer.set_aside, 'line')}\n")
         _report_aside(done)
     return _ASIDE if writer.set_aside else 0
 
@@ -130,7 +130,7 @@ def _import_export(export: Path, output: Path) -> int:
                         progress(512)
                 if writer.events:
                     imported = {"from": str(export), "events": writer.events.total(), "set_aside": writer.set_aside}
-                    writer.finish(imported, _versions(), _info(export, name, runs[name].info))
+                    writer.finish(imported, installed_versions(), _info(export, name, runs[name].info))
                 events += writer.events
                 aside += writer.set_aside
         if not events:
@@ -167,7 +167,3 @@ def _info(export: Path, name: str, text: str | None) -> RunInfo | None:
     except RunInfoError as error:
         say(f"{printable(str(export))}: what {printable(name)} said of itself is left out: {printable(str(error))}\n")
         return None
-
-
-def _versions() -> dict[str, str]:
-    return {"esper-telemetry": version("esper-telemetry")}

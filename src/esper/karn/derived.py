@@ -17,24 +17,28 @@ from esper.leyline.telemetry import (
 )
 
 if TYPE_CHECKING:
-    from esper.karn.snapshot import EnvSnapshot, GroupSnapshot
+    from esper.karn.snapshot import EnvSnapshot, GroupSnapshot, RunSnapshot
     from esper.leyline.position import Position
+    from esper.leyline.run_info import Evaluation, RunInfo
     from esper.leyline.telemetry import CounterfactualMatrixPayload
 
 __all__ = [
     "COMPONENTS",
     "MatrixRow",
+    "accuracies_of",
     "accuracy_of",
     "age_in",
     "age_text",
     "confidence_of",
     "contributions",
+    "evaluation_of",
     "grows",
     "has_host",
     "known",
     "matrix_rows",
     "planned_episodes",
     "return_of",
+    "returns_of",
     "reward_components",
 ]
 
@@ -97,6 +101,23 @@ def return_of(batch: BatchEpochCompletedPayload, started: TrainingStartedPayload
     Where one grows, NaN is what a diverged host brought.
     """
     return None if math.isnan(real(batch.avg_reward)) and not grows(started) else batch.avg_reward
+
+
+def returns_of(group: GroupSnapshot) -> list[float]:
+    """Return the mean episode returns of the batches in which an episode ended."""
+    started = None if group.started is None else group.started.data
+    return [real(value) for entry in group.batches if (value := return_of(entry.data, started)) is not None]
+
+
+def accuracies_of(group: GroupSnapshot) -> list[float]:
+    """Return the accuracies of the batches that measured one."""
+    return [real(value) for entry in group.batches if (value := accuracy_of(entry.data)) is not None]
+
+
+def evaluation_of(snapshot: RunSnapshot, info: RunInfo | None, group_id: str) -> Evaluation | None:
+    """Return what the learnt policy of a group was evaluated to: run.json has that of a run's first group alone."""
+    is_first = next(iter(snapshot.groups), None) == group_id
+    return info.evaluation if info is not None and is_first else None
 
 
 def planned_episodes(batch: BatchEpochCompletedPayload) -> int | None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
-from esper.karn.derived import accuracy_of, grows, has_host, known, return_of
+from esper.karn.derived import accuracies_of, evaluation_of, grows, has_host, known, returns_of
 from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, tidy
 from esper.karn.health import assess
 from esper.karn.learning import did_it_learn
@@ -57,7 +57,7 @@ def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path, verdict: V
     if not snapshot.groups:
         sections.append(["No event."])
     else:
-        sections.insert(1, _learnt(snapshot, None if info is None else info.evaluation))
+        sections.insert(1, _learnt(snapshot, info))
     sections += [_telemetry(snapshot, info), _next(info, where)]
     return "\n\n".join("\n".join(line.rstrip() for line in lines) for lines in sections) + "\n"
 
@@ -70,16 +70,17 @@ def _head(info: RunInfo | None, where: Path) -> list[str]:
     return lines if info.error is None else [*lines, f"  {tidy(info.error, _WIDTH - 2)}"]
 
 
-def _learnt(snapshot: RunSnapshot, evaluation: Evaluation | None) -> list[str]:
-    lines = ["Did it learn?"]
-    for at, group in enumerate(snapshot.groups.values()):
-        of_group = evaluation if at == 0 else None  # the first arm's
-        answer = did_it_learn(group, of_group)
+def _learnt(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
+    lines, evaluations = ["Did it learn?"], []
+    for group in snapshot.groups.values():
+        evaluation = evaluation_of(snapshot, info, group.group_id)
+        answer = did_it_learn(group, evaluation)
+        evaluations += [] if evaluation is None else [evaluation]
         name = f"{tidy(group.group_id, 30)}: " if len(snapshot.groups) > 1 else ""
         lines.append(f"  {name}{answer.word[0].upper()}{answer.word[1:]}.")
         for reason in answer.reasons:
             lines += textwrap.wrap(reason, _WIDTH, initial_indent="    ", subsequent_indent="      ")
-    return lines if evaluation is None else [*lines, *_scores(evaluation)]
+    return [*lines, *(line for one in evaluations for line in _scores(one))]
 
 
 def _scores(evaluation: Evaluation) -> list[str]:
@@ -116,8 +117,8 @@ def _run(group: GroupSnapshot) -> list[str]:
         return [*lines, "  No batch was completed."]
     lines.append(f"  {played_text(batch.data)} were played.")
     series = {
-        QUANTITIES["avg_reward"]: [real(value) for value in _returns(group)],
-        QUANTITIES["avg_accuracy"]: [real(value) for value in _accuracies(group)],
+        QUANTITIES["avg_reward"]: returns_of(group),
+        QUANTITIES["avg_accuracy"]: accuracies_of(group),
     }
     series = {quantity: values for quantity, values in series.items() if values}
     if not series:
@@ -138,17 +139,6 @@ def _run(group: GroupSnapshot) -> list[str]:
 def _count(count: int, thing: str) -> str:
     """Return how many there are, as far as that is known."""
     return f"{ABSENT} {thing}s" if known(count) is None else plural(count, thing)
-
-
-def _returns(group: GroupSnapshot) -> Iterator[float]:
-    """Return the mean episode returns of the batches in which an episode ended."""
-    started = None if group.started is None else group.started.data
-    return (value for entry in group.batches if (value := return_of(entry.data, started)) is not None)
-
-
-def _accuracies(group: GroupSnapshot) -> Iterator[float]:
-    """Return the accuracies of the batches that measured one."""
-    return (value for value in (accuracy_of(entry.data) for entry in group.batches) if value is not None)
 
 
 def _seeds(group: GroupSnapshot) -> list[str]:

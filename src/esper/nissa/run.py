@@ -29,7 +29,7 @@ from esper.nissa.reporting import Reporter
 from esper.nissa.signals import Stopped, stoppable
 from esper.nissa.sinks.jsonl import JsonlSink
 
-__all__ = ["FAILED", "LOST", "Run", "open_run"]
+__all__ = ["FAILED", "LOST", "Run", "installed_versions", "open_run"]
 
 FAILED = 1
 """Exit status of a run that an error ended."""
@@ -189,7 +189,7 @@ def open_run(
         status="running",
         started=datetime.now(UTC) if before is None else before.started,
         configuration={**(before.configuration if before else {}), **_configuration(config or {})},
-        versions=_versions(),
+        versions=installed_versions(),
         sinks=_losses_before(before.sinks) if before else (),
     )
     run = Run(directory, hub, info, writes_info=rank in {None, 0})
@@ -285,7 +285,8 @@ def _described(value: object, depth: int = 0) -> JsonValue:
         return brief(value)
 
 
-def _versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that a run may depend on, as far as they are there."""
     installed = {"python": platform.python_version()}
     for name in _LIBRARIES:
         with suppress(PackageNotFoundError):

@@ -196,7 +196,7 @@ def test_the_headline_is_that_of_all_rules_whatever_fits(
 def test_rules_that_are_well_or_unknown_are_a_count(make_story: type[Story], look: Callable[..., FollowedRun]) -> None:
     view = look(make_story(episodes=12).events(), NOON + timedelta(seconds=30)).view()
     of = [one.status for one in view.verdict.findings]
-    said = f"{of.count(Status.OK)} OK, {of.count(Status.UNKNOWN)} unknown (u: all rules)"
+    said = f"{of.count(Status.UNKNOWN)} UNKNOWN, {of.count(Status.OK)} OK (u: all rules)"
     assert said in standing(view)
     assert "well in" not in standing(view)
 

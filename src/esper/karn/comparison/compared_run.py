@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from esper.karn.comparison.settings import of_info, of_start
-from esper.karn.derived import accuracy_of, planned_episodes, return_of
+from esper.karn.derived import accuracy_of, evaluation_of, planned_episodes, return_of
 from esper.karn.folding import fold
 from esper.karn.health import assess
 from esper.karn.listing.row import WHOLE_SERIES
@@ -16,7 +16,7 @@ from esper.leyline.limits import real
 if TYPE_CHECKING:
     from esper.karn.snapshot import GroupSnapshot, LifecycleTotals, RunSnapshot
     from esper.karn.verdict import Verdict
-    from esper.leyline.run_info import RunInfo
+    from esper.leyline.run_info import Evaluation, RunInfo
 
 __all__ = ["ComparedRun", "Course", "read_run", "runs_in"]
 
@@ -110,15 +110,17 @@ def runs_in(source: str, snapshot: RunSnapshot, info: RunInfo | None, verdict: V
         info: what run.json says; None without it.
         verdict: over the whole log.
     """
-    for at, (group_id, group) in enumerate(snapshot.groups.items()):
-        yield _compared(source, group, info, verdict.of(group_id), first=at == 0)
+    for group_id, group in snapshot.groups.items():
+        yield _compared(source, group, info, verdict.of(group_id), evaluation_of(snapshot, info, group_id))
 
 
-def _compared(source: str, group: GroupSnapshot, info: RunInfo | None, verdict: Verdict, *, first: bool) -> ComparedRun:
+def _compared(
+    source: str, group: GroupSnapshot, info: RunInfo | None, verdict: Verdict, evaluation: Evaluation | None
+) -> ComparedRun:
     started = None if group.started is None else group.started.data
     batches = [entry.data for entry in group.batches if 0 <= entry.data.episodes_completed < _MOST_EPISODES]
     ends = [batch.episodes_completed for batch in batches]
-    learnt = info.evaluation.learnt if info is not None and info.evaluation is not None and first else None
+    learnt = None if evaluation is None else evaluation.learnt
     return ComparedRun(
         run=source,
         group=group.group_id,

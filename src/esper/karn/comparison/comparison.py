@@ -93,7 +93,7 @@ def compare(
     return Comparison(
         by=measure,
         arms=tuple(_arm(of, horizon, threshold) for of in counted),
-        conclusions=tuple(conclude(sides, measure, MEASURES[measure])),
+        conclusions=tuple(conclude(sides, measure)),
         horizon=horizon,
         threshold=threshold,
         settings=differences(arms, ignored),

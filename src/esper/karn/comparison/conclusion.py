@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from esper.karn.comparison.results import Answer, Conclusion, Measure
+from esper.karn.comparison.results import MEASURES, Answer, Conclusion, Measure
 from esper.karn.comparison.statistics import (
     ALPHA,
     difference_interval,
@@ -37,14 +37,14 @@ class Side:
     """How it is paid."""
 
 
-def conclude(sides: Sequence[Side], key: str, measure: Measure) -> list[Conclusion]:
+def conclude(sides: Sequence[Side], key: str) -> list[Conclusion]:
     """Set each arm against the first of its task.
 
     Args:
         sides: in the order of the arms.
         key: of the measure that decides.
-        measure: the same.
     """
+    measure = MEASURES[key]
     first = dict[str | None, Side]()
     pairs = [(side, base) for side in sides if (base := first.setdefault(side.task, side)) is not side]
     measured = [(side, base) for side, base in pairs if side.values and base.values]

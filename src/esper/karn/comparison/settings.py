@@ -47,12 +47,8 @@ def of_start(started: TrainingStartedPayload | None) -> dict[str, str]:
     """Return what TRAINING_STARTED supplies, each value as text."""
     if started is None:
         return {}
-    names = [field.name for field in dataclasses.fields(started)]
-    return {name: value_text(supplied(started, name)) for name in names if _is_known(started, name)}
-
-
-def _is_known(started: TrainingStartedPayload, name: str) -> bool:
-    return supplied(started, name) is not None
+    values = {field.name: supplied(started, field.name) for field in dataclasses.fields(started)}
+    return {name: value_text(value) for name, value in values.items() if value is not None}
 
 
 def of_info(info: RunInfo | None) -> dict[str, str]:

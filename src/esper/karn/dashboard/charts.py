@@ -8,7 +8,7 @@ from esper.karn.absence import supplied_number
 from esper.karn.dashboard.chart import Level, Panel, draw, with_levels
 from esper.karn.dashboard.courses import BATCH_FIELDS, UPDATE_FIELDS, Course
 from esper.karn.dashboard.rows import Row, heading, line
-from esper.karn.derived import accuracy_of, return_of
+from esper.karn.derived import accuracy_of, evaluation_of, return_of
 from esper.karn.formatting import fraction, is_finite, number, plural, tidy
 from esper.karn.quantities import QUANTITIES
 from esper.leyline.limits import Status
@@ -210,10 +210,9 @@ def _last(group: GroupSnapshot, course: Course, field: str) -> str:
 def _levels(view: View, group: GroupSnapshot, field: str) -> tuple[Level, ...]:
     """Return what values are compared with: the limits of the rules, and how policies that learnt nothing did."""
     limits = group.health.limits
-    evaluation = None if view.info is None else view.info.evaluation
     if field in BATCH_FIELDS:
-        first = next(iter(view.snapshot.groups), None)
-        return () if evaluation is None or group.group_id != first else _baselines(evaluation, field)
+        evaluation = evaluation_of(view.snapshot, view.info, group.group_id)
+        return () if evaluation is None else _baselines(evaluation, field)
     return tuple(
         Level(value, status.name.lower(), "watch" if status is Status.WATCH else "limit")
         for status in (Status.WATCH, Status.BAD)

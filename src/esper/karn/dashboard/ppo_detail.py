@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
-from esper.karn.dashboard.rows import Row, Tone, heading, line
+from esper.karn.dashboard.rows import Row, Span, Tone, heading, line
 from esper.karn.dashboard.standing import STATUS_TONES, since_text
 from esper.karn.formatting import ABSENT, bar, cells, columns, is_finite, number, plot, plural, scale, tidy
 from esper.karn.verdict import Finding, gravest_first, tally_text
@@ -90,14 +90,19 @@ def _trouble(
         texts.append(f"Usually {finding.advice.cause}. Try first: {finding.advice.remedy}. ({finding.advice.source})")
     wrapped = [part for text in texts for part in textwrap.wrap(text, max(width - 13, 20))]
     return [
-        line(
-            (f" {finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status]),
-            f"{finding.area:<10}{cells(finding.label, 16)}{newest:>9} ",
-            (drawn, "plot"),
-            opens=finding.first,
-        ),
+        _head(finding, f"{newest:>9} ", (drawn, "plot")),
         *(line(f"            {text}", opens=finding.first) for text in wrapped),
     ]
+
+
+def _head(finding: Finding, newest: str, behind: Span) -> Row:
+    """Return the first line of a rule: what it says, what it is about, and the newest value."""
+    return line(
+        (f" {finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status]),
+        f"{finding.area:<10}{cells(finding.label, 16)}{newest}",
+        behind,
+        opens=finding.first,
+    )
 
 
 def _rule(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width: int) -> list[Row]:
@@ -108,12 +113,7 @@ def _rule(finding: Finding, updates: Sequence[Entry[PPOUpdatePayload]], width: i
     said = finding.evidence.removeprefix(f"{finding.label} ")
     first, *rest = textwrap.wrap(said, max(width - indent, 20)) or [""]
     return [
-        line(
-            (f" {finding.status.value} {finding.status.name:<8}", STATUS_TONES[finding.status]),
-            f"{finding.area:<10}{cells(finding.label, 16)}{newest}",
-            (first, "dim"),
-            opens=finding.first,
-        ),
+        _head(finding, newest, (first, "dim")),
         *(line((" " * indent + part, "dim"), opens=finding.first) for part in rest),
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from esper.karn.dashboard.following import Phase
 from esper.karn.dashboard.rows import Row, Span, Tone, line
-from esper.karn.derived import known, planned_episodes
+from esper.karn.derived import evaluation_of, known, planned_episodes
 from esper.karn.formatting import (
     ABSENT,
     age,
@@ -24,6 +24,7 @@ from esper.karn.learning import did_it_learn
 from esper.karn.progress import eta_seconds, played_text, unsupplied_text
 from esper.karn.quantities import QUANTITIES
 from esper.karn.snapshot import Ending
+from esper.karn.verdict import tally_text
 from esper.leyline.limits import Status
 from esper.leyline.telemetry import SeedFossilizedPayload
 
@@ -41,7 +42,6 @@ STATUS_TONES: dict[Status, Tone] = {
     Status.WATCH: "watch",
     Status.BAD: "bad",
 }
-_TALLIED = (Status.BAD, Status.WATCH, Status.OK, Status.UNKNOWN)
 _KEYS = 9
 """Troubles with a key of their own."""
 _INDENT = 13
@@ -99,8 +99,7 @@ def _before_the_first_event(view: View, width: int) -> list[Row]:
 def _standing(view: View, group: GroupSnapshot, width: int, *, short: bool) -> list[Row]:
     several = len(view.snapshot.groups) > 1
     verdict = view.of_all.of(group.group_id)
-    first = next(iter(view.snapshot.groups), None) == group.group_id
-    evaluation = view.info.evaluation if view.info is not None and first else None
+    evaluation = evaluation_of(view.snapshot, view.info, group.group_id)
     name = f"{tidy(group.group_id, 16)}: " if several else ""
     learnt = f"{name}learnt: {did_it_learn(group, evaluation).word}"
     if view.reading is not None:
@@ -127,12 +126,8 @@ def _return_text(verdict: Verdict) -> str:
 
 
 def _tally(verdict: Verdict) -> str:
-    """Return how many rules say what; those that say nothing is wrong in one word."""
-    counts = [(sum(one.status is status for one in verdict.findings), status) for status in _TALLIED]
-    said = [
-        f"{count} {status.name if status is not Status.UNKNOWN else 'unknown'}" for count, status in counts if count
-    ]
-    return f"{', '.join(said)} (u: all rules)" if said else ""
+    """Return how many rules say what, and where all of them stand."""
+    return f"{tally_text(verdict.findings)} (u: all rules)" if verdict.findings else ""
 
 
 def since_text(view: View, finding: Finding) -> str:

@@ -27,7 +27,8 @@ except ModuleNotFoundError as error:
         "exports need pyarrow and DuckDB: pip install 'esper-telemetry[export]'", name="esper-telemetry[export]"
     ) from error
 
-from esper.karn.export.files import FORMATS, RUNS, Format, Write, writing
+from esper.karn.export.arrays import schema_of
+from esper.karn.export.files import FORMATS, Format, Write, writing
 from esper.karn.export.parallel import spooled_logs
 from esper.karn.export.spooled_log import SpooledLog, spool
 
@@ -134,7 +135,8 @@ def _write(name: str, source: str, log: SpooledLog, events: int, write: Write) -
         directory = RunDirectory.local(source)
         info, _ = info_beside(directory.path)
     columns: list[list[Any]] = [[name], [events], [log.invalid.total], [None if info is None else strict_json(info)]]
-    write("runs", pa.RecordBatch.from_pydict(dict(zip(RUNS.names, columns, strict=True)), RUNS))
+    schema = schema_of("runs", flat=False)
+    write("runs", pa.RecordBatch.from_pydict(dict(zip(schema.names, columns, strict=True)), schema))
     for table, rows in log.batches(name):
         write(table, rows)
     log.remove()

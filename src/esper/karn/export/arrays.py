@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from esper.karn.export.columns import EXACT, INVALID, KINDS, Column, columns_of
+from esper.karn.export.columns import EXACT, INVALID, KINDS, RUNS, Column, columns_of, inner_type, is_list
 from esper.leyline._payload.containers import AnyValue
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _SCALARS: Final[dict[str, Any]] = {
     "JSON": pa.string(),
     "TIMESTAMP": pa.timestamp("us"),
 }
-_MAP: Final = "MAP(VARCHAR, "
 _LARGEST: Final = 1 << 63
 _FLOATS: Final = frozenset({float, NoneType})
 _write_json: Final[Callable[[Any], str]] = AnyValue().write
@@ -47,11 +46,12 @@ def schema_of(table: str, *, flat: bool) -> pa.Schema:
     """Return the columns of a table of the export.
 
     Args:
-        table: ``invalid_lines``, or the kind of event.
+        table: ``runs``, ``invalid_lines``, or the kind of event.
         flat: whether containers stand as JSON text.
     """
     if table not in KINDS:
-        return pa.schema([pa.field(name, _SCALARS[sql]) for name, sql in INVALID.items()])
+        others = RUNS if table == "runs" else INVALID
+        return pa.schema([pa.field(name, _SCALARS[sql]) for name, sql in others.items()])
     columns = [pa.field(column.name, _type(column.sql, flat=flat)) for column in columns_of(table)]
     return pa.schema([*columns, pa.field(EXACT, pa.string())])
 
@@ -61,13 +61,8 @@ def _type(sql: str, *, flat: bool = False) -> Any:
         return _SCALARS[sql]
     if flat:
         return pa.string()
-    inner = _inner(sql)
-    return pa.list_(_type(inner)) if sql.endswith("[]") else pa.map_(pa.string(), _type(inner))
-
-
-def _inner(sql: str) -> str:
-    """Return the type of the items of a list or map."""
-    return sql[:-2] if sql.endswith("[]") else sql[len(_MAP) : -1]
+    inner = inner_type(sql)
+    return pa.list_(_type(inner)) if is_list(sql) else pa.map_(pa.string(), _type(inner))
 
 
 def spooled(
@@ -136,10 +131,10 @@ def _array(sql: str, values: list[Any]) -> Any:
         raise _InexactError
     if sql in _SCALARS:
         return pa.array(values, _SCALARS[sql])
-    inner, held = _inner(sql), [value or () for value in values]
+    inner, held = inner_type(sql), [value or () for value in values]
     is_null = pa.array([value is None for value in values], pa.bool_()) if None in values else None
     offsets: Any = pa.array(_offsets(map(len, held)), pa.int32())
-    if sql.endswith("[]"):
+    if is_list(sql):
         return pa.ListArray.from_arrays(offsets, _items(inner, list(chain.from_iterable(held))), mask=is_null)
     keys = pa.array(chain.from_iterable(held), pa.string())
     items = _items(inner, list(chain.from_iterable(value.values() for value in held if value)))
@@ -177,7 +172,7 @@ def _fits(sql: str, value: Any) -> bool:
     if sql in _SCALARS:
         return True
     items = value.values() if isinstance(value, dict) else value
-    return all(item is None or _fits(_inner(sql), item) for item in items)
+    return all(item is None or _fits(inner_type(sql), item) for item in items)
 
 
 def _nearest(sql: str, value: Any) -> Any:
@@ -191,6 +186,7 @@ def _nearest(sql: str, value: Any) -> Any:
         return value if _fits(sql, value) else None
     if sql in _SCALARS:
         return value.name if isinstance(value, Enum) else value
+    inner = inner_type(sql)
     if isinstance(value, dict):
-        return {key: item if _inner(sql) == "JSON" else _nearest(_inner(sql), item) for key, item in value.items()}
-    return [item if _inner(sql) == "JSON" else _nearest(_inner(sql), item) for item in value]
+        return {key: item if inner == "JSON" else _nearest(inner, item) for key, item in value.items()}
+    return [item if inner == "JSON" else _nearest(inner, item) for item in value]

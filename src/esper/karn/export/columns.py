@@ -17,7 +17,19 @@ from esper.leyline._payload.types import Type
 from esper.leyline.payload import is_optional
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent, TelemetryPayload
 
-__all__ = ["EXACT", "INVALID", "KINDS", "PLACE", "Column", "Part", "columns_of"]
+__all__ = [
+    "EXACT",
+    "INVALID",
+    "KINDS",
+    "PLACE",
+    "RUNS",
+    "Column",
+    "Part",
+    "columns_of",
+    "inner_type",
+    "is_list",
+    "is_nested",
+]
 
 Part: TypeAlias = Literal["place", "event", "payload"]
 """What a column is about: where the event stands, its envelope, or its payload."""
@@ -43,6 +55,9 @@ INVALID = {
     "text": "VARCHAR",
 }
 """The columns of the table ``invalid_lines``: the lines that are no events."""
+RUNS = {"run_name": "VARCHAR", "events": "BIGINT", "invalid_lines": "BIGINT", "run_info": "JSON"}
+"""The columns of the table ``runs``: what is known of each beside its events, run.json among it."""
+_MAP = "MAP(VARCHAR, "
 KINDS: dict[str, type[TelemetryPayload]] = {kind.value: cls for cls, kind in EVENT_TYPES.items()}
 """The payload class of each table, which is called as the view of `esper schema --duckdb` is."""
 
@@ -88,3 +103,18 @@ def columns_of(table: str) -> tuple[Column, ...]:
 def _envelope() -> dict[str, Type]:
     types: Any = TelemetryEvent._codec.types  # noqa: SLF001 - the table of types is the one source of columns
     return {each: row for each, row in types.items() if each not in {"event_type", "data"}}
+
+
+def is_list(sql: str) -> bool:
+    """Whether a type is one of lists."""
+    return sql.endswith("[]")
+
+
+def is_nested(sql: str) -> bool:
+    """Whether a type is one of containers."""
+    return is_list(sql) or sql.startswith(_MAP)
+
+
+def inner_type(sql: str) -> str:
+    """Return the type of the items of a list or map."""
+    return sql[:-2] if is_list(sql) else sql[len(_MAP) : -1]

@@ -13,23 +13,15 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from esper.karn.export.arrays import schema_of
-from esper.karn.export.columns import EXACT, INVALID, KINDS, columns_of
+from esper.karn.export.columns import EXACT, INVALID, KINDS, RUNS, columns_of
 from esper.leyline.schema import column_comments, sql_text
 
-__all__ = ["FORMATS", "RUNS", "TABLES", "Format", "Write", "writing"]
+__all__ = ["FORMATS", "TABLES", "Format", "Write", "writing"]
 
 Format: TypeAlias = Literal["parquet", "csv", "duckdb"]
 Write: TypeAlias = Callable[[str, pa.RecordBatch], None]
 """Takes rows of a table."""
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
-_RUNS: Final[dict[str, Any]] = {
-    "run_name": pa.string(),
-    "events": pa.int64(),
-    "invalid_lines": pa.int64(),
-    "run_info": pa.string(),
-}
-RUNS: Final = pa.schema(_RUNS)
-"""The table ``runs``: what is known of each beside its events, run.json among it."""
 TABLES: Final = ("runs", *KINDS, "invalid_lines")
 """Every table of an export, in order."""
 _GROUP: Final = 16 * 2_048
@@ -57,15 +49,11 @@ def writing(target: Path, form: Format) -> Iterator[Write]:
         raise OSError(f"{target.name} cannot be written: {str(error).strip().partition(chr(10))[0]}") from error
 
 
-def _schema(table: str, *, flat: bool) -> pa.Schema:
-    return RUNS if table == "runs" else schema_of(table, flat=flat)
-
-
 def _parquet(target: Path, stack: ExitStack) -> Write:
     target.mkdir(exist_ok=True)
     writers, held = {}, dict[str, list[pa.RecordBatch]]()
     for table in TABLES:
-        schema = _schema(table, flat=False)
+        schema = schema_of(table, flat=False)
         # Texts that differ in every row, and times, are small as differences; all else repeats.
         differing = {name: "DELTA_BYTE_ARRAY" for name in ("event_id", "text") if name in schema.names}
         times = {name: "DELTA_BINARY_PACKED" for name in ("timestamp", "line") if name in schema.names}
@@ -103,7 +91,7 @@ def _parquet(target: Path, stack: ExitStack) -> Write:
 def _csv(target: Path, stack: ExitStack) -> Write:
     target.mkdir(exist_ok=True)
     writers = {
-        table: stack.enter_context(pa_csv.CSVWriter(str(target / f"{table}.csv"), _schema(table, flat=True)))
+        table: stack.enter_context(pa_csv.CSVWriter(str(target / f"{table}.csv"), schema_of(table, flat=True)))
         for table in TABLES
     }
     return lambda table, rows: writers[table].write_batch(rows)
@@ -147,8 +135,6 @@ def _duckdb(target: Path, stack: ExitStack) -> Write:
 
 
 def _sql_columns(table: str) -> dict[str, str]:
-    if table == "runs":
-        return {"run_name": "VARCHAR", "events": "BIGINT", "invalid_lines": "BIGINT", "run_info": "JSON"}
-    if table == "invalid_lines":
-        return INVALID
+    if table not in KINDS:
+        return RUNS if table == "runs" else INVALID
     return {each.name: each.sql for each in columns_of(table)} | {EXACT: "VARCHAR"}

@@ -21,6 +21,7 @@ from esper.karn.export.arrays import schema_of, spooled
 from esper.karn.export.columns import KINDS, columns_of
 from esper.leyline.invalid_lines import InvalidLines
 from esper.leyline.position import Position, Positions, Shard
+from esper.leyline.run_names import unicode_text
 from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.wire import InvalidRecord, Source, log_files, read_shards, shard_of
 
@@ -105,7 +106,7 @@ def _file_names(source: Source) -> dict[Shard, str]:
     """Return what the log's files are called, without where they are: that is nobody's business who gets the export."""
     if not isinstance(source, str | os.PathLike) or os.fspath(source) == "-":
         return {}
-    return {shard_of(path): path.name for path in log_files(source)}
+    return {shard_of(path): unicode_text(path.name) for path in log_files(source)}
 
 
 class _Pending:
@@ -171,7 +172,7 @@ class _Spooling:
 def _invalid_rows(records: list[InvalidRecord], place: dict[str, Sequence[Any]]) -> pa.RecordBatch:
     columns: dict[str, Any] = {"file": place["file"], "line": place["line"]}
     for name in ("kind", "reason", "text"):
-        columns[name] = [getattr(record, name).encode("utf-8", "backslashreplace").decode() for record in records]
+        columns[name] = [unicode_text(getattr(record, name)) for record in records]
     return pa.RecordBatch.from_pydict(columns, schema_of(_INVALID, flat=True).remove(0))
 
 

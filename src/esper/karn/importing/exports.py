@@ -15,7 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from esper.karn.export.columns import EXACT, INVALID, KINDS, Column, columns_of
+from esper.karn.export.columns import EXACT, INVALID, KINDS, RUNS, Column, columns_of, inner_type, is_list, is_nested
 from esper.leyline._payload.types import NONFINITE_NAMES
 from esper.leyline.errors import PayloadError, WireError
 from esper.leyline.schema import sql_path
@@ -29,7 +29,6 @@ __all__ = ["ExportedLine", "ExportedRun", "exported_lines", "exported_runs", "is
 
 _FETCHED: Final = 1_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MAP: Final = "MAP(VARCHAR, "
 _Row: TypeAlias = tuple[Any, ...]
 _Form: TypeAlias = Literal["parquet", "csv", "duckdb"]
 
@@ -109,7 +108,7 @@ def _events(reading: _Reading, table: str, cls: type[TelemetryPayload]) -> Itera
     fields = [each for each in columns if each.of != "place"]
     values = [f"epoch_us({each.name})" if each.sql == "TIMESTAMP" else each.name for each in fields]
     selected = ", ".join([names["run_name"], names["file"], names["line"], EXACT, *values])
-    as_text = [(each, _name_of(each), reading.is_flat and _is_nested(each.sql)) for each in fields]
+    as_text = [(each, _name_of(each), reading.is_flat and is_nested(each.sql)) for each in fields]
     event_type = EVENT_TYPES[cls].name
     for run, file, line, exact, *row in reading.rows(table, selected, _ORDER):
         try:
@@ -121,10 +120,6 @@ def _events(reading: _Reading, table: str, cls: type[TelemetryPayload]) -> Itera
 
 def _name_of(column: Column) -> str:
     return encode_basestring_ascii(column.field)
-
-
-def _is_nested(sql: str) -> bool:
-    return sql.endswith("[]") or sql.startswith(_MAP)
 
 
 def _line(event_type: str, columns: list[tuple[Column, str, bool]], row: list[Any], exact: str | None) -> str:
@@ -153,10 +148,10 @@ def _json(sql: str, value: Any) -> str:
         return repr(value) if value - value == 0.0 else f'"{NONFINITE_NAMES[repr(value)]}"'
     if sql == "TIMESTAMP":
         return f'"{(_EPOCH + timedelta(microseconds=value)).isoformat()}"'
-    if sql.endswith("[]"):
-        return f"[{','.join(_json(sql[:-2], item) for item in value)}]"
-    if sql.startswith(_MAP):
-        inner = sql[len(_MAP) : -1]
+    if is_list(sql):
+        return f"[{','.join(_json(inner_type(sql), item) for item in value)}]"
+    if is_nested(sql):
+        inner = inner_type(sql)
         return f"{{{','.join(f'{encode_basestring_ascii(key)}:{_json(inner, item)}' for key, item in value.items())}}}"
     return json.dumps(value)
 
@@ -219,8 +214,8 @@ _LONGEST: Final = 1 << 28
 
 def _flat_columns(table: str) -> dict[str, str]:
     if table == "runs":
-        return {"run_name": "VARCHAR", "events": "BIGINT", "invalid_lines": "BIGINT", "run_info": "VARCHAR"}
+        return RUNS | {"run_info": "VARCHAR"}  # as it is, for whoever wants to parse it
     if table == "invalid_lines":
         return INVALID
-    flat = {each.name: "VARCHAR" if _is_nested(each.sql) else each.sql for each in columns_of(table)}
+    flat = {each.name: "VARCHAR" if is_nested(each.sql) else each.sql for each in columns_of(table)}
     return flat | {EXACT: "VARCHAR"}

@@ -12,12 +12,12 @@ from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from esper.leyline.lines import LONGEST_LINE, read_lines_of
+
 __all__ = ["NotJsonError", "numbered_lines", "parsed"]
 
 _GZIP: Final = b"\x1f\x8b"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_LONGEST: Final = 1 << 28
-"""Bytes of a line; what is longer is no log."""
 
 
 class NotJsonError(ValueError):
@@ -56,19 +56,16 @@ def _standard_input() -> BufferedReader:
 def _lines(
     source: str, stream: BinaryIO, raw: BinaryIO, progress: Callable[[int], None] | None
 ) -> Iterator[tuple[int, bytes]]:
-    number, told = 0, 0
+    number = told = 0
     try:
-        while line := stream.readline(_LONGEST + 1):
-            number += 1
-            if len(line) > _LONGEST:
-                raise ValueError(f"{source}: line {number} is longer than {_LONGEST >> 20} MiB: this is no log")
-            if number == 1:
-                line = line.removeprefix(_BYTE_ORDER_MARK)
+        for number, line in enumerate(cast("Iterator[bytes]", read_lines_of(stream)), 1):
+            if len(line) > LONGEST_LINE:
+                raise ValueError(f"{source}: line {number} is longer than {LONGEST_LINE >> 20} MiB: this is no log")
             if progress is not None and number % 512 == 0 and source != "-":
                 progress(raw.tell() - told)
                 told = raw.tell()
             if line.strip():
-                yield number, line
+                yield number, line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{source}: damaged after line {number}: {error}") from None
 

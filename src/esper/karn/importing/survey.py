@@ -20,6 +20,7 @@ from esper.karn.importing.mapping import TARGETS, Pointer, envelope_rows, rows_o
 from esper.leyline._payload.types import Type
 from esper.leyline.field_docs import meanings
 from esper.leyline.payload import is_optional
+from esper.leyline.printable import is_printable
 
 __all__ = ["map_to_start_from"]
 
@@ -358,7 +359,7 @@ def _bare(key: str) -> str:
 
 def _toml(text: str) -> str:
     """Return a text as a TOML string in which nothing acts on a terminal."""
-    return '"' + "".join(c if c.isprintable() and c not in '"\\' else _escaped(c) for c in text) + '"'
+    return '"' + "".join(c if is_printable(c) and c not in '"\\' else _escaped(c) for c in text) + '"'
 
 
 def _escaped(char: str) -> str:
@@ -369,4 +370,4 @@ def _escaped(char: str) -> str:
 
 
 def _comment(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return "".join(c if is_printable(c) else "?" for c in text)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from esper.karn.bounds import LIVE
-from esper.karn.derived import accuracy_of, known, planned_episodes, return_of
+from esper.karn.derived import accuracies_of, evaluation_of, known, planned_episodes, returns_of
 from esper.karn.folding import FoldedLog, fold
 from esper.karn.health import assess
 from esper.karn.progress import best_value
@@ -146,10 +146,10 @@ def _rows(found: FoundRun, log: FoldedLog, size: int, now: datetime) -> Iterator
     if not log.snapshot.groups:
         problems = (str(log.invalid_lines.no_events(found.path)), log.problem)
         yield replace(of_run, problem="; ".join(filter(None, problems)))
-    evaluation = None if log.info is None else log.info.evaluation
-    for at, (group_id, group) in enumerate(log.snapshot.groups.items()):
+    for group_id, group in log.snapshot.groups.items():
         row = _of_group(replace(of_run, group=group_id, verdict=verdict.of(group_id).status.name), group)
-        if at == 0 and evaluation is not None:
+        evaluation = evaluation_of(log.snapshot, log.info, group_id)
+        if evaluation is not None:
             learnt = evaluation.learnt
             row = replace(
                 row,
@@ -163,8 +163,7 @@ def _rows(found: FoundRun, log: FoldedLog, size: int, now: datetime) -> Iterator
 def _of_group(row: RunRow, group: GroupSnapshot) -> RunRow:
     started = None if group.started is None else group.started.data
     batches = [entry.data for entry in group.batches]
-    returns = [value for data in batches if (value := return_of(data, started)) is not None]
-    accuracies = [value for data in batches if (value := accuracy_of(data)) is not None]
+    returns, accuracies = returns_of(group), accuracies_of(group)
     if group.started is not None and row.started is None:
         row = replace(row, started=group.started.event.timestamp.astimezone(UTC))
     return replace(

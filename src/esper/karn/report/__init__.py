@@ -72,7 +72,7 @@ def _plotly_js() -> str:
 
 def _subtitle(logs: dict[str, RunLog]) -> str:
     n_events = sum(log.snapshot.n_events for log in logs.values())
-    first, last = min(log.first for log in logs.values()), max(log.last for log in logs.values())
+    first, last = min(log.seen.first for log in logs.values()), max(log.seen.last for log in logs.values())
     return f"{n_events:,} events, from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC."
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,8 @@ from typing import Final
 from esper.karn.comparison.results import ArmResult, Comparison, Curve
 from esper.karn.comparison.tables import CURVES, TextTable, answers, arms_table, curve_of, curve_table, heading, tables
 from esper.karn.formatting import number, tidy
-from esper.karn.report.plot import DASHES, PALETTE
+from esper.karn.report.markup import document, escaped
+from esper.karn.report.plot import DASHES, DASHES_DRAWN, PALETTE
 from esper.leyline.atomic import atomic_write
 
 __all__ = ["check_page", "write_page"]
@@ -21,7 +21,6 @@ __all__ = ["check_page", "write_page"]
 _SECURITY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 42
-_STROKES: Final = {"solid": "", "dash": "9 5", "dot": "2 4", "dashdot": "9 4 2 4", "longdash": "14 4"}
 _PLACES: Final = 5
 
 
@@ -54,38 +53,20 @@ def _page(comparison: Comparison) -> str:
     names = " · ".join(arm.name for arm in comparison.arms)
     style = files("esper.karn.report").joinpath("comparison.css").read_text(encoding="utf-8")
     sections = [*_sections(comparison)]
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_SECURITY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{_text(names)} · esper compare</title>
-<style>{style}</style>
-</head>
-<body>
-<header>
-<h1>{_text(names)}</h1>
-<p class="quiet">{_text(heading(comparison))}.</p>
+    body = f"""<header>
+<h1>{escaped(names)}</h1>
+<p class="quiet">{escaped(heading(comparison))}.</p>
 {_answers(comparison)}
 </header>
 <main>
 {"".join(sections)}
-</main>
-</body>
-</html>
-"""
-
-
-def _text(text: str) -> str:
-    return html.escape(tidy(text))
+</main>"""
+    return document(f"{tidy(names)} · esper compare", style=style, policy=_SECURITY, body=body)
 
 
 def _answers(comparison: Comparison) -> str:
     return "\n".join(
-        f'<p class="answer">{_text(sentence)}</p>\n<p class="quiet">{_text(improvement)}</p>'
+        f'<p class="answer">{escaped(sentence)}</p>\n<p class="quiet">{escaped(improvement)}</p>'
         for sentence, improvement in answers(comparison)
     )
 
@@ -112,17 +93,17 @@ def _sections(comparison: Comparison) -> Iterator[str]:
 
 
 def _section(title: str, says: str, parts: Sequence[str]) -> str:
-    below = f'<p class="quiet">{_text(says)}</p>\n' if says else ""
-    return f"<section>\n<h2>{_text(title)}</h2>\n{below}" + "\n".join(parts) + "\n</section>\n"
+    below = f'<p class="quiet">{escaped(says)}</p>\n' if says else ""
+    return f"<section>\n<h2>{escaped(title)}</h2>\n{below}" + "\n".join(parts) + "\n</section>\n"
 
 
 def _table(table: TextTable, *, titled: bool = True) -> str:
-    title = f"<h3>{_text(table.title)}</h3>" if titled else ""
+    title = f"<h3>{escaped(table.title)}</h3>" if titled else ""
     kinds = ["" if at in table.words else ' class="number"' for at in range(len(table.head))]
-    head = "".join(f'<th scope="col"{kind}>{_text(cell)}</th>' for cell, kind in zip(table.head, kinds, strict=True))
+    head = "".join(f'<th scope="col"{kind}>{escaped(cell)}</th>' for cell, kind in zip(table.head, kinds, strict=True))
     rows = "\n".join(
-        f'<tr><th scope="row">{_text(row[0])}</th>'
-        + "".join(f"<td{kind}>{_text(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
+        f'<tr><th scope="row">{escaped(row[0])}</th>'
+        + "".join(f"<td{kind}>{escaped(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
         + "</tr>"
         for row in table.rows
     )
@@ -139,11 +120,11 @@ def _figure(comparison: Comparison, name: str) -> str:
     arms = [(at, arm) for at, arm in enumerate(comparison.arms) if curve_of(arm, name).episodes]
     curves = [curve_of(arm, name) for _, arm in arms]
     title = CURVES[name].name
-    key = " ".join(f"<span>{_stroke(at)} {_text(f'{arm.key} {arm.label}')}</span>" for at, arm in arms)
+    key = " ".join(f"<span>{_stroke(at)} {escaped(f'{arm.key} {arm.label}')}</span>" for at, arm in arms)
     table = curve_table(comparison, name, _PLACES)
     points = "" if table is None else f"<details><summary>Points</summary>{_table(table, titled=False)}</details>"
     return (
-        f'<figure><figcaption>{_text(title[0].upper() + title[1:])}</figcaption><p class="key">{key}</p>'
+        f'<figure><figcaption>{escaped(title[0].upper() + title[1:])}</figcaption><p class="key">{key}</p>'
         f"{_plot(arms, curves, name)}{points}</figure>"
     )
 
@@ -158,7 +139,9 @@ def _stroke(at: int) -> str:
 
 def _line(at: int) -> str:
     dash = DASHES[(at + at // len(PALETTE)) % len(DASHES)]
-    return f'stroke="{PALETTE[at % len(PALETTE)]}" stroke-width="2.5" fill="none" stroke-dasharray="{_STROKES[dash]}"'
+    return (
+        f'stroke="{PALETTE[at % len(PALETTE)]}" stroke-width="2.5" fill="none" stroke-dasharray="{DASHES_DRAWN[dash]}"'
+    )
 
 
 def _plot(arms: Sequence[tuple[int, ArmResult]], curves: Sequence[Curve], name: str) -> str:
@@ -192,9 +175,9 @@ def _plot(arms: Sequence[tuple[int, ArmResult]], curves: Sequence[Curve], name: 
         if len(curve.episodes) == 1:
             parts.append(f'<circle cx="{x(first)}" cy="{y(curve.mean[0])}" r="4" fill="{PALETTE[at % len(PALETTE)]}"/>')
         else:
-            name_of = f"<title>{_text(_full_name(arm))}</title>"
+            name_of = f"<title>{escaped(_full_name(arm))}</title>"
             parts.append(f'<polyline points="{points(curve, curve.mean)}" {_line(at)}>{name_of}</polyline>')
-    label = _text(f"{CURVES[name].name} by episodes, {len(arms)} arms")
+    label = escaped(f"{CURVES[name].name} by episodes, {len(arms)} arms")
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 

@@ -1,4 +1,4 @@
-"""A log, read to its end: the snapshot, a series for each arm, and what was wrong with it."""
+"""A log, read to its end: what every view folds of it, a series for each arm, and what a page names besides."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from esper.karn.aggregator import RunSnapshot, TelemetryAggregator
 from esper.karn.bounds import WHOLE_RUN
+from esper.karn.folding import FoldedLog, fold
 from esper.karn.health import assess
 from esper.karn.report.episodes import Episodes
 from esper.karn.report.history import ArmSeries
+from esper.karn.snapshot import RunSnapshot
 from esper.karn.verdict import Verdict
-from esper.leyline.invalid_lines import InvalidLines
-from esper.leyline.limits import Limits
-from esper.leyline.run_directory import info_beside
+from esper.leyline.position import Position
 from esper.leyline.run_info import RunInfo
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
-from esper.leyline.validate import rejected_events
-from esper.leyline.wire import InvalidRecord, read_shards
+from esper.leyline.wire import InvalidRecord
 
-__all__ = ["INVALID_KEPT", "NOTABLE_KEPT", "STARTS_KEPT", "RunLog", "read_log"]
+__all__ = ["INVALID_KEPT", "NOTABLE_KEPT", "STARTS_KEPT", "RunLog", "Seen", "read_log"]
 
 INVALID_KEPT = 200
 NOTABLE_KEPT = 200
@@ -34,31 +32,68 @@ _NOTABLE = {"warning", "error", "critical"}
 
 
 @dataclass(slots=True)
-class RunLog:
-    """What one source amounts to."""
+class Seen:
+    """What a page names of a log that no fold keeps."""
 
-    source: str
-    snapshot: RunSnapshot
-    arms: dict[str, ArmSeries]
-    """By group_id; the newest run of each group in the log."""
     first: datetime = _LATEST
     """When the first event was built."""
     last: datetime = _EARLIEST
     """When the last one was."""
     invalid: list[InvalidRecord] = field(default_factory=list)
     """The first lines that are no events, at most `INVALID_KEPT`."""
-    n_invalid: int = 0
     notable: deque[TelemetryEvent] = field(default_factory=lambda: deque(maxlen=NOTABLE_KEPT))
     """The newest events of severity warning and above."""
     severities: Counter[str] = field(default_factory=Counter)
     starts: dict[str, list[TrainingStartedPayload]] = field(default_factory=dict)
     """By group_id, the starts of its newest run and of the resumes that went on with it, by one of its ranks."""
-    info: RunInfo | None = None
-    """What run.json beside the log says."""
-    no_info: str = ""
-    """Why there is none."""
-    verdict: Verdict = field(default_factory=lambda: Verdict(()))
+    episodes: defaultdict[str, Episodes] = field(default_factory=lambda: defaultdict(Episodes))
+    """By group_id."""
+
+    def add(self, record: TelemetryEvent | InvalidRecord, position: Position | None) -> None:
+        """Take in a record and where it stands."""
+        if isinstance(record, InvalidRecord):
+            if len(self.invalid) < INVALID_KEPT:
+                self.invalid.append(replace(record, text=record.text[:_SHOWN]))
+            return
+        if position is not None:
+            self.episodes[record.group_id].add(record, position)
+        self.first, self.last = min(self.first, record.timestamp), max(self.last, record.timestamp)
+        self.severities[record.severity] += 1
+        if isinstance(record.data, TrainingStartedPayload):
+            self._add_start(record.group_id, record.data)
+        if record.severity in _NOTABLE:
+            self.notable.append(record)
+
+    def _add_start(self, group_id: str, start: TrainingStartedPayload) -> None:
+        """Take in a start; another rank starts no other session."""
+        starts = self.starts
+        if group_id not in starts or (start.rank == starts[group_id][-1].rank and not start.start_episode):
+            starts[group_id] = [start]
+        elif start.rank == starts[group_id][-1].rank:
+            starts[group_id] = [*starts[group_id][-STARTS_KEPT + 1 :], start]
+
+
+@dataclass(frozen=True, slots=True)
+class RunLog:
+    """What one source amounts to."""
+
+    source: str
+    folded: FoldedLog
+    seen: Seen
+    arms: dict[str, ArmSeries]
+    """By group_id; the newest run of each group in the log."""
+    verdict: Verdict
     """Over all groups."""
+
+    @property
+    def snapshot(self) -> RunSnapshot:
+        """The whole run, folded."""
+        return self.folded.snapshot
+
+    @property
+    def info(self) -> RunInfo | None:
+        """What run.json beside the log says."""
+        return self.folded.info
 
     @property
     def directory(self) -> Path | None:
@@ -74,49 +109,14 @@ def read_log(source: str) -> RunLog:
         FileNotFoundError: there is no log.
         NoEventsError: the log holds no event.
     """
-    log = RunLog(source, TelemetryAggregator().snapshot(), {})
-    _join_info(log)
-    aggregator = TelemetryAggregator(WHOLE_RUN, Limits.of_run({} if log.info is None else log.info.configuration))
-    episodes = defaultdict[str, Episodes](Episodes)
-    invalid = InvalidLines()
-    for shard, record in read_shards(source):
-        if isinstance(record, InvalidRecord):
-            log.n_invalid += 1
-            invalid.add(record)
-            if log.n_invalid <= INVALID_KEPT:
-                log.invalid.append(replace(record, text=record.text[:_SHOWN]))
-            continue
-        position = aggregator.process(record, shard)
-        if position is not None:
-            episodes[record.group_id].add(record, position)
-        log.first, log.last = min(log.first, record.timestamp), max(log.last, record.timestamp)
-        log.severities[record.severity] += 1
-        if isinstance(record.data, TrainingStartedPayload):
-            _add_start(log.starts, record.group_id, record.data)
-        if record.severity in _NOTABLE:
-            log.notable.append(record)
-    if not log.severities:
-        raise invalid.no_events(source)
-    log.snapshot = aggregator.snapshot()
-    for group_id, group in log.snapshot.groups.items():
-        log.arms[group_id] = ArmSeries(group, episodes[group_id], partial(aggregator.settled, group_id))
-    rejected = None if log.directory is None else sum(1 for _ in rejected_events(Path(source)))
-    log.verdict = assess(log.snapshot, log.info, invalid=log.n_invalid, rejected=rejected)
-    return log
-
-
-def _add_start(starts: dict[str, list[TrainingStartedPayload]], group_id: str, start: TrainingStartedPayload) -> None:
-    """Take in a start; another rank starts no other session."""
-    if group_id not in starts or (start.rank == starts[group_id][-1].rank and not start.start_episode):
-        starts[group_id] = [start]
-    elif start.rank == starts[group_id][-1].rank:
-        starts[group_id] = [*starts[group_id][-STARTS_KEPT + 1 :], start]
-
-
-def _join_info(log: RunLog) -> None:
-    """Read run.json; one that cannot be read is reported, and does not take the report with it."""
-    directory = log.directory
-    if directory is None:
-        log.no_info = "a log from standard input has no run.json"
-        return
-    log.info, log.no_info = info_beside(directory)
+    seen = Seen()
+    folded = fold(source, bounds=WHOLE_RUN, seen=seen.add)
+    if not seen.severities:
+        raise folded.invalid_lines.no_events(source)
+    arms = {
+        group_id: ArmSeries(group, seen.episodes[group_id], partial(folded.settled, group_id))
+        for group_id, group in folded.snapshot.groups.items()
+    }
+    rejected = None if source == "-" else folded.rejected
+    verdict = assess(folded.snapshot, folded.info, invalid=folded.invalid, rejected=rejected)
+    return RunLog(source, folded, seen, arms, verdict)

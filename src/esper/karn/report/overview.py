@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from esper.karn.derived import accuracy_of, return_of
+from esper.karn.derived import accuracies_of, evaluation_of, returns_of
 from esper.karn.formatting import ABSENT, age, mean, number, plural, signed
 from esper.karn.learning import Answer, did_it_learn
 from esper.karn.progress import best_value, ends_of, measures_accuracy, played_text, times_text, unsupplied_text
@@ -19,7 +19,6 @@ from esper.karn.report.sketch import Event, Level, Sketch
 from esper.karn.report.strip import Strip, strip_of
 from esper.karn.report.trends import several
 from esper.karn.verdict import Verdict
-from esper.leyline.limits import real
 from esper.leyline.run_info import Evaluation
 
 __all__ = ["ArmOverview", "Overview", "ended_text", "overview", "series_of"]
@@ -81,9 +80,7 @@ def overview(arms: Sequence[Arm]) -> Overview:
 
 
 def _evaluation(arm: Arm) -> Evaluation | None:
-    """Return the evaluation, which is of the first arm of a run."""
-    first = next(iter(arm.log.snapshot.groups)) == arm.group_id
-    return arm.log.info.evaluation if arm.log.info is not None and first else None
+    return evaluation_of(arm.log.snapshot, arm.log.info, arm.group_id)
 
 
 def _what(arm: Arm) -> str:
@@ -148,11 +145,7 @@ def _events(arm: Arm) -> list[Event]:
 
 def series_of(arm: Arm) -> tuple[list[float], list[float]]:
     """Return the returns and the accuracies of the batches that measured one."""
-    started = None if arm.group.started is None else arm.group.started.data
-    batches = [entry.data for entry in arm.group.batches]
-    returns = (return_of(data, started) for data in batches)
-    accuracies = map(accuracy_of, batches) if measures_accuracy(arm.group) else iter(())
-    return [real(v) for v in returns if v is not None], [real(v) for v in accuracies if v is not None]
+    return returns_of(arm.group), accuracies_of(arm.group) if measures_accuracy(arm.group) else []
 
 
 def _returns(arms: Sequence[Arm]) -> Table:

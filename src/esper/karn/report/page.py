@@ -10,7 +10,7 @@ from importlib.resources import files
 from itertools import count, groupby
 from typing import Any
 
-from esper.karn.report.markup import escaped
+from esper.karn.report.markup import document, escaped
 from esper.karn.report.overview import Overview
 from esper.karn.report.plot import DASHES_DRAWN, Arm, Fold, Plot, Section, Table, Trace, as_text
 from esper.karn.report.screen import first_screen
@@ -47,21 +47,9 @@ def render(
         plotly_js: the library's source.
     """
     numbered = _Numbered()
-    body = "\n".join(numbered.section(section, f"s{at}") for at, section in enumerate(sections))
+    parts = "\n".join(numbered.section(section, f"s{at}") for at, section in enumerate(sections))
     links = " ".join(f'<a href="#s{at}">{escaped(section.short)}</a>' for at, section in enumerate(sections))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_CONTENT_SECURITY_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{escaped(as_text(title))} · esper report</title>
-<style>{_file("page.css")}</style>
-</head>
-<body>
-<a class="skip" href="#verdict">Skip to the verdict</a>
+    body = f"""<a class="skip" href="#verdict">Skip to the verdict</a>
 <header>
 <h1>{escaped(as_text(title))}</h1>
 <p>{escaped(subtitle)}</p>
@@ -69,13 +57,13 @@ def render(
 <nav aria-label="Sections"><div><a href="#verdict">Verdict</a> {links}</div>{_key(arms)}</nav>
 <main>
 {first_screen(overview)}
-{body}
+{parts}
 </main>
 <script id="plotly" type="text/plain">{_packed(plotly_js)}</script>
-<script>{_file("page.js")}</script>
-</body>
-</html>
-"""
+<script>{_file("page.js")}</script>"""
+    return document(
+        f"{as_text(title)} · esper report", style=_file("page.css"), policy=_CONTENT_SECURITY_POLICY, body=body
+    )
 
 
 def _packed(source: str) -> str:

@@ -73,7 +73,7 @@ class Arm:
     @property
     def starts(self) -> Sequence[TrainingStartedPayload]:
         """The start of the run, and of the resumes that went on with it."""
-        return self.log.starts[self.group_id] if self.group_id in self.log.starts else ()
+        return self.log.seen.starts[self.group_id] if self.group_id in self.log.seen.starts else ()
 
     @property
     def has_host(self) -> bool:

@@ -43,8 +43,10 @@ def outcome(arms: Sequence[Arm]) -> Section:
         f"came, and its numbers. {_COUNTED}"
     )
     rows = [["log", *(as_text(arm.log.source) for arm in arms)]]
-    rows.append(["first event", *(arm.log.first.strftime(_SHORT_TIME) for arm in arms)])
-    rows.append(["first to last event", *(age((arm.log.last - arm.log.first).total_seconds()) for arm in arms)])
+    rows.append(["first event", *(arm.log.seen.first.strftime(_SHORT_TIME) for arm in arms)])
+    rows.append(
+        ["first to last event", *(age((arm.log.seen.last - arm.log.seen.first).total_seconds()) for arm in arms)]
+    )
     rows.append(["played", *(_progress(arm) for arm in arms)])
     rows.append(["runs before this one in the log, resumes, events taken back", *(_history(arm) for arm in arms)])
     rows.append(["how it ended", *(ended_text(arm.log) for arm in arms)])
@@ -54,7 +56,7 @@ def outcome(arms: Sequence[Arm]) -> Section:
     evaluated = {arm.log.source: arm for arm in arms if arm.log.info and arm.log.info.evaluation}
     if evaluated:
         parts.insert(0, _evaluations(list(evaluated.values())))
-    unknown = {arm.log.no_info for arm in arms if arm.log.no_info}
+    unknown = {arm.log.folded.no_info for arm in arms if arm.log.folded.no_info}
     missing = f"How it ended and the evaluation stand in run.json: {'; '.join(sorted(unknown))}." if unknown else ""
     if not unknown and not evaluated:
         missing = "No evaluation is in run.json: nothing says how the policy does on held-out data."
@@ -197,24 +199,24 @@ def telemetry(logs: Mapping[str, RunLog]) -> Section:
     rejected = {name: _rejected(log) for name, log in logs.items()}
     rows += [
         _row("all events", columns, lambda log: log.snapshot.n_events),
-        _row("of severity warning and above", columns, lambda log: log.severities.total() - _routine(log)),
-        _row("lines that are no events", columns, lambda log: log.n_invalid),
+        _row("of severity warning and above", columns, lambda log: log.seen.severities.total() - _routine(log)),
+        _row("lines that are no events", columns, lambda log: log.folded.invalid),
         _row("events that name more than is kept", columns, lambda log: log.snapshot.omitted),
         ["events rejected", *(number(len(found)) for found in rejected.values())],
     ]
     parts: list[Table | Fold] = [_sinks(name, log.info) for name, log in logs.items() if log.info and log.info.sinks]
-    parts += [_invalid(name, log) for name, log in logs.items() if log.invalid]
+    parts += [_invalid(name, log) for name, log in logs.items() if log.seen.invalid]
     parts += [
         Table(["event type", "field", "reason"], found[:INVALID_KEPT], f"Rejected: {name}", text=True)
         for name, found in rejected.items()
         if found
     ]
     parts.append(Fold("Events by type", [Table(["", *logs], rows)]))
-    notable = [_notable(name, log) for name, log in logs.items() if log.notable]
+    notable = [_notable(name, log) for name, log in logs.items() if log.seen.notable]
     if notable:
-        newest = sum(len(log.notable) for log in logs.values())
+        newest = sum(len(log.seen.notable) for log in logs.values())
         parts.append(Fold(f"{plural(newest, 'event')} of severity warning and above", notable))
-    unknown = [f"{as_text(name)}: {log.no_info}" for name, log in logs.items() if log.no_info]
+    unknown = [f"{as_text(name)}: {log.folded.no_info}" for name, log in logs.items() if log.folded.no_info]
     missing = f"What the sinks delivered and dropped is not known. {'; '.join(unknown)}." if unknown else ""
     return Section("How good is the telemetry?", "Telemetry", says, parts, missing)
 
@@ -250,20 +252,20 @@ def _row(name: str, logs: Sequence[RunLog], count: Callable[[RunLog], int]) -> l
 
 
 def _routine(log: RunLog) -> int:
-    return log.severities["debug"] + log.severities["info"]
+    return log.seen.severities["debug"] + log.seen.severities["info"]
 
 
 def _invalid(name: str, log: RunLog) -> Table:
-    more = f", the first {INVALID_KEPT} of {log.n_invalid:,}" if log.n_invalid > INVALID_KEPT else ""
+    more = f", the first {INVALID_KEPT} of {log.folded.invalid:,}" if log.folded.invalid > INVALID_KEPT else ""
     rows = [
         [f"{as_text(Path(bad.file).name)}:{bad.line}", bad.kind, as_text(bad.reason), as_text(bad.text)]
-        for bad in log.invalid
+        for bad in log.seen.invalid
     ]
     return Table(["file:line", "kind", "reason", "text"], rows, f"Lines that are no events: {name}{more}", text=True)
 
 
 def _notable(name: str, log: RunLog) -> Table:
-    more = f", the newest {NOTABLE_KEPT}" if len(log.notable) == NOTABLE_KEPT else ""
+    more = f", the newest {NOTABLE_KEPT}" if len(log.seen.notable) == NOTABLE_KEPT else ""
     rows = [
         [
             event.timestamp.strftime("%H:%M:%S"),
@@ -272,7 +274,7 @@ def _notable(name: str, log: RunLog) -> Table:
             as_text(event.slot_id or "") or "—",
             as_text(event.message) or "—",
         ]
-        for event in log.notable
+        for event in log.seen.notable
     ]
     head = ["time", "severity", "event type", "slot", "message"]
     return Table(head, rows, f"Warnings and errors: {name}{more}", text=True)
