@@ -116,6 +116,17 @@ def test_a_return_that_is_not_finite_is_marked_where_it_was(
     assert "not finite in 1 of them" in words(first_screen(page))
 
 
+@pytest.mark.parametrize("returns", [(5e-324,), (5e-324, 1e-323), (1.0, math.nextafter(1.0, 2.0)), (-1e100, 1e100)])
+def test_returns_that_hardly_or_hugely_differ_are_drawn_on_the_plane(
+    returns: tuple[float, ...], write_log: Any, page_of: Any
+) -> None:
+    page = page_of(write_log("run", [*run_with(len(returns), returns=dict(enumerate(returns)))]))
+    (curve,) = re.findall(r'<path class="curve"[^>]*? d="(.*?)"', first_screen(page))
+    heights = [float(height) for height in re.findall(r"[ML][\d.]+ (\S+?)(?=h0|L|M|$)", curve)]
+    assert len(heights) == len(returns)
+    assert all(0 <= height <= 1000 for height in heights)
+
+
 def test_returns_are_held_against_chance_and_doing_nothing_or_else_their_beginning(
     write_log: Any, page_of: Any
 ) -> None:

@@ -25,6 +25,8 @@ _SIZE: Final = 1000.0
 """Of the plane that shapes are drawn in, both ways."""
 _TICKS: Final = 4
 _COLUMNS: Final = 500
+_SMALLEST_SPAN: Final = 1e-100
+"""Below this, a share of the span is no number any more."""
 _MOST_DOTS: Final = 60
 """Points of a curve that are drawn as dots too."""
 _APART: Final = 9.0
@@ -122,7 +124,7 @@ def _range(sketch: Sketch) -> tuple[float, float]:
     if not told:
         return 0.0, 1.0
     low, high = min(told), max(told)
-    margin = (high - low or abs(high) or 1.0) * 0.04
+    margin = max(high - low or abs(high) or 1.0, _SMALLEST_SPAN) * 0.04
     return low - margin, high + margin
 
 
