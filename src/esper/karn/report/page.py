@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.resources import files
 from itertools import count, groupby
 from typing import Any
@@ -66,6 +67,7 @@ def render(
     )
 
 
+@lru_cache(maxsize=1)  # of a small run, packing is nearly all that a page costs; the script is the same in every page
 def _packed(source: str) -> str:
     """Return a script at a third of its size, so that the page can be sent by mail; the page unpacks it."""
     return base64.b64encode(gzip.compress(source.encode(), mtime=0)).decode()
