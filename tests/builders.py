@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -25,11 +26,15 @@ ENVELOPE = {field.name for field in dataclasses.fields(TelemetryEvent)} - {"data
 
 def payload(cls: type[P], **fields: Any) -> P:
     """Build a payload; a required field that is not named gets the first value of its type: 0, "", (), …"""
-    hints = get_type_hints(cls)
-    required = {field.name for field in dataclasses.fields(cls) if not is_optional(field)}
     made: Any = cls
-    built: P = made(**{name: _first_of(hints[name]) for name in required - fields.keys()}, **fields)
+    built: P = made(**{**_required_of(cls), **fields})
     return built
+
+
+@cache
+def _required_of(cls: type[TelemetryPayload]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: _first_of(hints[field.name]) for field in dataclasses.fields(cls) if not is_optional(field)}
 
 
 def _first_of(hint: Any) -> Any:

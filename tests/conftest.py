@@ -5,14 +5,36 @@ from __future__ import annotations
 import os
 import signal
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, is_hypothesis_test, settings
+from tests.examples import EXAMPLES, examples
 
 # Time is not what these tests are about, and machines differ. CI judges a change by the same examples every time; new
 # ones are looked for wherever else the tests run.
 settings.register_profile(
-    "esper", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+    "esper",
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
 )
 settings.load_profile("esper")
+
+TO_SHRINK = 300.0
+"""How long Hypothesis makes a failing example smaller. Unit: seconds."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give a test that draws its examples the time to make one that fails small.
+
+    A timeout meanwhile would be taken for a failure of its own, and called flaky.
+    """
+    if config.pluginmanager.hasplugin("timeout"):
+        usual = float(config.getini("timeout"))
+        for item in items:
+            if is_hypothesis_test(getattr(item, "obj", None)):
+                item.add_marker(pytest.mark.timeout(usual * EXAMPLES + TO_SHRINK))
+
 
 # Whoever runs the tests in the background has them, and every child that they start, ignore what they test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import event, numbered
+from tests.examples import examples
 
 from esper.leyline import (
     EVENT_TYPES,
@@ -104,8 +105,9 @@ def test_it_rejects_what_the_decoder_rejects_and_accepts_what_it_accepts(event: 
             whole = part.get(name)
             for value in WHATEVER:
                 part[name] = value
-                assert VALIDATOR.is_valid(record) == decodes(record), (name, value)
-                verdicts.add(VALIDATOR.is_valid(record))
+                accepted = VALIDATOR.is_valid(record)
+                assert accepted == decodes(record), (name, value)
+                verdicts.add(accepted)
             del part[name]
             assert VALIDATOR.is_valid(record) == decodes(record), name
             if name != "foreign":
@@ -156,11 +158,19 @@ def test_required_optional_defaults_units_and_meanings_are_the_fields_(cls: type
 
 
 def rows(log: Path, query: str) -> list[dict[str, Any]]:
+    (found,) = answers(log, query)
+    return found
+
+
+def answers(log: Path, *queries: str) -> list[list[dict[str, Any]]]:
     with duckdb.connect() as database:
         database.execute(duckdb_views(log))
-        result = database.execute(query)
-        names = [column[0] for column in result.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        found = []
+        for query in queries:
+            result = database.execute(query)
+            names = [column[0] for column in result.description or ()]
+            found.append([dict(zip(names, row, strict=True)) for row in result.fetchall()])
+    return found
 
 
 def as_duckdb(value: Any, *, typed_levels: int) -> Any:
@@ -213,8 +223,8 @@ def test_floats_are_exact_and_those_that_are_not_finite_are_floats(tmp_path: Pat
     assert same(read, EXACT)
 
 
-@settings(max_examples=25)
-@given(floats=st.lists(st.floats(), min_size=1, max_size=20))
+@settings(max_examples=examples(5))
+@given(floats=st.lists(st.floats(), min_size=1, max_size=100))
 def test_any_float_is_exact(tmp_path_factory: pytest.TempPathFactory, floats: list[float]) -> None:
     log = tmp_path_factory.mktemp("log") / "events.jsonl"
     lines = [
@@ -253,23 +263,24 @@ BAD = [
     b"// x", b"\xef\xbb\xbf" + GOOD[0], GOOD[0][:50], GOOD[0] + b"}", GOOD[0] + GOOD[1], GOOD[0].replace(b"1", b"NaN"),
     GOOD[0].replace(b'"val_loss"', b'"no\\u0000thing\'s"'),
     GOOD[0].replace(VERSION, VERSION + b"9"),
-    GOOD[0].replace(VERSION, b'"schema_version":"x"'), b'{"a":1,"a":2}', b"[" * 2000, b"x" * (17 << 20),
+    GOOD[0].replace(VERSION, b'"schema_version":"x"'), b'{"a":1,"a":2}', b"[" * 2000,
     GOOD[0].replace(b'"inner_epoch":0', b'"inner_epoch":"three"'),
     GOOD[0].replace(b"EPOCH_COMPLETED", b"NO_SUCH_EVENT"),
     GOOD[0].replace(b'"inner_epoch":0', b'"inner_epoch":3.0'), GOOD[0].replace(b"+00:00", b""),
 ]  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
-@given(lines=st.lists(st.sampled_from(GOOD + BAD), max_size=12), end=st.sampled_from([b"", b"\n", b"\r\n"]))
+@settings(max_examples=examples(15))
+@given(lines=st.lists(st.sampled_from(GOOD + BAD), max_size=24), end=st.sampled_from([b"", b"\n", b"\r\n"]))
 def test_what_is_an_event_is_what_the_reader_takes_for_one(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], end: bytes
 ) -> None:
     log = tmp_path_factory.mktemp("log") / "events.jsonl"
     log.write_bytes(b"\n".join(lines) + end)
     records = list(read_events(log))
-    found = rows(log, "SELECT line, event_id FROM events ORDER BY line")
-    invalid = rows(log, "SELECT line, kind FROM invalid_lines ORDER BY line")
+    found, invalid = answers(
+        log, "SELECT line, event_id FROM events ORDER BY line", "SELECT line, kind FROM invalid_lines ORDER BY line"
+    )
     unread = {1} if log.read_bytes().startswith(b"\xef\xbb\xbf") else set()  # behind a byte order mark
     assert found == [
         {"line": line, "event_id": record.event_id}
@@ -392,8 +403,8 @@ def test_views_of_several_runs_tell_them_apart_by_as_much_of_their_paths_as_that
 def test_views_of_an_empty_log_are_empty(tmp_path: Path) -> None:
     log = tmp_path / "events.jsonl"
     log.touch()
-    for event_type in TelemetryEventType:
-        assert rows(log, f"FROM {event_type.value}") == []
+    found = answers(log, *(f"FROM {event_type.value}" for event_type in TelemetryEventType))
+    assert found == [[] for _ in TelemetryEventType]
 
 
 def test_columns_carry_their_meaning(tmp_path: Path) -> None:

@@ -87,21 +87,21 @@ def test_a_verdict_says_what_since_when_why_and_what_to_try(write_log: Any, page
     assert strip_of(page, "✗ expl. variance")["bad"][0] == pytest.approx(500.0)
 
 
-@pytest.mark.parametrize("at", [0, 4999])
-def test_one_spike_at_any_of_ten_thousand_updates_is_seen(at: int, write_log: Any, page_of: Any) -> None:
-    spike = {at: {"kl_divergence": 0.9}}
-    page = page_of(write_log("run", [*run_with(10_000, returns={at: 77.0}, updates=spike)]))
-    share = 1000 * at / 10_000
+def test_a_spike_at_any_of_ten_thousand_updates_is_seen(write_log: Any, page_of: Any) -> None:
+    kls, returns = {0: 0.9, 4_999: 0.8}, {0: 76.0, 4_999: 77.0}
+    spikes = {at: {"kl_divergence": kl} for at, kl in kls.items()}
+    page = page_of(write_log("run", [*run_with(10_000, returns=returns, updates=spikes)]))
+    shares = [1000 * at / 10_000 for at in kls]
     for row in ("any rule", "! KL"):
-        (x,) = strip_of(page, row)["bad"]
-        assert x == pytest.approx(share, abs=1000 / 160)
-    assert max(page.curve("kl_divergence · nats")["y"]) == 0.9
-    assert max(page.curve("Mean episode return (avg_reward)")["y"]) == 77.0
+        assert strip_of(page, row)["bad"] == pytest.approx(shares, abs=1000 / 160)
+    assert sorted(page.curve("kl_divergence · nats")["y"])[-2:] == [0.8, 0.9]
+    assert sorted(page.curve("Mean episode return (avg_reward)")["y"])[-2:] == [76.0, 77.0]
     assert "highest 77." in page.trend("Mean episode return (avg_reward)")
     curve = re.search(r'<path class="curve".*? d="(.*?)"', first_screen(page))
     assert curve
     points = [tuple(map(float, point.split())) for point in re.findall(r"[ML]([\d.]+ [\d.]+)", curve[1])]
-    assert min(points, key=lambda point: point[1])[0] == pytest.approx(share, abs=0.2)
+    second, first = sorted(points, key=lambda point: point[1])[:2]
+    assert [first[0], second[0]] == pytest.approx(shares, abs=0.2)
     assert len(page.html) < 5_000_000
 
 
