@@ -7,13 +7,13 @@ import signal
 
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
-from tests.examples import EXAMPLES, examples
+from tests.effort import EFFORT, tries
 
 # Time is not what these tests are about, and machines differ. CI judges a change by the same examples every time; new
 # ones are looked for wherever else the tests run.
 settings.register_profile(
     "esper",
-    max_examples=examples(100),
+    max_examples=tries(100),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize="CI" in os.environ,
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         usual = float(config.getini("timeout"))
         for item in items:
             if is_hypothesis_test(getattr(item, "obj", None)):
-                item.add_marker(pytest.mark.timeout(usual * EXAMPLES + TO_SHRINK))
+                item.add_marker(pytest.mark.timeout(usual * EFFORT + TO_SHRINK))
 
 
 # Whoever runs the tests in the background has them, and every child that they start, ignore what they test.

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.builders import examples
+from tests.effort import tries
 from tests.every_command import COMMANDS, arguments_of, command
 
 from esper.karn.console import Console
@@ -129,7 +130,7 @@ def assert_harmless_page(page: str) -> None:
         assert not re.search(r"<(?!/?(b|br|i|extra)\b)", text), text  # what plotly reads as markup
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(5), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.just(ALL) | hostile)
 def test_on_no_medium_of_any_command(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     place = tmp_path_factory.mktemp("hostile")

@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.snapshot import Entry, GroupSnapshot, LifecycleTotals, RunSnapshot
@@ -260,7 +261,7 @@ def compare_lifecycle(group: GroupSnapshot, naive: Naive) -> None:
     assert {b: totals.germinated for b, totals in group.lifecycle.items() if totals.germinated} == germinations
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300))
 @given(st.lists(drawn_events, max_size=40))
 def test_the_snapshot_equals_a_naive_fold(events: list[TelemetryEvent]) -> None:
     snapshot = fold(events)
@@ -276,13 +277,13 @@ def test_the_snapshot_equals_a_naive_fold(events: list[TelemetryEvent]) -> None:
     assert snapshot.n_events == len(events)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100))
 @given(st.lists(drawn_events, max_size=30))
 def test_folding_the_decoded_log_gives_the_same_snapshot(events: list[TelemetryEvent]) -> None:
     assert fold([decode_event(encode_event(event)) for event in events]) == fold(events)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(50))
 @given(st.lists(any_events(), max_size=6))
 def test_any_event_the_contract_allows_is_folded_live_as_from_the_log(events: list[TelemetryEvent]) -> None:
     live = fold(events)
@@ -290,7 +291,7 @@ def test_any_event_the_contract_allows_is_folded_live_as_from_the_log(events: li
     assert strict_json(fold([decode_event(encode_event(event)) for event in events])) == strict_json(live)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(50))
 @given(st.lists(drawn_events, max_size=30), st.lists(drawn_events, min_size=1, max_size=30))
 def test_an_old_snapshot_never_changes(before: list[TelemetryEvent], after: list[TelemetryEvent]) -> None:
     aggregator = TelemetryAggregator()
@@ -305,7 +306,7 @@ def test_an_old_snapshot_never_changes(before: list[TelemetryEvent], after: list
     assert aggregator.snapshot() != old
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100))
 @given(st.lists(drawn_events, max_size=30))
 def test_what_is_shown_does_not_depend_on_when_somebody_looked(events: list[TelemetryEvent]) -> None:
     aggregator = TelemetryAggregator()

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.verdict_logs import HEALTHY, START, TROUBLE, Log, info, rises
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 
 from esper.karn import Status, TelemetryAggregator, Verdict, assess
 from esper.karn.learning import did_it_learn
@@ -130,7 +131,7 @@ def test_limits_are_the_runs_own_whether_the_fold_knew_them_or_not() -> None:
     assert found(assess(unaware.snapshot(), own), "kl").status is Status.OK
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40))
 @given(
     st.lists(st.integers(-50, 50), min_size=6, max_size=60),
     st.sampled_from([1000.0, 0.001]),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 
 from esper.kasmina.slot import EMBARGO_EPOCHS, GradientHealth, IllegalTransitionError, SeedSlot
 from esper.leyline.actions import AlphaCurve, AlphaSpeed, BlendStyle
@@ -355,7 +356,7 @@ REQUESTS: dict[str, Callable[[Life], None]] = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60))
 @given(st.lists(st.sampled_from([*REQUESTS, "epoch", "epoch"]), max_size=30))
 def test_whatever_is_asked_the_emitted_route_is_legal_unbroken_and_complete(requests: list[str]) -> None:
     life = Life()

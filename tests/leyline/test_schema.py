@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import event, numbered
-from tests.examples import examples
+from tests.effort import tries
 
 from esper.leyline import (
     EVENT_TYPES,
@@ -71,7 +71,7 @@ def test_the_schema_is_a_json_schema_and_json() -> None:
     assert json.loads(json.dumps(SCHEMA, allow_nan=False)) == SCHEMA
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(events())
 def test_it_accepts_every_line_that_is_written_with_values_in_range(event: TelemetryEvent) -> None:
     record = json.loads(encode_event(event))
@@ -223,7 +223,7 @@ def test_floats_are_exact_and_those_that_are_not_finite_are_floats(tmp_path: Pat
     assert same(read, EXACT)
 
 
-@settings(max_examples=examples(5))
+@settings(max_examples=tries(5))
 @given(floats=st.lists(st.floats(), min_size=1, max_size=100))
 def test_any_float_is_exact(tmp_path_factory: pytest.TempPathFactory, floats: list[float]) -> None:
     log = tmp_path_factory.mktemp("log") / "events.jsonl"
@@ -270,7 +270,7 @@ BAD = [
 ]  # fmt: skip
 
 
-@settings(max_examples=examples(15))
+@settings(max_examples=tries(15))
 @given(lines=st.lists(st.sampled_from(GOOD + BAD), max_size=24), end=st.sampled_from([b"", b"\n", b"\r\n"]))
 def test_what_is_an_event_is_what_the_reader_takes_for_one(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], end: bytes

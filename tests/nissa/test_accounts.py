@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.builders import numbered, reported
+from tests.effort import tries
 
 from esper.leyline.telemetry import EpochCompletedPayload, TelemetryEvent
 from esper.nissa import output, retry, sink_queue
@@ -156,4 +157,6 @@ def impatient() -> Iterator[None]:
 
 def test_the_accounts_balance_through_any_history() -> None:
     with impatient():
-        run_state_machine_as_test(Accounts, settings=settings(max_examples=100, stateful_step_count=25, deadline=None))
+        run_state_machine_as_test(
+            Accounts, settings=settings(max_examples=tries(100), stateful_step_count=25, deadline=None)
+        )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 
 from esper.leyline.actions import HEADS, HEADS_USED, ActionMasks, Head, Op
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch, head_sizes
@@ -67,7 +68,7 @@ def brute_force(scores: dict[Head, Tensor], mask: ActionMasks) -> dict[tuple[int
     return joint
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40))
 @given(logits(), masks())
 def test_joint_probabilities_and_entropy_are_those_of_full_enumeration(
     scores: dict[Head, Tensor], mask: ActionMasks
@@ -87,7 +88,7 @@ def test_joint_probabilities_and_entropy_are_those_of_full_enumeration(
     assert float(distribution.entropy()) == pytest.approx(entropy, abs=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40))
 @given(masks())
 def test_the_largest_entropy_counts_the_valid_actions_and_bounds_every_policy(mask: ActionMasks) -> None:
     zeros = {head: torch.zeros(1, size) for head, size in SIZES.items()}
@@ -98,7 +99,7 @@ def test_the_largest_entropy_counts_the_valid_actions_and_bounds_every_policy(ma
     assert float(distribution.entropy()) <= largest + 1e-5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40))
 @given(logits(), masks(), st.integers(0, 2**32))
 def test_a_sample_is_valid_and_unused_heads_stay_at_zero(
     scores: dict[Head, Tensor], mask: ActionMasks, seed: int
@@ -112,7 +113,7 @@ def test_a_sample_is_valid_and_unused_heads_stay_at_zero(
     assert bool((distribution.log_prob(actions) > -1e30).all()), "a masked choice was drawn"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40))
 @given(logits(), masks())
 def test_nothing_is_nan_and_neither_is_any_gradient(scores: dict[Head, Tensor], mask: ActionMasks) -> None:
     leaves = {head: score.clone().requires_grad_() for head, score in scores.items()}
@@ -124,7 +125,7 @@ def test_nothing_is_nan_and_neither_is_any_gradient(scores: dict[Head, Tensor], 
     assert all(leaf.grad is not None and bool(leaf.grad.isfinite().all()) for leaf in leaves.values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40))
 @given(logits(), masks())
 def test_masked_choices_have_probability_exactly_zero(scores: dict[Head, Tensor], mask: ActionMasks) -> None:
     distribution = FactoredDistribution(scores, MaskBatch.stack([mask]))
@@ -134,7 +135,7 @@ def test_masked_choices_have_probability_exactly_zero(scores: dict[Head, Tensor]
     assert not distribution.probabilities("blueprint")[~stacked.blueprint].any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40))
 @given(logits(), masks(), st.integers(0, 2**32))
 def test_alternatives_are_the_best_other_pairs(scores: dict[Head, Tensor], mask: ActionMasks, seed: int) -> None:
     distribution = FactoredDistribution(scores, MaskBatch.stack([mask]))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 from tests.karn.written_runs import evaluation, log_of, write_run
 
 from esper.karn.comparison import Comparison, compare, comparison_text, read_run
@@ -252,7 +253,7 @@ def test_a_page_that_cannot_be_written_leaves_nothing(some: Comparison, tmp_path
 EVIL = "\x1b[2J</td><script>alert(1)</script>\u202e\u200b&amp;\n\udcff"
 
 
-@settings(max_examples=40)
+@settings(max_examples=tries(40))
 @given(st.text() | st.just(EVIL))
 def test_nothing_from_a_run_acts_on_a_screen_or_a_page(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     tmp_path = tmp_path_factory.mktemp("evil")
@@ -269,7 +270,7 @@ def test_nothing_from_a_run_acts_on_a_screen_or_a_page(tmp_path_factory: pytest.
     assert all(c.isprintable() or c == "\n" for c in page)
 
 
-@settings(max_examples=40)
+@settings(max_examples=tries(40))
 @given(st.lists(st.lists(st.floats(), max_size=6), min_size=1, max_size=5))
 def test_any_returns_can_be_compared(tmp_path_factory: pytest.TempPathFactory, courses: list[list[float]]) -> None:
     tmp_path = tmp_path_factory.mktemp("any")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 
 from esper.karn.dashboard.chart import Level, Panel, draw
 from esper.karn.dashboard.courses import Course
@@ -41,7 +42,7 @@ def dots(row: str) -> list[int]:
     return [at for at, letter in enumerate(row) if 0x2800 < ord(letter) < 0x2900]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=tries(12))
 @given(at=st.integers(0, 9999), up=st.booleans(), size=st.sampled_from(SIZES))
 def test_one_spike_at_any_of_ten_thousand_updates_is_seen_at_every_size(
     at: int, up: bool, size: tuple[int, int]
@@ -123,7 +124,7 @@ def test_neighbouring_ticks_never_read_the_same() -> None:
         assert len({*ticks}) == len(ticks)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100))
 @given(
     values=st.lists(st.none() | st.floats(), max_size=60),
     levels=st.lists(st.floats(), max_size=3),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import payload
+from tests.effort import tries
 
 from esper.karn.dashboard.courses import MOST, Course, Extent
 from esper.karn.dashboard.following import FollowedRun
@@ -36,7 +37,7 @@ def course(values: list[float | None]) -> Course:
     return drawn
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=tries(12))
 @given(
     n=st.integers(1, 3 * MOST),
     odd=st.dictionaries(st.integers(0, 3 * MOST), st.sampled_from([1e6, -1e6, math.nan, math.inf, -math.inf, None])),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from rich.cells import cell_len
 from tests.builders import examples
+from tests.effort import tries
 from tests.golden.contract import CONTRACT
 
 from esper.karn.dashboard.inspector import inspect_record
@@ -68,7 +69,7 @@ def test_a_default_that_nobody_supplied_is_not_shown_as_a_value() -> None:
     assert supplied.count("—") == 3
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150))
 @given(events())
 def test_whatever_an_event_holds_can_be_looked_at(event: TelemetryEvent) -> None:
     for width in (20, 78, 120):

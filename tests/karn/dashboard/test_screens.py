@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 from textual.binding import Binding
 
 from esper.karn.dashboard.charts import all_charts, chart_rows
@@ -75,7 +76,7 @@ def every_screen(view: View, width: int) -> Iterator[list[Row]]:
                 yield [Row(tuple(chip(env, slot_id, size)))]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(emitted=st.lists(events(), max_size=6))
 def test_whatever_is_emitted_every_screen_can_show_it(
     look: Callable[..., FollowedRun], emitted: list[TelemetryEvent]

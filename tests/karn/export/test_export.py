@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import event, numbered
+from tests.effort import tries
 from tests.karn.drawn_runs import DrawnRun, drawn_runs
 
 from esper.karn.aggregator import TelemetryAggregator
@@ -62,7 +63,7 @@ def table_of(source: Path, name: str) -> pa.Table:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_an_export_read_back_holds_the_same_events(form: Format, tmp_path_factory: pytest.TempPathFactory) -> None:
-    @settings(max_examples=8 if form == "duckdb" else 25)
+    @settings(max_examples=tries(5 if form == "duckdb" else 12))
     @given(st.lists(events(), min_size=1, max_size=10))
     def check(emitted: list[TelemetryEvent]) -> None:
         directory = tmp_path_factory.mktemp("lossless")
@@ -137,7 +138,7 @@ def test_parquet_has_every_table_with_its_types_even_without_rows(tmp_path: Path
 # --- what other views say --------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=4)
+@settings(max_examples=tries(4))
 @given(drawn=drawn_runs(), other=drawn_runs())
 def test_export_views_fold_and_validate_agree_on_every_count_of_many_runs(
     tmp_path_factory: pytest.TempPathFactory, drawn: DrawnRun, other: DrawnRun

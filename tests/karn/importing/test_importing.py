@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 
 from esper.karn.importing.convert import NotConverted, Skipped, convert
 from esper.karn.importing.lines import NotJsonError, numbered_lines, parsed
@@ -249,7 +250,7 @@ def test_a_bad_map_is_refused_with_its_key_and_what_is_known(text: str, says: st
     assert says in message
 
 
-@settings(max_examples=300)
+@settings(max_examples=tries(300))
 @given(seed=st.integers(0, 1 << 32))
 def test_whatever_is_done_to_a_map_only_its_error_leaves_the_reader(
     seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -291,7 +292,7 @@ def test_what_cannot_be_converted_is_reported_by_groups_and_kept_as_it_came(log_
     assert (tmp_path / "run" / SET_ASIDE).read_bytes() == b"".join(lines[:-1]) + b"\n"
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(
     st.lists(
         st.builds(
@@ -395,7 +396,7 @@ def test_a_time_of_no_zone_is_for_the_user_to_decide(tmp_path: Path) -> None:
     assert '# timestamp = { from = "timestamp", zone = "UTC" }' in text
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(
     st.lists(st.dictionaries(TEXT | st.just("event_type"), JSON | TEXT, min_size=1, max_size=4), min_size=1, max_size=6)
 )

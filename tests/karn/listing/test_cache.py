@@ -15,6 +15,7 @@ from threading import Thread
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 from tests.karn.written_runs import log_of, write_run
 
 from esper.karn.listing import cache as cache_module
@@ -236,7 +237,7 @@ CHANGES = (
 )  # fmt: skip
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(30))
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(CHANGES), st.integers(1, 9)), max_size=8))
 def test_a_listing_says_what_it_would_say_without_a_cache(changes: list[tuple[str, object, int]]) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 
 from esper.karn.report.decimation import decimate, is_measured
 from esper.leyline.limits import real
@@ -54,7 +55,7 @@ def test_every_kind_of_value_that_is_not_finite_survives(curve: tuple[list[float
     assert not_finite([y[i] for i in kept]) == not_finite(y)
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(30))
 @given(st.integers(1, 20), st.integers(0, 5000))
 def test_the_points_that_are_left_are_bounded_by_the_columns(columns: int, n: int) -> None:
     x = [float(i) for i in range(n)]

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.builders import event
+from tests.effort import tries
 
 from esper.karn.report import report
 from esper.leyline.run_directory import RunDirectory
@@ -414,7 +415,7 @@ def test_a_resume_does_not_show_batches_twice(run_of: Any, write_log: Any, page_
     assert page.cell("runs before this one in the log, resumes, events taken back").startswith("0, 1, ")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(events(), min_size=1, max_size=12))
 def test_no_events_that_the_contract_allows_break_it(tmp_path: Path, emitted: list[TelemetryEvent]) -> None:
     log = tmp_path / "events.jsonl"

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import event, numbered, numbers_in, reported
+from tests.effort import tries
 
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -116,7 +117,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 class TestWriting:
     @given(emitted=st.lists(events(), max_size=6))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=tries(30))
     def test_what_is_written_is_read_back_the_same(
         self, emitted: list[TelemetryEvent], tmp_path_factory: pytest.TempPathFactory
     ) -> None:
