@@ -9,6 +9,9 @@ import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 from tests.effort import EFFORT, tries
 
+# Two processes test at once on as many cores, and more threads of torch's and NumPy's only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Time is not what these tests are about, and machines differ. CI judges a change by the same examples every time; new
 # ones are looked for wherever else the tests run.
 settings.register_profile(

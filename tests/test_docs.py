@@ -15,7 +15,8 @@ from esper.simic.determinism import one_thread
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-WITH_CODE = [page for page in PAGES if "```python\n" in page.read_text()]
+# The code of questions.md runs where its SQL does: tests/karn/export/test_questions.py
+WITH_CODE = [page for page in PAGES if "```python\n" in page.read_text() and page.name != "questions.md"]
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(ROOT)))

@@ -18,12 +18,13 @@ PAGE = (Path(__file__).parents[3] / "docs" / "questions.md").read_text(encoding=
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory in which the page's first example has run."""
+    """The directory in which the page's examples have run, from top to bottom."""
     directory = tmp_path_factory.mktemp("questions")
-    (first, *_) = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {"__name__": "__docs__"}
     with pytest.MonkeyPatch.context() as patch, one_thread():
         patch.chdir(directory)
-        exec(compile(first, "questions.md", "exec"), {})
+        for example in re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE):
+            exec(compile(example, "questions.md", "exec", dont_inherit=True), names)
     return directory
 
 
