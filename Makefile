@@ -8,8 +8,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN ?= runs/demo
 
+# The tests start hundreds of processes: what one has compiled is kept for the next, elsewhere if not beside the sources.
+ifdef PYTHONDONTWRITEBYTECODE
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/bytecode
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-core test-wheel dist test-pythons pictures bench verdicts mutants soak fields contract docs links clean
+.PHONY: help demo test check lint mypy pyright test-core test-wheel dist test-pythons pictures bench verdicts mutants soak fields contract docs links clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,18 +31,23 @@ demo: $(READY) ## train a growing network on real data, recorded end to end (abo
 	rm -rf $(RUN)
 	$(BIN)/esper train --task digits --run-dir $(RUN)
 
-test: check docs ## every check, the documentation and every test, with the branch coverage of src
+test: $(READY) ## every check, the documentation and every test, with the branch coverage of src
+	$(MAKE) --jobs 2 check docs test-core $(ALSO)
 	$(BIN)/pytest -n 2 --dist worksteal --cov
-	$(MAKE) test-core
 
-check: $(READY) ## formatting, lint, types (mypy and pyright), import arrows
+check: lint mypy pyright ## formatting, lint, types (mypy and pyright), import arrows
+
+lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy src/esper/
+	$(BIN)/lint-imports
+
+mypy: $(READY)
 	$(BIN)/mypy
+
+pyright: $(READY)
 	$(BIN)/pyright
 	$(BIN)/pyright -p tests/typing
-	$(BIN)/lint-imports
 
 test-core: $(READY) ## the wheel alone, without any extra, in an environment of its own
 	rm -rf build/core
@@ -96,6 +107,7 @@ soak: $(READY) ## runs under signals, failing system calls, hostile values, dama
 	PYTHONPATH=. $(BIN)/python tests/mutations.py --times $(or $(MUTATIONS),100000)
 	$(BIN)/python benchmarks/maskable.py
 	EVERY_CASE=1 $(BIN)/pytest -q tests/integrations/test_watched_update.py
+	EFFORT=10 $(BIN)/pytest -q -m hypothesis
 
 fields: $(READY) ## run every mode briefly, and what became of each field in it (docs/fields.md)
 	@PYTHONPATH=. $(BIN)/python tests/field_census.py
