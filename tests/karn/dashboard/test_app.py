@@ -542,7 +542,7 @@ def test_a_log_that_was_there_before_is_read_with_a_share_and_is_not_called_stal
     tmp_path: Path, make_story: type[Story], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("esper.karn.dashboard.feed._SLICE", 1 << 14)
-    story = make_story(episodes=96)
+    story = make_story(episodes=32)
     story.write(tmp_path / "events.jsonl")
     later = story.now + timedelta(days=1)
     following = FollowedRun(str(tmp_path), LogTail(tmp_path), lambda: later, RunDirectory(tmp_path))
