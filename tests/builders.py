@@ -27,7 +27,7 @@ ENVELOPE = {field.name for field in dataclasses.fields(TelemetryEvent)} - {"data
 def payload(cls: type[P], **fields: Any) -> P:
     """Build a payload; a required field that is not named gets the first value of its type: 0, "", (), …"""
     made: Any = cls
-    built: P = made(**{**_required_of(cls), **fields})
+    built: P = made(**{**_required_of(made), **fields})
     return built
 
 
