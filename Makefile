@@ -100,7 +100,7 @@ verdicts: $(READY) ## the verdict on trouble and on healthy runs, beside what ot
 mutants: $(READY) ## the fold with one thing changed at a time: what its tests let live is printed (hours; SAMPLE=20 of a module: minutes)
 	$(BIN)/python benchmarks/mutants.py $(if $(SAMPLE),--sample $(SAMPLE))
 
-soak: $(READY) ## runs under signals, failing system calls, hostile values, damaged files, and another trainer: SECONDS=600; needs gcc
+soak: $(READY) ## runs under signals, failing system calls, hostile values, damaged files, another trainer, and ten times the drawn examples: SECONDS=600; needs gcc
 	$(BIN)/python benchmarks/soak.py kills --times 100
 	PYTHONPATH=. $(BIN)/python tests/killed_runs.py --times $(or $(RUNS),100)
 	$(BIN)/python benchmarks/faults.py --seconds $(or $(SECONDS),600)
