@@ -265,3 +265,22 @@ def test_the_severity_of_an_update_is_what_the_rules_of_health_say_of_it() -> No
         assert isinstance(event.data, PPOUpdatePayload)
         assert event.severity == severity_of(judge_update(event.data, Limits(clip_ratio=0.2), typical))
         typical = typical.after(event.data)
+
+
+def test_returns_of_both_infinities_end_no_training() -> None:
+    class Infinite(gymnasium.RewardWrapper[Any, Any]):
+        sign = 1.0
+
+        def reward(self, _reward: Any) -> float:
+            return self.sign * np.inf
+
+        def reset(self, **arguments: Any) -> Any:
+            self.sign *= -1
+            return super().reset(**arguments)
+
+    envs = make_vec_env(lambda: Infinite(gymnasium.make("CartPole-v1")), 1)
+    callback = TelemetryCallback(emitted := Emitted())
+    callback.init_callback(PPO("MlpPolicy", envs, n_steps=64, device="cpu"))
+    callback._returns = [np.inf, -np.inf]
+    callback._emit_batch()
+    assert np.isnan(emitted.of(BatchEpochCompletedPayload)[0].avg_reward)

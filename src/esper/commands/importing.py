@@ -78,7 +78,7 @@ def _import_log(source: str, output: Path, map_file: Path) -> int:
             raise NoEventsError(f"nothing of {source} is an event by {map_file}, and nothing was written")
         imported = {
             "from": source,
-            "map": map_file.read_text(encoding="utf-8"),
+            "map": log_map.text,
             "events": writer.events.total(),
             "skipped": dict(done.skipped),
             "set_aside": writer.set_aside,
