@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from esper.simic.training.ranks import Ranks
     from esper.simic.training.trained import TrainedPolicy
 
-__all__ = ["FAILED", "LOST", "RunGoneBadError", "TrainOptions", "train_command"]
+__all__ = ["TrainOptions", "train_command"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

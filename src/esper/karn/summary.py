@@ -22,6 +22,7 @@ from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_coun
 from esper.karn.snapshot import Entry, GroupSnapshot, History, RunSnapshot
 from esper.karn.verdict import Verdict, tally_text
 from esper.leyline.limits import real
+from esper.leyline.run_directory import RunDirectory
 from esper.leyline.strict_json import JsonValue, strict_json, to_json
 from esper.leyline.typical import value_of
 from esper.leyline.update_rules import UPDATE_RULES, UpdateRule
@@ -218,10 +219,11 @@ def _next(info: RunInfo | None, where: Path) -> list[str]:
     logs = sorted(where.glob("events*.jsonl")) if where.is_dir() else [where]
     named = ", ".join(map(str, logs)) if len(logs) <= _MOST_LOGS else f"{where}/events*.jsonl, {len(logs)} files"
     lines = [f"Log: {named}", "Next:"]
-    if info is not None and info.status != "completed" and (where / "checkpoint.pt").exists():
+    directory = RunDirectory(where)
+    if info is not None and info.status != "completed" and directory.checkpoint.exists():
         lines.append(f"  esper train --resume {where}")
     lines += [f"  esper report {where} -o report.html", f"  esper watch {where} --speed 10"]
-    return [*lines, f"  esper evaluate {where}"] if (where / "policy.pt").exists() else lines
+    return [*lines, f"  esper evaluate {where}"] if directory.policy.exists() else lines
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
