@@ -307,6 +307,22 @@ def test_a_signal_leaves_nothing_half_written(number: signal.Signals, status: in
     assert (err, list(Path().iterdir())) == (b"", [])
 
 
+def test_a_signal_leaves_no_page_half_written() -> None:
+    a_run("run", 1)
+    code = (
+        "import os, sys, time; os.fsync = lambda _: time.sleep(60); from esper.cli import main; "
+        "sys.exit(main(['report', 'run', '-o', 'x.html']))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(Path().glob(".x.html.*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child.terminate()
+    _, err = child.communicate()
+    assert (child.returncode, err, [path.name for path in Path().iterdir()]) == (143, b"", ["run"])
+
+
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
