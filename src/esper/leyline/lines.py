@@ -79,7 +79,7 @@ def open_file(path: Path) -> IO[bytes]:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "no ordinary file", str(path))
-    return open(descriptor, "rb")  # noqa: SIM115, PTH123 - the caller's to close
+    return open(descriptor, "rb")  # noqa: PTH123 - the caller's to close
 
 
 def read_small(path: Path) -> bytes:
