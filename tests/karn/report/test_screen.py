@@ -87,6 +87,11 @@ def test_a_verdict_says_what_since_when_why_and_what_to_try(write_log: Any, page
     assert strip_of(page, "✗ expl. variance")["bad"][0] == pytest.approx(500.0)
 
 
+def test_a_length_of_episodes_that_is_unknown_is_not_called_0(write_log: Any, page_of: Any) -> None:
+    said = words(first_screen(page_of(write_log("run", [start(max_epochs=0), update(0), batch(0)]))))
+    assert "1 slot, — host epochs an episode" in said
+
+
 @pytest.mark.parametrize("at", [0, 4999])
 def test_one_spike_at_any_of_ten_thousand_updates_is_seen(at: int, write_log: Any, page_of: Any) -> None:
     spike = {at: {"kl_divergence": 0.9}}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from esper.karn.derived import accuracies_of, evaluation_of, returns_of
-from esper.karn.formatting import ABSENT, mean, number, plural, signed
+from esper.karn.derived import accuracies_of, evaluation_of, known, returns_of
+from esper.karn.formatting import mean, number, plural, signed
 from esper.karn.learning import Answer, did_it_learn
 from esper.karn.progress import (
     best_value,
@@ -96,10 +96,10 @@ def _what(arm: Arm) -> str:
     started = None if arm.group.started is None else arm.group.started.data
     what = "Its start is missing"
     if started is not None:
-        envs = ABSENT if not started.n_envs else number(started.n_envs)
-        what = f"Task {as_text(started.task)}, seed {started.seed}, {envs} environments"
+        what = f"Task {as_text(started.task)}, seed {started.seed}, {number(known(started.n_envs))} environments"
         if arm.has_host:
-            what += f", {plural(len(started.slot_ids), 'slot')}, {number(started.max_epochs)} host epochs an episode"
+            epochs = number(known(started.max_epochs))
+            what += f", {plural(len(started.slot_ids), 'slot')}, {epochs} host epochs an episode"
     played = "no batch was completed" if arm.group.batch is None else f"{played_text(arm.group.batch.data)} were played"
     resumed = f", resumed {times_text(arm.group.resumes)}" if arm.group.resumes else ""
     return f"{what}; {played}{resumed}; {ended_text(arm.log)}. {unsupplied_text(arm.group)}".strip()
