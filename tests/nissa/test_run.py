@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,15 @@ class TestRun:
         assert (configuration["f"], configuration["n"], configuration["inf"]) == (0.5, 3, "Infinity")
         assert "object" in configuration["odd"]
         assert configuration["nested"] == {"1": [True, None, ["x"]]}
+
+    def test_what_is_no_mapping_is_refused_and_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        given: Any = Namespace(lr=0.1)
+        with pytest.raises(TypeError, match=r"not Namespace: vars\(\)"), open_run(tmp_path / "run", config=given):
+            pass
+        with open_run(tmp_path / "run", config=vars(given)) as run:
+            with pytest.raises(TypeError, match="not Namespace"):
+                run.configure(given)
+            assert run.info.configuration == {"lr": 0.1}
 
     def test_the_same_options_come_to_the_same_in_every_process(self, tmp_path: Path) -> None:
         options = {"heads": {"op", "slot", "style", "tempo"}, "main": print, "act": lambda: 0, "odd": object()}

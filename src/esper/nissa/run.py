@@ -177,9 +177,11 @@ def open_run(
         The run. Afterwards its `Run.exit_status` says how it went.
 
     Raises:
+        TypeError: ``config`` is no mapping.
         RunDirectoryError: the directory holds a run already (or none, to resume), or cannot be used.
         LogInUseError: another process is writing this run.
     """
+    options = _configuration(config or {})  # before anything is made: a mistake in it leaves nothing behind
     directory, made = _take(path, rank, resume=resume)
     before = _info_before(directory) if resume else None
     log = directory.log if rank is None else directory.shard(rank)
@@ -193,7 +195,7 @@ def open_run(
     info = RunInfo(
         status="running",
         started=datetime.now(UTC) if before is None else before.started,
-        configuration={**(before.configuration if before else {}), **_configuration(config or {})},
+        configuration={**(before.configuration if before else {}), **options},
         versions=installed_versions(),
         sinks=_losses_before(before.sinks) if before else (),
     )
@@ -271,6 +273,10 @@ def _losses_before(sinks: Iterable[SinkStats]) -> tuple[SinkStats, ...]:
 
 
 def _configuration(options: Mapping[str, object]) -> dict[str, JsonValue]:
+    if not isinstance(options, Mapping):
+        raise TypeError(
+            f"options are a mapping by their names, not {type(options).__name__}: vars() may make one of it"
+        )
     return {str(name): _described(value) for name, value in options.items()}
 
 
