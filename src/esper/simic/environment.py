@@ -22,19 +22,18 @@ from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import Emit, TelemetryEvent
 from esper.simic.action_space import ActionVector, ValidActions, decode
 from esper.simic.config import RewardMode
-from esper.simic.control import default_control, do_nothing_control
-from esper.simic.determinism import Stream, derive_seed, episode_generators, one_thread
+from esper.simic.control import default_control
+from esper.simic.determinism import episode_generators, one_thread
 from esper.simic.episode import Episode
 from esper.simic.observation import BOUND, Observation, encode, observation_size
 from esper.simic.outcome import EmittedEvents, StepOutcome
 from esper.simic.tasks import DIGITS, Task, load_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from esper.simic.config import TrainingConfig
 
-__all__ = ["GrowthEnv", "GrowthFields", "StepOutcome", "environments_of"]
+__all__ = ["GrowthEnv", "GrowthFields", "StepOutcome"]
 
 _OPS = tuple(Op)
 _BLUEPRINT_IDS = tuple(BLUEPRINTS)
@@ -293,39 +292,6 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             growth=episode.seed_params / self.host_params,
             budget_used=episode.seed_params / self._param_budget if self._param_budget else 1.0,
         )
-
-
-def environments_of(config: TrainingConfig, env_ids: Iterable[int], emit: Emit) -> list[GrowthEnv]:
-    """Make environments as a training run has them, with one task and one control for all.
-
-    Args:
-        config: of the run.
-        env_ids: global indices of those to make.
-        emit: takes their events.
-
-    Raises:
-        ValueError: the task cannot be loaded.
-    """
-    task = load_task(config.task)
-    seed = derive_seed(config.seed, Stream.CONTROL)
-    control = do_nothing_control(
-        task, n_slots=config.slots, max_epochs=config.max_epochs, device=config.hosts_device, seed=seed
-    )
-    return [
-        GrowthEnv(
-            task,
-            env_id=env_id,
-            n_slots=config.slots,
-            max_epochs=config.max_epochs,
-            param_budget=config.param_budget,
-            device=config.hosts_device,
-            emit=emit,
-            group_id=config.group,
-            control=control,
-            reward_mode=config.reward_mode,
-        )
-        for env_id in env_ids
-    ]
 
 
 gymnasium.register("esper/Growth-v0", entry_point="esper.simic.environment:GrowthEnv")

@@ -11,7 +11,7 @@ import torch
 from esper.leyline.actions import HEADS
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore
 from esper.simic.determinism import Stream, derive_seed, one_thread
-from esper.simic.environment import GrowthEnv, environments_of
+from esper.simic.training.environments import environments_of
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch, head_sizes
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from esper.leyline.actions import ActionMasks, Head
     from esper.simic.action_space import ActionVector
     from esper.simic.config import TrainingConfig
+    from esper.simic.environment import GrowthEnv
     from esper.simic.observation import Observation
     from esper.simic.training.trained import TrainedPolicy
 

@@ -11,14 +11,15 @@ import torch
 
 from esper.leyline.telemetry import AnalyticsSnapshotPayload, Emit, TelemetryEvent
 from esper.simic.determinism import Stream, derive_seed
-from esper.simic.environment import GrowthEnv, environments_of
 from esper.simic.rollout import PlayedEpisode, Transition
+from esper.simic.training.environments import environments_of
 from esper.simic.training.payloads import Decision, explain, not_finite, reward_computed
 from esper.tamiyo.distribution import MaskBatch
 
 if TYPE_CHECKING:
     from esper.leyline.actions import Op
     from esper.simic.config import TrainingConfig
+    from esper.simic.environment import GrowthEnv
     from esper.simic.observation import Observation
     from esper.simic.ppo import Learner
     from esper.simic.training.ranks import Ranks
