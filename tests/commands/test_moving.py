@@ -226,6 +226,59 @@ def test_a_log_of_which_nothing_is_an_event_leaves_nothing() -> None:
     assert "nothing of old.jsonl is an event by map.toml, and nothing was written" in err
 
 
+@pytest.mark.parametrize(("table", "column"), [("runs", "events"), ("training_started", "run_name"),
+                                               ("training_started", "line"), ("invalid_lines", "file")])  # fmt: skip
+def test_a_row_that_does_not_say_where_it_belongs_is_named(table: str, column: str) -> None:
+    with (a_run("run", *range(5)) / "events.jsonl").open("a") as log:
+        log.write("no event\n" * 2)
+    command("export", "run", "-o", "x")
+    file = f"x/{table}.parquet"
+    rows = pq.read_table(file)
+    at = rows.schema.get_field_index(column)
+    pq.write_table(rows.set_column(at, column, pa.nulls(rows.num_rows, rows.schema.field(at).type)), file)
+    status, _, err = command("import", "x", "-o", "again")
+    assert (status, err) == (2, f"esper import: error: x: {table}: a row without {column}\n")
+    assert not Path("again").exists()
+
+
+def test_a_time_that_no_log_can_hold_is_named() -> None:
+    a_run("run", 1)
+    command("export", "run", "-o", "x")
+    file = "x/epoch_completed.parquet"
+    rows = pq.read_table(file)
+    at = rows.schema.get_field_index("timestamp")
+    pq.write_table(rows.set_column(at, "timestamp", pa.array([1 << 62], pa.timestamp("us"))), file)
+    status, _, err = command("import", "x", "-o", "again")
+    assert status == 2
+    assert "x: epoch_completed: run, events.jsonl line 2: no event: " in err
+
+
+def test_a_log_of_dicts_is_imported_without_the_libraries_of_exports() -> None:
+    Path("old.jsonl").write_text('{"event_type": "SEED_PRUNED", "ts": 1}\n')
+    code = (
+        "import sys; sys.modules['pyarrow'] = sys.modules['duckdb'] = None; from esper.cli import main; "
+        "sys.exit(main(['import', 'old.jsonl']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[kinds.SEED_PRUNED]" in done.stdout
+
+
+def test_a_map_that_comes_through_a_pipe_is_kept_with_the_run() -> None:
+    text = "[kinds.A]\nskip = true\n"
+    Path("old.jsonl").write_text('{"event_type": "A"}\n' + encode_event(numbered(1)) + "\n")
+    read, write = os.pipe()
+    os.write(write, text.encode())
+    os.close(write)
+    assert command("import", "old.jsonl", "--map", f"/dev/fd/{read}", "-o", "run")[0] == 0
+    os.close(read)
+    info = RunDirectory(Path("run")).read_info()
+    assert info is not None
+    imported = info.configuration["imported"]
+    assert isinstance(imported, dict)
+    assert imported["map"] == text
+
+
 def test_without_its_library_an_export_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['pyarrow'] = None; from esper.cli import main; "
@@ -252,6 +305,22 @@ def test_a_signal_leaves_nothing_half_written(number: signal.Signals, status: in
     _, err = child.communicate()
     assert child.returncode in {status, 128 + number}
     assert (err, list(Path().iterdir())) == (b"", [])
+
+
+def test_a_signal_leaves_no_page_half_written() -> None:
+    a_run("run", 1)
+    code = (
+        "import os, sys, time; os.fsync = lambda _: time.sleep(60); from esper.cli import main; "
+        "sys.exit(main(['report', 'run', '-o', 'x.html']))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(Path().glob(".x.html.*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child.terminate()
+    _, err = child.communicate()
+    assert (child.returncode, err, [path.name for path in Path().iterdir()]) == (143, b"", ["run"])
 
 
 class _Terminal(io.StringIO):

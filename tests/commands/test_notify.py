@@ -73,6 +73,21 @@ def test_the_bell_rings_on_a_terminal_only() -> None:
         assert stream.getvalue() == rung
 
 
+def test_a_terminal_that_was_closed_costs_the_bell_alone(tmp_path: Path) -> None:
+    closed = io.StringIO()
+    closed.close()
+    Notifier(keeping(tmp_path / "told"), "run", closed).end(WELL, crashed=False)
+    assert [one["reason"] for one in told(tmp_path / "told")] == ["end"]
+
+
+def test_what_a_command_leaves_running_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    notifier = Notifier("sleep 8 & true", "run")
+    began = time.monotonic()
+    notifier.end(WELL, crashed=False)
+    assert time.monotonic() - began < 6
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("command", ["exit 3", "no-such-command-at-all"])
 def test_a_command_that_fails_is_said_once_and_ends_nothing(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     notifier = Notifier(command, "run")

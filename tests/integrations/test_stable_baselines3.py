@@ -265,3 +265,10 @@ def test_the_severity_of_an_update_is_what_the_rules_of_health_say_of_it() -> No
         assert isinstance(event.data, PPOUpdatePayload)
         assert event.severity == severity_of(judge_update(event.data, Limits(clip_ratio=0.2), typical))
         typical = typical.after(event.data)
+
+
+def test_returns_of_both_infinities_have_no_mean_and_end_no_training() -> None:
+    callback = TelemetryCallback(emitted := Emitted())
+    callback._returns = [np.inf, -np.inf]  # a policy that learnt from such would not last until the next rollout
+    callback._emit_batch()
+    assert np.isnan(emitted.of(BatchEpochCompletedPayload)[0].avg_reward)

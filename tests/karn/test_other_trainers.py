@@ -98,8 +98,8 @@ SENTENCE = "This run supplies no number of episodes planned, no host and no accu
 def test_one_sentence_says_what_such_a_run_does_not_tell_and_of_ours_there_is_none() -> None:
     assert unsupplied_text(group(FOREIGN, batch(0))) == SENTENCE
     ours = BatchEpochCompletedPayload(4, 0, 0.5, 1.0, 40, 4)
-    assert unsupplied_text(group(TrainingStartedPayload(**OURS), ours)) is None
-    assert unsupplied_text(group(batch(0))) is None
+    assert unsupplied_text(group(TrainingStartedPayload(**OURS), ours)) == ""
+    assert unsupplied_text(group(batch(0))) == ""
     assert SENTENCE in page(FOREIGN, batch(0))
     assert SENTENCE in text(standing_rows(view(FOREIGN, batch(0)), 130, 40))
     assert SENTENCE in text(run_detail(view(FOREIGN, batch(0)), 130)[0])

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.effort import tries
 
-from esper.kasmina.slot import EMBARGO_EPOCHS, GradientHealth, IllegalTransitionError, SeedSlot
+from esper.kasmina.seed import GradientHealth
+from esper.kasmina.slot import EMBARGO_EPOCHS, IllegalTransitionError, SeedSlot
 from esper.leyline.actions import AlphaCurve, AlphaSpeed, BlendStyle
 from esper.leyline.stages import NEXT_STAGES, SeedStage
 from esper.leyline.telemetry import (

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from esper.nissa.optional import SinkUnavailableError, isolated
+from esper.nissa.signals import Stopped, stoppable
 
 SCRIPT = """
 import sys
@@ -72,3 +76,19 @@ def test_ctrl_c_is_nobody_s_failure() -> None:
         isolated("Sink", "Library", "library", interrupted)
     with pytest.raises(SinkUnavailableError):
         isolated("Sink", "Library", "library", sys.exit)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_library_begins_is_no_failure_of_it(number: int) -> None:
+    def begin() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGTERM,)}
+    try:
+        with pytest.raises(Stopped) as stopped, stoppable():
+            isolated("WandbSink", "Weights & Biases", "wandb", begin)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert stopped.value.exit_status == 128 + number

@@ -685,6 +685,11 @@ class TestEmitters:
         assert emitted[0].group_id == "B"
         assert "8 episodes in 2 environments, seed 7" in emitted[0].message
 
+    def test_a_number_of_episodes_that_is_unknown_is_not_called_0(self) -> None:
+        emitted: list[TelemetryEvent] = []
+        emit_training_started(emitted.append, payload(TrainingStartedPayload, task="t", n_episodes=0, n_envs=2, seed=7))
+        assert emitted[0].message == "training on t begins: 2 environments, seed 7"
+
     def test_an_epoch_is_emitted_with_its_context(self) -> None:
         emitted: list[TelemetryEvent] = []
         emit_epoch_completed(emitted.append, env_id=3, inner_epoch=2, val_accuracy=0.5, val_loss=1.25, group_id="B")

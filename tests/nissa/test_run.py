@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,24 @@ class TestRun:
         assert (configuration["f"], configuration["n"], configuration["inf"]) == (0.5, 3, "Infinity")
         assert "object" in configuration["odd"]
         assert configuration["nested"] == {"1": [True, None, ["x"]]}
+
+    def test_what_is_no_mapping_is_refused_and_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        given: Any = Namespace(lr=0.1)
+        with pytest.raises(TypeError, match=r"not Namespace: vars\(\)"), open_run(tmp_path / "run", config=given):
+            pass
+        with open_run(tmp_path / "run", config=vars(given)) as run:
+            with pytest.raises(TypeError, match="not Namespace"):
+                run.configure(given)
+            assert run.info.configuration == {"lr": 0.1}
+
+    def test_the_same_options_come_to_the_same_in_every_process(self, tmp_path: Path) -> None:
+        options = {"heads": {"op", "slot", "style", "tempo"}, "main": print, "act": lambda: 0, "odd": object()}
+        with open_run(tmp_path / "run", config=options):
+            pass
+        configuration = info(tmp_path / "run").configuration
+        assert configuration["heads"] == ["op", "slot", "style", "tempo"]
+        assert configuration["odd"] == "<object object>"
+        assert " at 0x" not in str(configuration["act"])
 
     def test_an_error_is_the_runs_end_and_goes_on_to_its_caller(self, tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError), open_run(tmp_path / "run") as run:  # noqa: PT012 - both are the point
@@ -225,6 +244,14 @@ class TestDirectory:
         ready(start(LOOP))
         with pytest.raises(LogInUseError), open_run(tmp_path / "run", resume=True):
             pass
+
+    def test_a_run_of_another_process_that_has_emitted_nothing_yet_keeps_its_log(
+        self, tmp_path: Path, start: Any
+    ) -> None:
+        ready(start('with open_run("run"):\n    print("ready", flush=True)\n    time.sleep(60)'))
+        with pytest.raises(LogInUseError), open_run(tmp_path / "run", resume=True):
+            pass
+        assert (tmp_path / "run" / "events.jsonl").exists()
 
     def test_the_home_directory_is_expanded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))

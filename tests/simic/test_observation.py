@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esper.kasmina.slot import GradientHealth, SeedSlot
+from esper.kasmina.seed import GradientHealth
+from esper.kasmina.slot import SeedSlot
 from esper.leyline.actions import BlendStyle
 from esper.simic.observation import BOUND, Observation, encode, observation_size
 

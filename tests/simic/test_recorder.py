@@ -15,6 +15,7 @@ from typing_extensions import override
 from esper.leyline import PPOUpdatePayload
 from esper.simic.assessment import Steps
 from esper.simic.diagnostics import UpdateRecorder
+from esper.simic.recorder import mean
 
 LOG_RATIOS = [[np.array([0.1, -0.2, 0.0]), np.array([0.3, 0.05])], [np.array([0.5, -0.4, 0.02]), np.array([0.0, 0.15])]]
 
@@ -95,6 +96,11 @@ def test_a_loss_of_both_infinities_has_no_mean_and_is_no_error() -> None:
     fields = recorder.fields()
     assert math.isnan(fields["policy_loss"])
     assert fields["value_loss"] == math.inf
+
+
+def test_a_mean_of_numbers_whose_sum_is_beyond_floats_is_theirs() -> None:
+    assert mean([1e308, 1e308]) == 1e308
+    assert math.isnan(mean([math.inf, -math.inf, 1.0]))
 
 
 @pytest.mark.parametrize("buffer", [np.zeros(2), torch.zeros(2)], ids=["array", "tensor"])

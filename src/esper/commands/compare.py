@@ -53,9 +53,9 @@ def compare_command(
     """
     require_scipy()
     if output is not None:
-        from esper.karn.report.comparison_page import check_page  # noqa: PLC0415 - an extra, and asked for here only
+        from esper.karn.report.markup import check_target  # noqa: PLC0415 - an extra, and asked for here only
 
-        check_page(output)
+        check_target(output, "compare.html")
     sources = sources_of(patterns)
     runs, unread = read_all(sources)
     if not runs:

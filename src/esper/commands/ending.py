@@ -14,7 +14,7 @@ __all__ = ["cleanly_ended"]
 
 @contextmanager
 def cleanly_ended() -> Iterator[None]:
-    """Let SIGTERM leave the block with the exit status of a process that it ended."""
+    """Let SIGTERM leave the block, or the function, with the exit status of a process that it ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

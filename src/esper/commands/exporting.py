@@ -48,7 +48,7 @@ def export_command(sources: list[str], output: str, *, form: Format | None) -> i
     for run, invalid in done.invalid.items():
         if run in done.empty:
             continue
-        lines = "1 line is no event" if invalid.total == 1 else f"{invalid.total:,} lines are no events"
+        lines = plural(invalid.total, "line", "is no event", "are no events")
         say(f"{printable(run)}: {lines}, and in the table invalid_lines: {printable('; '.join(invalid.sentences()))}\n")
     for source in sources:
         _, problem = info_beside(RunDirectory.local(source).path) if source != "-" else (None, "")
@@ -56,7 +56,7 @@ def export_command(sources: list[str], output: str, *, form: Format | None) -> i
             say(f"{printable(problem)}: the table runs has nothing of it\n")
         rejected = sum(1 for _ in rejected_events(Path(source))) if source != "-" else 0
         if rejected:
-            events = "1 event was" if rejected == 1 else f"{rejected:,} events were"
+            events = plural(rejected, "event", "was", "were")
             say(f"{printable(source)}: {events} rejected when the run was made: esper validate {printable(source)}\n")
     for error in done.empty.values():
         say(f"{printable(str(error))}\n")

@@ -78,7 +78,7 @@ def _import_log(source: str, output: Path, map_file: Path) -> int:
             raise NoEventsError(f"nothing of {source} is an event by {map_file}, and nothing was written")
         imported = {
             "from": source,
-            "map": map_file.read_text(encoding="utf-8"),
+            "map": log_map.text,
             "events": writer.events.total(),
             "skipped": dict(done.skipped),
             "set_aside": writer.set_aside,
@@ -88,7 +88,7 @@ def _import_log(source: str, output: Path, map_file: Path) -> int:
     if done.skipped:
         say(f"skipped, as {printable(str(map_file))} says: {printable(_counted(done.skipped))}\n")
     if done.doubtful:
-        events = "1 event holds" if done.doubtful == 1 else f"{done.doubtful:,} events hold"
+        events = plural(done.doubtful, "event", "holds", "hold")
         say(f"{events} a value that is hardly true: esper validate {printable(str(output))}\n")
     if writer.set_aside:
         say(f"set aside, unchanged, into {printable(str(output / SET_ASIDE))}: {plural(writer.set_aside, 'line')}\n")
@@ -137,7 +137,7 @@ def _import_export(export: Path, output: Path) -> int:
             raise NoEventsError(f"{export} holds no event, and nothing was written")
     show(f"{printable(str(output))}: {_counted(events)}\n")
     if aside:
-        lines = "1 line was no event" if aside == 1 else f"{aside:,} lines were no events"
+        lines = plural(aside, "line", "was no event", "were no events")
         say(f"{lines} when this was exported, left in {SET_ASIDE} beside the log\n")
     return _ASIDE if aside else 0
 

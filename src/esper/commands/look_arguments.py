@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from esper.commands.ending import cleanly_ended
 from esper.commands.parser import add_notify, command, examples
 from esper.commands.streams import show
 
@@ -156,6 +157,7 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", default="report.html", help="the page (default report.html)")
 
 
+@cleanly_ended()
 def _report(args: argparse.Namespace) -> int:
     from esper.karn.report import report
 

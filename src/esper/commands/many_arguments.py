@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from esper.commands.ending import cleanly_ended
 from esper.commands.parser import command, examples
 
 __all__ = ["add_many"]
@@ -44,6 +45,7 @@ def _add_runs(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print a list of objects instead, with every key")
 
 
+@cleanly_ended()
 def _runs(args: argparse.Namespace) -> int:
     from esper.commands.runs import runs_command
 
@@ -87,6 +89,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
 
 
+@cleanly_ended()
 def _compare(args: argparse.Namespace) -> int:
     from esper.commands.compare import compare_command
 
@@ -120,12 +123,11 @@ def _add_export(commands: Any) -> None:
     )
 
 
+@cleanly_ended()
 def _export(args: argparse.Namespace) -> int:
-    from esper.commands.ending import cleanly_ended
     from esper.commands.exporting import export_command
 
-    with cleanly_ended():
-        return export_command(args.runs, args.output, form=args.format)
+    return export_command(args.runs, args.output, form=args.format)
 
 
 def _add_import(commands: Any) -> None:
@@ -150,9 +152,8 @@ def _add_import(commands: Any) -> None:
     )
 
 
+@cleanly_ended()
 def _import(args: argparse.Namespace) -> int:
-    from esper.commands.ending import cleanly_ended
     from esper.commands.importing import import_command
 
-    with cleanly_ended():
-        return import_command(args.old, args.output, args.map)
+    return import_command(args.old, args.output, args.map)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Final, Literal, TextIO, TypeAlias
 
 from esper.commands.streams import say
@@ -71,9 +73,10 @@ class Notifier:
             thread.join(_LAST)
 
     def _tell(self, reason: Reason, verdict: Verdict) -> None:
-        if self.terminal is not None and self.terminal.isatty():
-            self.terminal.write("\a")
-            self.terminal.flush()
+        with suppress(OSError, ValueError):  # gone, closed
+            if self.terminal is not None and self.terminal.isatty():
+                self.terminal.write("\a")
+                self.terminal.flush()
         message = json.dumps({"run": self.run, "reason": reason, **_fields(verdict)}, allow_nan=False)
         thread = threading.Thread(target=self._run, args=(message,), name="esper-notify", daemon=True)
         self._threads = [*(each for each in self._threads if each.is_alive()), thread]
@@ -82,16 +85,18 @@ class Notifier:
     def _run(self, message: str) -> None:
         with self._busy:
             try:
-                done = subprocess.run(  # noqa: S602 - the user's own command, for the user's own shell
-                    self.command,
-                    shell=True,
-                    input=message.encode(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    timeout=_PATIENCE,
-                    check=False,
-                )
-                why = f"status {done.returncode}: {done.stderr.decode(errors='replace').strip()[:200]}"
+                with TemporaryFile() as said:  # not a pipe, which what the command leaves running would hold open
+                    done = subprocess.run(  # noqa: S602 - the user's own command, for the user's own shell
+                        self.command,
+                        shell=True,
+                        input=message.encode(),
+                        stdout=subprocess.DEVNULL,
+                        stderr=said,
+                        timeout=_PATIENCE,
+                        check=False,
+                    )
+                    said.seek(0)
+                    why = f"status {done.returncode}: {said.read(800).decode(errors='replace').strip()[:200]}"
                 well = done.returncode == 0
             except (OSError, subprocess.SubprocessError) as error:
                 well, why = False, str(error)

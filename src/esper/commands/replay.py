@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from esper.commands.folding import fold_log
 from esper.commands.streams import say, show
+from esper.karn.formatting import plural
 from esper.karn.health import assess
 from esper.karn.summary import snapshot_json, summary
 
@@ -28,9 +29,7 @@ def replay_command(source: str, *, as_json: bool) -> int:
         verdict = assess(log.snapshot, log.info, invalid=log.invalid, rejected=log.rejected)
         show(summary(log.snapshot, log.info, log.where, verdict))
     if log.rejected:
-        events = "1 event was" if log.rejected == 1 else f"{log.rejected:,} events were"
-        say(f"{events} rejected and cannot be shown: esper validate {source}\n")
+        say(f"{plural(log.rejected, 'event', 'was', 'were')} rejected and cannot be shown: esper validate {source}\n")
     if log.invalid:
-        lines = "1 line is no event" if log.invalid == 1 else f"{log.invalid:,} lines are no events"
-        say(f"{lines}: esper validate {source}\n")
+        say(f"{plural(log.invalid, 'line', 'is no event', 'are no events')}: esper validate {source}\n")
     return 0

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from esper.simic.training.ranks import Ranks
     from esper.simic.training.trained import TrainedPolicy
 
-__all__ = ["FAILED", "LOST", "RunGoneBadError", "TrainOptions", "train_command"]
+__all__ = ["TrainOptions", "train_command"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +252,8 @@ def _optional_sinks(path: Path, options: TrainOptions) -> Iterator[Sink]:
             yield WandbSink(path)
     except (ImportError, SinkUnavailableError) as error:
         raise ValueError(f"{error}; nothing was trained") from error
+    except Stopped:
+        raise
     except (Exception, SystemExit) as error:
         raise ValueError(f"a sink cannot begin, so nothing was trained: {type(error).__name__}: {error}") from error
 

@@ -30,11 +30,7 @@ exit status: 0 done, 1 the training failed, 2 something asked for is not there,
 
 
 def add_training(commands: Any) -> None:
-    """Add them to the parser's commands, in the order in which ``--help`` lists them."""
-    _add_train(commands)
-
-
-def _add_train(commands: Any) -> None:
+    """Add it to the parser's commands."""
     parser = command(
         commands, "train", _train, "train a growing network, and record everything about it", _TRAIN_EXAMPLES
     )

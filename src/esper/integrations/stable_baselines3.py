@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import sys
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
 import numpy as np
@@ -39,6 +38,7 @@ from typing_extensions import override
 
 from esper.integrations.watched_update import WatchedUpdate
 from esper.simic.assessment import assess_update
+from esper.simic.recorder import mean
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -215,16 +215,16 @@ class TelemetryCallback(BaseCallback):
             self._batch += 1
 
     def _emit_batch(self) -> None:
-        accuracy = fmean(self._accuracies) if self._accuracies else math.nan
+        accuracy = mean(self._accuracies) if self._accuracies else math.nan
         rolling: _Accuracies = {}
         if self._accuracies:
             self._rolling = [*self._rolling, accuracy][-10:]
-            rolling = {"rolling_accuracy": fmean(self._rolling)}
+            rolling = {"rolling_accuracy": mean(self._rolling)}
         payload = BatchEpochCompletedPayload(
             episodes_completed=self._episodes,
             batch_idx=self._batch,
             avg_accuracy=accuracy,
-            avg_reward=fmean(self._returns),
+            avg_reward=mean(self._returns),
             total_episodes=self._n_episodes,
             n_envs=len(self._returns),
             **rolling,

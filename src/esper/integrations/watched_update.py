@@ -9,7 +9,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from statistics import fmean
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
@@ -19,7 +18,7 @@ from gymnasium import spaces
 
 from esper.leyline.telemetry import PPOUpdatePayload
 from esper.simic import diagnostics
-from esper.simic.recorder import batch_fields, linear_layers
+from esper.simic.recorder import batch_fields, linear_layers, mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -198,7 +197,7 @@ class WatchedUpdate:
             rows = [each for each in self._pass if len(each.log_ratio) == size]
             stacked = _Minibatch(*map(torch.stack, zip(*rows, strict=True)))
             means = (self._policy_losses(stacked), stacked.errors.square().mean(1), stacked.entropy.mean(1))
-            self._means += zip(*(mean.tolist() for mean in means), strict=True)
+            self._means += zip(*(each.tolist() for each in means), strict=True)
             self._clipped += int(((stacked.log_ratio.exp() - 1).abs() > self._clip_range).sum())
             self._samples += stacked.log_ratio.numel()
         self._last_pass, self._pass = self._pass, []
@@ -213,7 +212,7 @@ class WatchedUpdate:
 
     def payload(self, batch: int) -> PPOUpdatePayload:
         """Return what was measured."""
-        policy_loss, value_loss, entropy = map(fmean, zip(*self._means, strict=True))
+        policy_loss, value_loss, entropy = map(mean, zip(*self._means, strict=True))
         ratios = diagnostics.ratio_statistics(torch.cat([each.log_ratio for each in self._last_pass]))
         before = {name: torch.from_numpy(numbers) for name, numbers in self._before.items()}
         about_batch = batch_fields(
@@ -230,10 +229,10 @@ class WatchedUpdate:
             value_loss=value_loss,
             entropy=entropy,
             entropy_loss=-entropy,
-            grad_norm=fmean(self._norms) if self._norms else math.nan,
+            grad_norm=mean(self._norms) if self._norms else math.nan,
             nan_grad_count=self._nan_count,
             inf_grad_count=self._inf_count,
-            kl_divergence=fmean(diagnostics.approximate_kl(each.log_ratio) for each in self._last_pass),
+            kl_divergence=mean([diagnostics.approximate_kl(each.log_ratio) for each in self._last_pass]),
             clip_fraction=self._clipped / self._samples,
             ratio_mean=ratios.mean,
             ratio_min=ratios.min,

@@ -103,10 +103,17 @@ def mean(values: Sequence[float]) -> float | None:
     return math.fsum(value / len(values) for value in values) if values else None  # their sum may be beyond floats
 
 
-def plural(count: int, thing: str) -> str:
-    """Return how many there are of something: ``1 event``, ``2 events``, ``2 batches``."""
+def plural(count: int, thing: str, one: str = "", more: str = "") -> str:
+    """Return how many there are of something: ``1 event``, ``2 events``, ``2 batches``.
+
+    Args:
+        count: how many.
+        thing: one of them.
+        one: what is said of a single one: ``is``.
+        more: what is said of any other number: ``are``.
+    """
     ending = "" if count == 1 else "es" if thing.endswith("tch") else "s"
-    return f"{number(count)} {thing}{ending}"
+    return f"{number(count)} {thing}{ending} {one if count == 1 else more}".rstrip()
 
 
 def fraction(value: float | None, width: int = 7) -> str:

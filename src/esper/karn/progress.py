@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from esper.karn.derived import accuracy_of, has_host, planned_episodes
-from esper.karn.formatting import is_finite, number
+from esper.karn.formatting import age, is_finite, number
 
 if TYPE_CHECKING:
     from esper.karn.snapshot import GroupSnapshot
+    from esper.leyline.run_info import RunInfo
     from esper.leyline.telemetry import BatchEpochCompletedPayload
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "measures_accuracy",
     "played_text",
     "stale_after",
+    "status_text",
     "times_text",
     "unsupplied_text",
 ]
@@ -78,18 +80,25 @@ def times_text(count: int) -> str:
     return "once" if count == 1 else f"{number(count)} times"
 
 
-def unsupplied_text(group: GroupSnapshot) -> str | None:
-    """Return one sentence about what a trainer of another kind does not supply; None where all of it is there."""
+def status_text(info: RunInfo) -> str:
+    """Return how a run stands, or ended, and after how long: ``completed after 2 min 11 s``."""
+    return (
+        info.status if info.ended is None else f"{info.status} after {age((info.ended - info.started).total_seconds())}"
+    )
+
+
+def unsupplied_text(group: GroupSnapshot) -> str:
+    """Return one sentence about what a trainer of another kind does not supply; empty where all of it is there."""
     started = None if group.started is None else group.started.data
     if started is None:
-        return None
+        return ""
     missing = [] if started.n_episodes else ["no number of episodes planned"]
     if not has_host(group):
         missing.append("no host")
     if group.batches and not measures_accuracy(group):
         missing.append("no accuracy")
     if not missing:
-        return None
+        return ""
     *others, last = missing
     return f"This run supplies {', '.join(others) + ' and ' if others else ''}{last}."
 

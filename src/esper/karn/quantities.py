@@ -14,9 +14,9 @@ from esper.karn.formatting import fraction, number
 
 if TYPE_CHECKING:
     from esper.karn.snapshot import LifecycleTotals
-    from esper.leyline.run_info import PolicyScore
+    from esper.leyline.run_info import Evaluation, PolicyScore
 
-__all__ = ["LIFECYCLE", "QUANTITIES", "Quantity", "by_name", "lifecycle_counts", "score_texts"]
+__all__ = ["LIFECYCLE", "QUANTITIES", "Quantity", "by_name", "lifecycle_counts", "score_texts", "scores_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,11 @@ def by_name(lifecycle: Mapping[str | None, LifecycleTotals]) -> list[tuple[str |
 def lifecycle_counts(totals: LifecycleTotals) -> list[int]:
     """Return what became of the seeds of a blueprint, in the order of `LIFECYCLE`."""
     return [getattr(totals, name) for name in LIFECYCLE]
+
+
+def scores_of(evaluation: Evaluation) -> dict[str, PolicyScore]:
+    """Return how each policy of an evaluation did, by what views call it; the learnt one is first."""
+    return {"learnt": evaluation.learnt, "random": evaluation.random, "do nothing": evaluation.do_nothing}
 
 
 def score_texts(score: PolicyScore) -> list[str]:

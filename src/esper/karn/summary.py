@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.derived import accuracies_of, evaluation_of, grows, has_host, known, returns_of
-from esper.karn.formatting import ABSENT, age, cells, columns, is_finite, mean, number, plural, tidy
+from esper.karn.formatting import ABSENT, cells, columns, is_finite, mean, number, plural, tidy
 from esper.karn.health import assess
 from esper.karn.learning import did_it_learn
-from esper.karn.progress import best_value, ends_of, played_text, times_text, unsupplied_text
-from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_counts, score_texts
+from esper.karn.progress import best_value, ends_of, played_text, status_text, times_text, unsupplied_text
+from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_counts, score_texts, scores_of
 from esper.karn.snapshot import Entry, GroupSnapshot, History, RunSnapshot
 from esper.karn.verdict import Verdict, tally_text
 from esper.leyline.limits import real
+from esper.leyline.run_directory import RunDirectory
 from esper.leyline.strict_json import JsonValue, strict_json, to_json
 from esper.leyline.typical import value_of
 from esper.leyline.update_rules import UPDATE_RULES, UpdateRule
@@ -65,8 +66,7 @@ def summary(snapshot: RunSnapshot, info: RunInfo | None, where: Path, verdict: V
 def _head(info: RunInfo | None, where: Path) -> list[str]:
     if info is None:
         return [f"Run {where} (no run.json beside the log)"]
-    took = "" if info.ended is None else f" after {age((info.ended - info.started).total_seconds())}"
-    lines = [f"Run {where}: {info.status}{took}"]
+    lines = [f"Run {where}: {status_text(info)}"]
     return lines if info.error is None else [*lines, f"  {tidy(info.error, _WIDTH - 2)}"]
 
 
@@ -84,8 +84,7 @@ def _learnt(snapshot: RunSnapshot, info: RunInfo | None) -> list[str]:
 
 
 def _scores(evaluation: Evaluation) -> list[str]:
-    scores = {"learnt": evaluation.learnt, "random": evaluation.random, "do nothing": evaluation.do_nothing}
-    rows = [(name, *score_texts(score)) for name, score in scores.items()]
+    rows = [(name, *score_texts(score)) for name, score in scores_of(evaluation).items()]
     learnt = evaluation.learnt.test_accuracy
     above = [
         f"{learnt.errors_above(other.test_accuracy):+.1f} from {name}"
@@ -107,7 +106,7 @@ def _run(group: GroupSnapshot) -> list[str]:
         begun = start.data
         slots = f", {plural(len(begun.slot_ids), 'slot')}" if grows(begun) else ""
         lines.append(f"  Task {tidy(begun.task, 30)}, seed {begun.seed}, {_count(begun.n_envs, 'environment')}{slots}.")
-        lines += [f"  {sentence}" for sentence in (unsupplied_text(group),) if sentence is not None]
+        lines += [f"  {sentence}"] if (sentence := unsupplied_text(group)) else []
         if begun.world_size > 1:
             lines.append(f"  {len(group.ranks)} of {begun.world_size} processes have started.")
     if group.resumes or group.earlier_runs:
@@ -218,10 +217,11 @@ def _next(info: RunInfo | None, where: Path) -> list[str]:
     logs = sorted(where.glob("events*.jsonl")) if where.is_dir() else [where]
     named = ", ".join(map(str, logs)) if len(logs) <= _MOST_LOGS else f"{where}/events*.jsonl, {len(logs)} files"
     lines = [f"Log: {named}", "Next:"]
-    if info is not None and info.status != "completed" and (where / "checkpoint.pt").exists():
+    directory = RunDirectory(where)
+    if info is not None and info.status != "completed" and directory.checkpoint.exists():
         lines.append(f"  esper train --resume {where}")
     lines += [f"  esper report {where} -o report.html", f"  esper watch {where} --speed 10"]
-    return [*lines, f"  esper evaluate {where}"] if (where / "policy.pt").exists() else lines
+    return [*lines, f"  esper evaluate {where}"] if directory.policy.exists() else lines
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

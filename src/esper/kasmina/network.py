@@ -12,14 +12,22 @@ from esper.kasmina.blueprints import initialise
 from esper.kasmina.evaluator import Evaluator
 from esper.kasmina.host import Host
 from esper.kasmina.passage import Passage, set_rectified_gradients
-from esper.kasmina.slot import GradientHealth, SeedSlot
+from esper.kasmina.seed import GradientHealth
+from esper.kasmina.slot import SeedSlot
 from esper.leyline.stages import SeedStage
 
 __all__ = ["GrowingNetwork"]
 
 
 class GrowingNetwork:
-    """A host with its slots, and the optimizer of both."""
+    """A host with its slots, and the optimizer of both.
+
+    Attributes:
+        host: what the seeds join.
+        slots: from input to output.
+        host_params: trainable parameters of the bare host.
+        host_gradient_norm: L2 norm of the host's gradient in the last batch; 0 before the first.
+    """
 
     def __init__(
         self,
@@ -46,7 +54,7 @@ class GrowingNetwork:
         self.host_params = sum(parameter.numel() for parameter in host.parameters())
         self._host_parameters = tuple(host.parameters())
         self._optimizer = Adam(learning_rate)
-        self._host_gradient_norm = 0.0
+        self.host_gradient_norm = 0.0
 
     def train_epoch(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         """Train host and seeds for one epoch, and record for each slot its seed's gradient in the last batch.
@@ -62,7 +70,7 @@ class GrowingNetwork:
         for inputs, labels in batches:
             self.backward(inputs, labels)
             self._optimizer.step()
-        self._host_gradient_norm = host_norm = _gradient_norm(self._host_parameters)
+        self.host_gradient_norm = host_norm = _gradient_norm(self._host_parameters)
         for slot in self.slots:
             gradient = GradientHealth(_gradient_norm(slot.parameters), host_norm) if slot.seed else None
             slot.end_training(gradient)
@@ -91,10 +99,6 @@ class GrowingNetwork:
             labels: labels (n).
         """
         return Evaluator(self.host, self.slots, inputs, labels)
-
-    def host_gradient_norm(self) -> float:
-        """Return the L2 norm of the host's gradient in the last batch; 0 before the first."""
-        return self._host_gradient_norm
 
 
 @torch.no_grad()

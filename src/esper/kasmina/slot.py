@@ -12,11 +12,11 @@ epoch and in this order, `SeedSlot.begin_epoch`, `SeedSlot.end_training` and `Se
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from esper.kasmina.blueprints import BLUEPRINTS, initialise
 from esper.kasmina.schedules import AlphaSchedule, blend_epochs
+from esper.kasmina.seed import GradientHealth, Seed
 from esper.leyline.actions import AlphaCurve, AlphaSpeed, BlendStyle
 from esper.leyline.stages import NEXT_STAGES, SeedStage
 from esper.leyline.telemetry import (
@@ -37,16 +37,13 @@ if TYPE_CHECKING:
 
     from esper.leyline.event_types import Severity
 
-__all__ = ["EMBARGO_EPOCHS", "POLICY", "GradientHealth", "IllegalTransitionError", "Seed", "SeedSlot"]
+__all__ = ["EMBARGO_EPOCHS", "POLICY", "IllegalTransitionError", "SeedSlot"]
 
 EMBARGO_EPOCHS = 2
 """Host epochs that a slot stays empty after a prune."""
 POLICY = "policy"
 """Reason of a prune that the policy chose; any other reason is a rule's."""
 
-# On the digits the norms of seeds at their transitions lie between these but for about one in a hundred on either side.
-_VANISHING_NORM = 1e-2
-_EXPLODING_NORM = 5.0
 # what happens by itself and every time is of no interest to somebody who skims
 _ROUTINE_STAGES = frozenset({SeedStage.TRAINING, SeedStage.EMBARGOED, SeedStage.DORMANT})
 
@@ -69,71 +66,6 @@ class IllegalTransitionError(Exception):
     def __str__(self) -> str:
         legal = ", ".join(sorted(stage.name for stage in NEXT_STAGES[self.stage])) or "nothing"
         return f"slot {self.slot_id} cannot go from {self.stage.name} to {self.requested.name} (possible: {legal})"
-
-
-@dataclass(slots=True, frozen=True)
-class GradientHealth:
-    """Gradient of a seed in the last training batch."""
-
-    seed_norm: float
-    """L2 norm over the seed's parameters; 0 or more, or not finite."""
-    host_norm: float
-    """L2 norm over the host's parameters in the same batch; 0 or more, or not finite."""
-
-    @property
-    def vanishing(self) -> bool:
-        """Whether the seed's norm is below 1e-2."""
-        return self.seed_norm < _VANISHING_NORM
-
-    @property
-    def exploding(self) -> bool:
-        """Whether the seed's norm is above 5 or not finite."""
-        return not math.isfinite(self.seed_norm) or self.seed_norm > _EXPLODING_NORM
-
-    @property
-    def ratio(self) -> float | None:
-        """The seed's norm over the host's; None when the host had no gradient."""
-        return self.seed_norm / self.host_norm if self.host_norm != 0 else None
-
-
-@dataclass(slots=True)
-class Seed:
-    """A module in a slot, and what has been measured of it."""
-
-    seed_id: str
-    """Names this seed and no other of the run."""
-    blueprint_id: str
-    module: nn.Module
-    parameters: tuple[nn.Parameter, ...]
-    """Those of the module, all trainable."""
-    style: BlendStyle
-    tempo: int
-    """Host epochs that its blending takes at normal speed."""
-    accuracy_at_birth: float
-    """Validation accuracy when it germinated, a fraction."""
-    accuracy_at_entry: float
-    """Validation accuracy when its present stage was entered, a fraction."""
-    accuracy: float
-    """Newest validation accuracy, a fraction."""
-    validations: int = 0
-    """Validations since it germinated."""
-    validations_in_stage: int = 0
-    """Validations since its present stage was entered."""
-    alpha: float = 0.0
-    """Weight in the slot's output, 0 to 1."""
-    schedule: AlphaSchedule | None = None
-    """Rise of alpha; None before blending."""
-    epochs_total: int = 0
-    """Host epochs since it germinated."""
-    gradient: GradientHealth | None = None
-    """None before the first training batch."""
-    contribution: float | None = None
-    """Validation accuracy lost when it alone is ablated; None where no ablation was run."""
-
-    @property
-    def params(self) -> int:
-        """Trainable parameters of the module."""
-        return sum(parameter.numel() for parameter in self.parameters)
 
 
 class SeedSlot:

@@ -76,11 +76,10 @@ def open_file(path: Path) -> IO[bytes]:
         OSError: it cannot be opened, or is none.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    file = open(descriptor, "rb")  # noqa: SIM115, PTH123 - the caller's to close
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise OSError(errno.EINVAL, "no ordinary file", str(path))
-    return file
+    return open(descriptor, "rb")  # noqa: PTH123 - the caller's to close
 
 
 def read_small(path: Path) -> bytes:

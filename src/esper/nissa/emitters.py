@@ -13,10 +13,8 @@ __all__ = ["emit_epoch_completed", "emit_training_started"]
 
 def emit_training_started(emit: Emit, payload: TrainingStartedPayload, *, group_id: str = "default") -> None:
     """Emit that a run begins; every rank does, once, before its first episode."""
-    message = (
-        f"training on {payload.task} begins: {payload.n_episodes} episodes in {payload.n_envs} environments, "
-        f"seed {payload.seed}"
-    )
+    planned = f"{payload.n_episodes} episodes in " if payload.n_episodes else ""  # 0 is unknown
+    message = f"training on {payload.task} begins: {planned}{payload.n_envs} environments, seed {payload.seed}"
     emit(TelemetryEvent(data=payload, group_id=group_id, message=message))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from esper.nissa.signals import Stopped
+
 __all__ = ["SinkUnavailableError", "isolated"]
 
 T = TypeVar("T")
@@ -15,7 +17,7 @@ class SinkUnavailableError(Exception):
 
 
 def isolated(sink: str, library: str, extra: str, use: Callable[[], T], *, hint: str = "") -> T:
-    """Import or start an optional library, which may raise anything, even SystemExit.
+    """Import or start an optional library, which may raise anything, even SystemExit; a signal ends it all the same.
 
     Args:
         sink: what needs it.
@@ -30,7 +32,7 @@ def isolated(sink: str, library: str, extra: str, use: Callable[[], T], *, hint:
     """
     try:
         return use()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         raise
     except BaseException as error:
         missing = isinstance(error, ModuleNotFoundError) and f"{error.name}".partition(".")[0] == extra

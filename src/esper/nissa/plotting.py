@@ -191,5 +191,7 @@ def _numbers(fields: dict[str, object]) -> dict[str, float]:
         elif isinstance(value, dict):
             numbers |= {f"{name}/{key}": number for key, number in _numbers(value).items()}
         elif isinstance(value, tuple):
-            numbers |= {f"{name}/{index}": float(item) for index, item in enumerate(value) if isinstance(item, float)}
+            numbers |= {
+                f"{name}/{index}": float(item) for index, item in enumerate(value) if isinstance(item, int | float)
+            }
     return numbers

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numbers
 import os
 import platform
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,6 +24,7 @@ from esper.leyline.run_directory import RunDirectory, RunDirectoryError
 from esper.leyline.run_info import Evaluation, RecordedVerdict, RunInfo, RunInfoError, RunStatus, SinkStats
 from esper.leyline.strict_json import JsonValue, to_json
 from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent, TrainingStartedPayload
+from esper.nissa.append_only import LogInUseError
 from esper.nissa.output import TelemetryHub
 from esper.nissa.protocol import Sink
 from esper.nissa.reporting import Reporter
@@ -39,6 +41,7 @@ LOST = 3
 _LIBRARIES = ("esper-telemetry", "torch", "numpy", "gymnasium", "scikit-learn", "stable-baselines3", "sb3-contrib")
 _DEEPEST = 16
 _EARLIER = ", earlier"
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]*")
 _open: dict[Path, Run] = {}
 
 
@@ -174,21 +177,25 @@ def open_run(
         The run. Afterwards its `Run.exit_status` says how it went.
 
     Raises:
+        TypeError: ``config`` is no mapping.
         RunDirectoryError: the directory holds a run already (or none, to resume), or cannot be used.
         LogInUseError: another process is writing this run.
     """
+    options = _configuration(config or {})  # before anything is made: a mistake in it leaves nothing behind
     directory, made = _take(path, rank, resume=resume)
     before = _info_before(directory) if resume else None
     log = directory.log if rank is None else directory.shard(rank)
     try:
         hub = TelemetryHub([JsonlSink(log), *sinks])
+    except LogInUseError:  # which may be empty still, and is its writer's
+        raise
     except BaseException:
         _discard(directory, log, made=made)
         raise
     info = RunInfo(
         status="running",
         started=datetime.now(UTC) if before is None else before.started,
-        configuration={**(before.configuration if before else {}), **_configuration(config or {})},
+        configuration={**(before.configuration if before else {}), **options},
         versions=installed_versions(),
         sinks=_losses_before(before.sinks) if before else (),
     )
@@ -266,15 +273,24 @@ def _losses_before(sinks: Iterable[SinkStats]) -> tuple[SinkStats, ...]:
 
 
 def _configuration(options: Mapping[str, object]) -> dict[str, JsonValue]:
+    if not isinstance(options, Mapping):
+        raise TypeError(
+            f"options are a mapping by their names, not {type(options).__name__}: vars() may make one of it"
+        )
     return {str(name): _described(value) for name, value in options.items()}
 
 
 def _described(value: object, depth: int = 0) -> JsonValue:
-    """Return an option as JSON; what has no form there by its repr, so that no option is missing."""
+    """Return an option as JSON; what has no form there by its repr, so that no option is missing.
+
+    The same options come to the same in every process: sets are sorted, and a repr says no address.
+    """
     if depth < _DEEPEST and isinstance(value, Mapping):
         return {str(key): _described(item, depth + 1) for key, item in value.items()}
-    if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
+    if depth < _DEEPEST and isinstance(value, list | tuple):
         return [_described(item, depth + 1) for item in value]
+    if depth < _DEEPEST and isinstance(value, set | frozenset):
+        return sorted((_described(item, depth + 1) for item in value), key=repr)
     try:
         if value is None or value is True or value is False:
             return value
@@ -282,7 +298,7 @@ def _described(value: object, depth: int = 0) -> JsonValue:
             return int(value) if isinstance(value, numbers.Integral) else to_json(float(value))
         return str(value) if isinstance(value, str | os.PathLike) else to_json(value)
     except Exception:  # noqa: BLE001 - somebody else's object may do anything
-        return brief(value)
+        return _ADDRESS.sub("", brief(value))
 
 
 def installed_versions() -> dict[str, str]:

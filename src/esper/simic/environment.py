@@ -288,7 +288,7 @@ class GrowthEnv(gymnasium.Env[Observation, ActionVector]):
             accuracy_change=episode.accuracy_change,
             gain=episode.gain,
             loss=episode.loss,
-            host_gradient=episode.network.host_gradient_norm(),
+            host_gradient=episode.network.host_gradient_norm,
             growth=episode.seed_params / self.host_params,
             budget_used=episode.seed_params / self._param_budget if self._param_budget else 1.0,
         )

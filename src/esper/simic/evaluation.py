@@ -10,10 +10,8 @@ import torch
 
 from esper.leyline.actions import HEADS
 from esper.leyline.run_info import Estimate, Evaluation, PolicyScore
-from esper.simic.control import do_nothing_control
 from esper.simic.determinism import Stream, derive_seed, one_thread
-from esper.simic.environment import GrowthEnv
-from esper.simic.tasks import load_task
+from esper.simic.training.environments import environments_of
 from esper.tamiyo.distribution import FactoredDistribution, MaskBatch, head_sizes
 
 if TYPE_CHECKING:
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from esper.leyline.actions import ActionMasks, Head
     from esper.simic.action_space import ActionVector
     from esper.simic.config import TrainingConfig
+    from esper.simic.environment import GrowthEnv
     from esper.simic.observation import Observation
     from esper.simic.training.trained import TrainedPolicy
 
@@ -146,22 +145,8 @@ class _Played(NamedTuple):
 
 def _environment(config: TrainingConfig) -> GrowthEnv:
     """One like those of the training run, but emitting nothing."""
-    task = load_task(config.task)
-    seed = derive_seed(config.seed, Stream.CONTROL)
-    control = do_nothing_control(
-        task, n_slots=config.slots, max_epochs=config.max_epochs, device=config.hosts_device, seed=seed
-    )
-    return GrowthEnv(
-        task,
-        env_id=0,
-        n_slots=config.slots,
-        max_epochs=config.max_epochs,
-        param_budget=config.param_budget,
-        device=config.hosts_device,
-        emit=lambda _event: None,
-        control=control,
-        reward_mode=config.reward_mode,
-    )
+    (env,) = environments_of(config, [0], lambda _event: None)
+    return env
 
 
 def _play(env: GrowthEnv, player: _Player, seed: int, episodes: int) -> _Played:

@@ -19,7 +19,7 @@ from esper.simic.diagnostics import GradientTotals
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["BatchFields", "ScaleFields", "UpdateFields", "UpdateRecorder", "batch_fields", "linear_layers"]
+__all__ = ["BatchFields", "ScaleFields", "UpdateFields", "UpdateRecorder", "batch_fields", "linear_layers", "mean"]
 
 _Numbers: TypeAlias = "Tensor | ArrayLike"
 
@@ -167,7 +167,7 @@ class UpdateRecorder:
 
     def kl_divergence(self) -> float:
         """Return KL(π_old ‖ π_new) in nats, mean over the minibatches of the newest epoch: what a KL limit asks for."""
-        return _mean([diagnostics.approximate_kl(each) for each in self._epoch or self._last_epoch])
+        return mean([diagnostics.approximate_kl(each) for each in self._epoch or self._last_epoch])
 
     def steps(self) -> Steps:
         """Return how many steps there were whose gradients were recorded, and how many could be taken."""
@@ -198,7 +198,7 @@ class UpdateRecorder:
         if (values is None) is not (returns is None):
             raise ValueError("the explained variance needs both values and returns")
         ratios = diagnostics.ratio_statistics(torch.cat(self._epoch or self._last_epoch))
-        policy_loss, value_loss, entropy = (_mean(_floats(column)) for column in zip(*self._losses, strict=True))
+        policy_loss, value_loss, entropy = (mean(_floats(column)) for column in zip(*self._losses, strict=True))
         totals = self._totals(self._gradients)
         overflowed = self._overflowed(totals)
         norms = [math.inf if over else each.norm for each, over in zip(totals, overflowed, strict=True)]
@@ -219,7 +219,7 @@ class UpdateRecorder:
             "value_loss": value_loss,
             "entropy": entropy,
             "entropy_loss": -entropy,
-            "grad_norm": _mean(norms) if norms else math.nan,
+            "grad_norm": mean(norms) if norms else math.nan,
             "nan_grad_count": sum(each.nan_count for each in totals),
             "inf_grad_count": sum(each.inf_count for each in totals),
             "kl_divergence": self.kl_divergence(),
@@ -305,9 +305,12 @@ def _tensor(numbers: _Numbers) -> Tensor:
     return numbers.detach() if numbers.dtype is torch.float64 else numbers.detach().float()
 
 
-def _mean(numbers: Sequence[float]) -> float:
-    """Mean of one or more numbers, of inf and -inf together NaN, which `fmean` refuses."""
-    return fmean(numbers) if all(map(math.isfinite, numbers)) else sum(numbers) / len(numbers)
+def mean(numbers: Sequence[float]) -> float:
+    """Return the mean of one or more numbers; `fmean` refuses inf beside -inf, and sums that are beyond floats."""
+    try:
+        return fmean(numbers)
+    except (ValueError, OverflowError):
+        return sum(number / len(numbers) for number in numbers)
 
 
 def _floats(column: Sequence[Tensor]) -> list[float]:

@@ -138,11 +138,9 @@ class Rollout:
             "value estimates": self.values.isfinite(),
         }
         found = {name: (~finite.all(dim=0)).nonzero().flatten().tolist() for name, finite in parts.items()}
-        return ", ".join(f"{name} of env {_listed(struck)} not finite" for name, struck in found.items() if struck)
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
+        return ", ".join(
+            f"{name} of env {', '.join(map(str, struck))} not finite" for name, struck in found.items() if struck
+        )
 
 
 def generalized_advantages(rewards: Tensor, values: Tensor, gamma: float, gae_lambda: float) -> Tensor:

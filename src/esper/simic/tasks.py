@@ -184,16 +184,14 @@ def load_task(name: str) -> Task:
         if callable(task):
             task = task()
     except Exception as error:  # a user's module may raise anything
-        raise ValueError(f"cannot load task {name!r}: {type(error).__name__}: {_one_line(error)}") from error
+        raise ValueError(
+            f"cannot load task {name!r}: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(task, Task):
         raise ValueError(  # noqa: TRY004 - to the caller it is the name that is wrong
             f"task {name!r} is a {type(task).__name__}: make it an esper.simic.tasks.Task or a function returning one"
         )
     return task
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _digits() -> Task:

@@ -16,8 +16,10 @@ from tests.effort import tries
 from tests.karn.written_runs import evaluation, log_of, write_run
 
 from esper.karn.comparison import Comparison, compare, comparison_text, read_run
+from esper.karn.comparison.compared_run import Course
+from esper.karn.comparison.comparison import _reached
 from esper.karn.comparison.results import By
-from esper.karn.formatting import columns
+from esper.karn.formatting import columns, mean
 from esper.karn.report.comparison_page import write_page
 from esper.leyline.run_info import RunStatus
 from esper.leyline.strict_json import strict_json
@@ -282,3 +284,26 @@ def test_any_returns_can_be_compared(tmp_path_factory: pytest.TempPathFactory, c
     comparison_text(found, 80)
     write_page(found, tmp_path / "page.html")
     assert sum(len(one.seeds) + one.not_counted for one in found.arms) <= len(courses)
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.3, 1.0, -1e9, 1e9, math.nan]), max_size=60), st.sampled_from([0.1, 0.3, 1.0, 0.2])
+)
+def test_a_threshold_is_reached_by_the_first_tenth_whose_mean_is_that_high(
+    values: list[float], threshold: float
+) -> None:
+    tenth = max(1, len(values) // 10)
+    means = {end: mean(values[end - tenth : end]) for end in range(tenth, len(values) + 1)}
+    first = next((end - 1 for end, level in means.items() if level is not None and level >= threshold), None)
+    assert _reached(Course(tuple(range(len(values))), tuple(values)), threshold) == first
+
+
+def test_a_threshold_costs_no_mean_of_every_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(
+        "esper.karn.comparison.comparison.mean", lambda values: taken.append(len(values)) or mean(values)
+    )
+    long = Course(tuple(range(5_000)), tuple(at / 5_000 for at in range(5_000)))
+    assert _reached(long, 0.5) == 2_750
+    assert _reached(long, 2.0) is None
+    assert len(taken) < 5

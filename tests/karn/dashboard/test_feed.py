@@ -4,6 +4,7 @@ import io
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -262,3 +263,17 @@ def test_a_stream_that_was_closed_is_said_to_have_ended() -> None:
     while not (taken := tap.take()).ended:
         found += ids(taken.records)
     assert found + ids(taken.records) == ["0-0", "0-1"]
+
+
+@pytest.mark.parametrize("speed", [1e-300, 1e6])
+def test_playback_goes_no_further_than_the_calendar(wall: Wall, speed: float) -> None:
+    last = datetime.max.replace(tzinfo=UTC)
+    moments = [replace(event(0), timestamp=last - timedelta(days=days)) for days in (3_000_000, 0)]
+    stream = io.BytesIO("".join(encode_event(moment) + "\n" for moment in moments).encode())
+    playback = Playback(Tap(stream, "<stream>"), speed, wall)
+    while not playback.take().records:
+        time.sleep(0.005)
+    for _ in range(5):
+        wall.pass_(1e7)
+        playback.take()
+        assert playback.now() <= last

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from rich.cells import cell_len
+from tests.builders import numbered
 from textual.app import App, ComposeResult
 
+from esper.karn.dashboard.overview import EventRows
 from esper.karn.dashboard.rows import Rows, line
 
 
@@ -50,3 +55,18 @@ def test_a_line_that_is_cut_says_so_beside_the_scrollbar_too(letter: str, count:
 def test_a_line_that_just_fits_is_left_as_it_is() -> None:
     assert drawn("x" * 30, 1)[0] == "x" * 30
     assert drawn("x" * 29, 50)[0] == "x" * 29
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_a_time_at_either_end_of_the_calendar_is_shown(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        rows = [
+            EventRows().row(replace(numbered(1), timestamp=moment))
+            for moment in (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert any("00:00:00" in row.spans[0][0] or "23:59:59" in row.spans[0][0] for row in rows)

@@ -415,3 +415,12 @@ def test_where_there_is_nothing_to_import_it_says_what_there_is(tmp_path: Path) 
         map_to_start_from(iter([(1, b"a"), (2, b"b"), (3, b"[]")]), "old.jsonl")
     with pytest.raises(ValueError, match="it is empty"):
         map_to_start_from(iter([]), "old.jsonl")
+
+
+def test_a_record_that_is_nested_too_deeply_to_be_scaled_is_set_aside(log_map: LogMap) -> None:
+    deep: Any = 1.0
+    for _ in range(900):
+        deep = [deep]
+    made = convert(record("SEED_CULLED", CULLED | {"improvement": deep}), log_map, 1)
+    assert isinstance(made, NotConverted)
+    assert made.what == "nested too deeply"

@@ -87,6 +87,11 @@ def test_a_verdict_says_what_since_when_why_and_what_to_try(write_log: Any, page
     assert strip_of(page, "✗ expl. variance")["bad"][0] == pytest.approx(500.0)
 
 
+def test_a_length_of_episodes_that_is_unknown_is_not_called_0(write_log: Any, page_of: Any) -> None:
+    said = words(first_screen(page_of(write_log("run", [start(max_epochs=0), update(0), batch(0)]))))
+    assert "1 slot, — host epochs an episode" in said
+
+
 def test_a_spike_at_any_of_ten_thousand_updates_is_seen(write_log: Any, page_of: Any) -> None:
     kls, returns = {0: 0.9, 4_999: 0.8}, {0: 76.0, 4_999: 77.0}
     spikes = {at: {"kl_divergence": kl} for at, kl in kls.items()}

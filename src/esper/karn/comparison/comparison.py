@@ -11,6 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,8 @@ _TENTH: Final = 10
 """Final is the mean over one in so many batches."""
 _LARGEST: Final = 1e100
 """Beyond this, the square of a value is not finite."""
+_ROUNDING: Final = 1e-9
+"""Share of the largest value by which a sum over a run that is carried along may be off."""
 _MOST_POINTS: Final = 200
 """Of a curve."""
 
@@ -173,11 +176,17 @@ def _window(values: Sequence[float]) -> int:
 
 def _reached(course: Course, threshold: float | None) -> int | None:
     """Return the episodes after which the mean over a tenth of the batches first was that high."""
-    window = _window(course.values)
-    for end in range(window, len(course.values) + 1):
-        level = mean(course.values[end - window : end])
-        if threshold is not None and level is not None and level >= threshold:
-            return course.episodes[end - 1]
+    if threshold is None:
+        return None
+    values, window = course.values, _window(course.values)
+    # a sum that is carried along says where a mean is worth taking: that of every tenth would take the square of time
+    finite = [value if _is_comparable(value) else 0.0 for value in values]
+    sums, enough = [0.0, *accumulate(finite)], threshold - _ROUNDING * max(map(abs, finite), default=0.0)
+    for end in range(window, len(values) + 1):
+        if (sums[end] - sums[end - window]) / window >= enough:
+            level = mean(values[end - window : end])
+            if level is not None and threshold <= level < math.inf:
+                return course.episodes[end - 1]
     return None
 
 

@@ -67,7 +67,8 @@ def watch(
     else:
         path = Path(source)
         feed = LogTail(path)
-        directory = RunDirectory(path.parent if path.suffix == ".jsonl" or path.is_file() else path)
+        is_log = path.is_file() or (path.suffix == ".jsonl" and not path.is_dir())  # which may be still to come
+        directory = RunDirectory(path.parent if is_log else path)
     if speed is not None:
         feed = Playback(feed, speed, _now)
     app = Dashboard(FollowedRun("<stdin>" if source == "-" else source, feed, _now, directory, judged=judged))

@@ -226,8 +226,8 @@ class Playback:
     """
 
     _AHEAD = 5000
-    _LONGEST_WAIT = timedelta(seconds=3)
-    """Longest pause between two events, on the screen."""
+    _LONGEST_WAIT = 3.0
+    """Longest pause between two events, on the screen. Unit: seconds."""
 
     def __init__(self, feed: Feed, speed: float, wall: Clock) -> None:
         self._feed = feed
@@ -246,7 +246,7 @@ class Playback:
             return self._wall()
         wall, run = self._begun
         if not self._paused:
-            run += (self._wall() - wall) * self.speed
+            run = _later(run, (self._wall() - wall) * self.speed)
         return run if self._buffer or self._played is None else min(run, self._played)
 
     @property
@@ -289,7 +289,12 @@ class Playback:
             return True
         if self._begun is None:
             self._begun = self._wall(), record.timestamp
-        wait = (record.timestamp - self.now()) / self.speed
+        wait = (record.timestamp - self.now()).total_seconds() / self.speed
         if wait > self._LONGEST_WAIT:
-            self._begun = self._wall(), record.timestamp - self._LONGEST_WAIT * self.speed
-        return wait <= timedelta(0)
+            self._begun = self._wall(), record.timestamp - timedelta(seconds=self._LONGEST_WAIT * self.speed)
+        return wait <= 0
+
+
+def _later(moment: datetime, by: timedelta) -> datetime:
+    """Return the moment so much later, or the last there is."""
+    return moment + by if by <= _LATEST - moment else _LATEST

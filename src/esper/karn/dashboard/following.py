@@ -25,9 +25,7 @@ from esper.leyline.limits import Limits
 from esper.leyline.position import Shard, env_of
 from esper.leyline.run_directory import RunDirectory
 from esper.leyline.run_info import RunInfo, RunInfoError, RunStatus
-from esper.leyline.telemetry import (
-    TelemetryEvent,
-)
+from esper.leyline.telemetry import TelemetryEvent
 from esper.leyline.validate import rejected_events
 
 __all__ = ["NO_VERDICT", "ROUTINE", "EventLog", "Filter", "FollowedRun", "Order", "Phase", "View"]

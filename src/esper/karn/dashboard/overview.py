@@ -12,6 +12,8 @@ from esper.karn.formatting import age, cells, columns, number, plural, tidy, val
 from esper.leyline.telemetry import TelemetryEvent
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from esper.karn.dashboard.feed import Record
     from esper.karn.dashboard.following import View
 
@@ -73,7 +75,7 @@ def _share(view: View) -> str:
 
 def event_heading(view: View, _width: int, _height: int) -> list[Row]:
     """Return how many events there were, which of them are shown, and the zone of their times."""
-    zone = f"{view.now.astimezone():%Z}"
+    zone = f"{_local(view.now):%Z}"
     return [heading("EVENTS", f"{view.snapshot.n_events:,} so far · {zone} · {view.filter} · f to choose")]
 
 
@@ -107,12 +109,20 @@ class EventRows(Viewing):
             )
         kind = record.event_type.name.lower().removeprefix("seed_").removesuffix("_completed").removesuffix("_computed")
         return line(
-            (f" {record.timestamp.astimezone():%H:%M:%S} ", "dim"),
+            (f" {_local(record.timestamp):%H:%M:%S} ", "dim"),
             (f" {record.severity[:1].upper()} ", _SEVERITY_TONES[record.severity]),
             (f" {cells(kind.replace('_', ' '), 15)} ", "dim"),
             tidy(record.message, 400) if record.message else brief(record),
             opens=record,
         )
+
+
+def _local(time: datetime) -> datetime:
+    """Return a time in the zone of whoever looks; at either end of the calendar, where that has none, as it is."""
+    try:
+        return time.astimezone()
+    except (OverflowError, ValueError, OSError):  # by system
+        return time
 
 
 def brief(event: TelemetryEvent) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from esper.karn.absence import supplied
 from esper.karn.dashboard.rows import Row, heading, line
 from esper.karn.derived import age_text, has_host
-from esper.karn.formatting import ABSENT, age, bar, cells, number, plural, tidy, value_text
-from esper.karn.progress import unsupplied_text
-from esper.karn.quantities import LIFECYCLE, by_name, lifecycle_counts, score_texts
+from esper.karn.formatting import ABSENT, bar, cells, number, plural, tidy, value_text
+from esper.karn.progress import status_text, unsupplied_text
+from esper.karn.quantities import LIFECYCLE, by_name, lifecycle_counts, score_texts, scores_of
 
 if TYPE_CHECKING:
     from esper.karn.dashboard.following import View
@@ -51,7 +51,7 @@ def _starts(group: GroupSnapshot) -> list[Row]:
         "earlier runs in this log": group.earlier_runs,
     }
     rows += [line((f" {name}: ", "dim"), f"{count:,}") for name, count in counts.items() if count]
-    rows += [line((f" {sentence}", "dim")) for sentence in (unsupplied_text(group),) if sentence is not None]
+    rows += [line((f" {sentence}", "dim"))] if (sentence := unsupplied_text(group)) else []
     return [*rows, line()]
 
 
@@ -109,11 +109,7 @@ def _evaluation(info: RunInfo | None) -> list[Row]:
         heading("EVALUATION", f"{evaluation.episodes} fresh episodes each, mean ± standard error"),
         line((f" {'policy':<12}{'reward':<18}{'validation':<18}{'test':<18}", "dim")),
     ]
-    for name, score in (
-        ("learnt", evaluation.learnt),
-        ("random", evaluation.random),
-        ("do nothing", evaluation.do_nothing),
-    ):
+    for name, score in scores_of(evaluation).items():
         rows.append(line(f" {name:<12}", "".join(f"{text:<18}" for text in score_texts(score))))
     return [*rows, line()]
 
@@ -145,8 +141,7 @@ def _delivery(view: View) -> list[Row]:
 def _versions(info: RunInfo | None) -> list[Row]:
     if info is None:
         return []
-    ended = "" if info.ended is None else f" after {age((info.ended - info.started).total_seconds())}"
-    rows = [heading("RUN.JSON", f"{info.status}{ended}")]
+    rows = [heading("RUN.JSON", status_text(info))]
     if info.error is not None:
         rows.append(line((f" {tidy(info.error, 400)}", "bad")))
     for title, known in (("version", info.versions), ("option", info.configuration)):

@@ -100,7 +100,7 @@ def _standing(view: View, group: GroupSnapshot, width: int, *, short: bool) -> l
     several = len(view.snapshot.groups) > 1
     verdict = view.of_all.of(group.group_id)
     evaluation = evaluation_of(view.snapshot, view.info, group.group_id)
-    name = f"{tidy(group.group_id, 16)}: " if several else ""
+    name = _name(view, group)
     learnt = f"{name}learnt: {did_it_learn(group, evaluation).word}"
     if view.reading is not None:
         learnt = f"{name}so far: {did_it_learn(group, evaluation).word}"
@@ -119,6 +119,11 @@ def _standing(view: View, group: GroupSnapshot, width: int, *, short: bool) -> l
         line(*spans, (f" {_tally(verdict)}", "plain"), opens="health"),
         *(line(f"   {part}", opens="health") for part in textwrap.wrap(_return_text(verdict), max(width - 4, 20))),
     ]
+
+
+def _name(view: View, group: GroupSnapshot) -> str:
+    """Return what tells an arm from others, before what is said of it."""
+    return f"{tidy(group.group_id, 16)}: " if len(view.snapshot.groups) > 1 else ""
 
 
 def _return_text(verdict: Verdict) -> str:
@@ -170,8 +175,7 @@ def _trouble(view: View, at: int, finding: Finding, width: int, *, short: bool) 
 
 
 def _progress(view: View, group: GroupSnapshot, width: int) -> list[Row]:
-    name = f"{tidy(group.group_id, 16)}: " if len(view.snapshot.groups) > 1 else ""
-    text = name + " · ".join([*_played(view, group), *_notes(group)])
+    text = _name(view, group) + " · ".join([*_played(view, group), *_notes(group)])
     planned = None if group.batch is None else planned_episodes(group.batch.data)
     share = "" if group.batch is None else _share(group.batch.data.episodes_completed, planned)
     room = width - columns(share) - columns(text) - 4
@@ -235,12 +239,11 @@ def _best(view: View, group: GroupSnapshot, width: int, *, short: bool) -> list[
     courses = view.courses.get(group.group_id)
     best = None if courses is None else courses.best.best
     sentences = [] if best is None else [f"Best episode {_best_text(best, short=short)}."]
-    sentences += [sentence for sentence in (unsupplied_text(group),) if sentence is not None]
-    name = f"{tidy(group.group_id, 16)}: " if len(view.snapshot.groups) > 1 else ""
+    sentences += [sentence] if (sentence := unsupplied_text(group)) else []
     return [
         line((f" {part}", "dim"))
         for sentence in sentences
-        for part in textwrap.wrap(name + sentence, max(width - 2, 20), subsequent_indent="  ")
+        for part in textwrap.wrap(_name(view, group) + sentence, max(width - 2, 20), subsequent_indent="  ")
     ]
 
 

@@ -8,9 +8,10 @@ then NULL). It is NULL itself for nearly every event, and with it an export hold
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from esper.leyline._payload.table import types_of
 from esper.leyline._payload.types import Type
@@ -26,6 +27,7 @@ __all__ = [
     "Column",
     "Part",
     "columns_of",
+    "envelope_types",
     "inner_type",
     "is_list",
     "is_nested",
@@ -86,13 +88,14 @@ def columns_of(table: str) -> tuple[Column, ...]:
     """
     cls = KINDS[table]
     own = types_of(cls)
-    envelope: dict[str, Type] = dict(_envelope())
 
     def name(other: str) -> str:
         return f"event_{other}" if other in own else other
 
     place = [Column(name(each), "place", each, sql, None, optional=False) for each, sql in PLACE.items()]
-    event = [Column(name(each), "event", each, row.column, row, optional=False) for each, row in envelope.items()]
+    event = [
+        Column(name(each), "event", each, row.column, row, optional=False) for each, row in envelope_types().items()
+    ]
     payload = [
         Column(field.name, "payload", field.name, own[field.name].column, own[field.name], is_optional(field))
         for field in dataclasses.fields(cls)
@@ -100,9 +103,11 @@ def columns_of(table: str) -> tuple[Column, ...]:
     return (*place, *event, *payload)
 
 
-def _envelope() -> dict[str, Type]:
-    types: Any = TelemetryEvent._codec.types  # noqa: SLF001 - the table of types is the one source of columns
-    return {each: row for each, row in types.items() if each not in {"event_type", "data"}}
+@cache
+def envelope_types() -> Mapping[str, Type]:
+    """Return the fields of an event besides its payload, which says its type, with their types."""
+    types: dict[str, Type] = TelemetryEvent._codec.types  # noqa: SLF001 - the table of types is the one source
+    return {name: row for name, row in types.items() if name not in {"event_type", "data"}}
 
 
 def is_list(sql: str) -> bool:

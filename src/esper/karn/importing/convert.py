@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from esper.karn.importing.mapping import Entry, KindMap, LogMap, Pointer, envelope_rows, rows_of
+from esper.karn.export.columns import envelope_types
+from esper.karn.importing.mapping import Entry, KindMap, LogMap, Pointer, rows_of
 from esper.leyline._payload.wording import brief
 from esper.leyline.errors import PayloadError
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
@@ -63,7 +64,10 @@ def convert(record: object, log_map: LogMap, line: int) -> TelemetryEvent | NotC
     data = value_at(record, log_map.data)
     if not isinstance(data, dict):
         return _problem(kind, f"no object at {pointer_text(log_map.data)}")
-    return _Conversion(record, data, log_map, of_kind).event(kind, line)
+    try:
+        return _Conversion(record, data, log_map, of_kind).event(kind, line)
+    except RecursionError:
+        return _problem(kind, "nested too deeply")
 
 
 def _problem(kind: str, what: str) -> NotConverted:
@@ -81,11 +85,11 @@ class _Conversion:
 
     def event(self, kind: str, line: int) -> TelemetryEvent | NotConverted:
         payload = self._kind.payload
-        envelope = self._fields(self._kind.envelope, [*envelope_rows()], ())
+        envelope = self._fields(self._kind.envelope, [*envelope_types()], ())
         fields = self._fields(self._kind.fields, [*rows_of(payload)], self._map.data)
         for pointer in self._unused():
             in_data = pointer[: len(self._map.data)] == self._map.data
-            part, known = (fields, rows_of(payload)) if in_data else (envelope, envelope_rows())
+            part, known = (fields, rows_of(payload)) if in_data else (envelope, envelope_types())
             part[pointer_text(pointer) if pointer[-1] in known else pointer[-1]] = None  # an error names it
         if "event_id" not in envelope:
             envelope["event_id"] = str(uuid.uuid5(_IDS, f"{line} {self._record!r}"))

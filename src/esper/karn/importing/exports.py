@@ -6,7 +6,7 @@ import heapq
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -74,8 +74,7 @@ def exported_runs(path: Path) -> list[ExportedRun]:
         ModuleNotFoundError: DuckDB is not installed.
     """
     with _reading(path) as reading:
-        rows = reading.rows("runs", "run_name, events, run_info", "")
-        return [ExportedRun(*row) for row in rows]
+        return [ExportedRun(*row) for row in reading.rows("runs", ("run_name", "events"), ("run_info",), "")]
 
 
 def exported_lines(path: Path) -> Iterator[ExportedLine]:
@@ -95,7 +94,7 @@ _Keyed: TypeAlias = tuple[tuple[str, str, int], TelemetryEvent | str]
 
 
 def _invalid(reading: _Reading) -> Iterator[_Keyed]:
-    for run, file, line, text in reading.rows("invalid_lines", "run_name, file, line, text", _ORDER):
+    for run, file, line, text in reading.rows("invalid_lines", ("run_name", "file", "line", "text"), (), _ORDER):
         yield (run, file, line), text
 
 
@@ -107,19 +106,15 @@ def _events(reading: _Reading, table: str, cls: type[TelemetryPayload]) -> Itera
     names = {each.field: each.name for each in columns if each.of == "place"}
     fields = [each for each in columns if each.of != "place"]
     values = [f"epoch_us({each.name})" if each.sql == "TIMESTAMP" else each.name for each in fields]
-    selected = ", ".join([names["run_name"], names["file"], names["line"], EXACT, *values])
-    as_text = [(each, _name_of(each), reading.is_flat and is_nested(each.sql)) for each in fields]
+    place = [names[each] for each in ("run_name", "file", "line")]
+    as_text = [(each, encode_basestring_ascii(each.field), reading.is_flat and is_nested(each.sql)) for each in fields]
     event_type = EVENT_TYPES[cls].name
-    for run, file, line, exact, *row in reading.rows(table, selected, _ORDER):
+    for run, file, line, exact, *row in reading.rows(table, place, (EXACT, *values), _ORDER):
         try:
             text = _line(event_type, as_text, row, exact)
             yield (run, file, line), decode_event(text)
-        except (PayloadError, WireError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (PayloadError, WireError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{reading.path}: {table}: {run}, {file} line {line}: no event: {error}") from None
-
-
-def _name_of(column: Column) -> str:
-    return encode_basestring_ascii(column.field)
 
 
 def _line(event_type: str, columns: list[tuple[Column, str, bool]], row: list[Any], exact: str | None) -> str:
@@ -189,11 +184,16 @@ class _Reading:
         """Whether containers stand as JSON text."""
         return self._form == "csv"
 
-    def rows(self, table: str, selected: str, order: str) -> Iterator[_Row]:
+    def rows(self, table: str, needed: Sequence[str], others: Sequence[str], order: str) -> Iterator[_Row]:
+        """Yield columns of a table: first those without which a row says nothing, then the others."""
+        selected = ", ".join((*needed, *others))
         with self._database.cursor() as cursor:
             cursor.execute(f"SELECT {selected} FROM {self._relation(table)} {order}")  # noqa: S608 - all of it is ours
             while rows := cursor.fetchmany(_FETCHED):
-                yield from rows
+                for row in rows:
+                    if None in row[: len(needed)]:
+                        raise ValueError(f"{self.path}: {table}: a row without {needed[row.index(None)]}")
+                    yield row
 
     def _relation(self, table: str) -> str:
         if self._form == "duckdb":

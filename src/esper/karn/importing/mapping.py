@@ -34,9 +34,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeGuard, get_args
 from zoneinfo import ZoneInfo
 
+from esper.karn.export.columns import envelope_types
 from esper.leyline._payload.types import Type
 from esper.leyline.errors import FieldProblem
-from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent, TelemetryPayload
+from esper.leyline.telemetry import EVENT_TYPES, TelemetryPayload
 
 __all__ = [
     "TARGETS",
@@ -46,7 +47,6 @@ __all__ = [
     "MapError",
     "Pointer",
     "Unix",
-    "envelope_rows",
     "read_map",
     "rows_of",
 ]
@@ -104,12 +104,8 @@ class LogMap:
     kinds: Mapping[str, KindMap]
     skipped: frozenset[str]
     """Kinds that are left out."""
-
-
-def envelope_rows() -> dict[str, Type]:
-    """Return the fields of the event that a map may fill, with their types."""
-    types: dict[str, Type] = TelemetryEvent._codec.types  # noqa: SLF001 - the table of types is the one source
-    return {name: row for name, row in types.items() if name not in {"event_type", "data"}}
+    text: str
+    """All of it, as it was read."""
 
 
 def rows_of(cls: type[TelemetryPayload]) -> dict[str, Type]:
@@ -126,17 +122,18 @@ def read_map(path: Path) -> LogMap:
         OSError: it cannot be read.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
         raise MapError(f"{path} is no TOML: {error}") from None
-    return _Reading(path).log_map(table)
+    return _Reading(path).log_map(table, text)
 
 
 class _Reading:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def log_map(self, table: dict[str, Any]) -> LogMap:
+    def log_map(self, table: dict[str, Any], text: str) -> LogMap:
         self._known(table, ("kind", "data", "drop", "envelope", "kinds"), "")
         kind = self._pointer(table["kind"] if "kind" in table else "event_type", (), "kind")
         data = self._pointer(table["data"] if "data" in table else "data", (), "data")
@@ -158,8 +155,8 @@ class _Reading:
                 kinds[name] = self._kind(described, where, data, envelope, drop)
         for name, cls in TARGETS.items():
             if name not in kinds and name not in skipped:
-                kinds[name] = KindMap(cls, {}, self._entries(envelope, envelope_rows(), (), "envelope"), drop)
-        return LogMap(kind, data, kinds, frozenset(skipped))
+                kinds[name] = KindMap(cls, {}, self._entries(envelope, envelope_types(), (), "envelope"), drop)
+        return LogMap(kind, data, kinds, frozenset(skipped), text)
 
     def _kind(
         self, table: dict[str, Any], where: str, data: Pointer, envelope: dict[str, Any], drop: frozenset[Pointer]
@@ -174,8 +171,8 @@ class _Reading:
         return KindMap(
             cls,
             self._entries(self._table(table, "fields", f"{where}."), rows_of(cls), data, f"{where}.fields"),
-            self._entries(envelope, envelope_rows(), (), "envelope")
-            | self._entries(own, envelope_rows(), (), f"{where}.envelope"),
+            self._entries(envelope, envelope_types(), (), "envelope")
+            | self._entries(own, envelope_types(), (), f"{where}.envelope"),
             drop | self._drop(table, data, f"{where}."),
         )
 

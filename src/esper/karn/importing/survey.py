@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import SequenceMatcher
@@ -14,9 +14,10 @@ from math import inf
 from typing import Any, Final
 from unicodedata import category
 
+from esper.karn.export.columns import envelope_types
 from esper.karn.importing.convert import pointer_text, value_at
 from esper.karn.importing.lines import NotJsonError, parsed
-from esper.karn.importing.mapping import TARGETS, Pointer, envelope_rows, rows_of
+from esper.karn.importing.mapping import TARGETS, Pointer, rows_of
 from esper.leyline._payload.types import Type
 from esper.leyline.field_docs import meanings
 from esper.leyline.payload import is_optional
@@ -208,7 +209,7 @@ class _Survey:
 
     def _envelope_pairs(self) -> dict[str, tuple[str, float]]:
         """Return where the event's own fields come from; in a record that is its own data, only what is called so."""
-        rows = envelope_rows()
+        rows = envelope_types()
         pairs = _pairs(self._envelope, rows)
         if not self._data:
             pairs = {name: pair for name, pair in pairs.items() if name == pair[0]}
@@ -274,7 +275,7 @@ class _Survey:
         return chosen, found
 
 
-def _pairs(keys: dict[str, _Key], rows: dict[str, Type]) -> dict[str, tuple[str, float]]:
+def _pairs(keys: dict[str, _Key], rows: Mapping[str, Type]) -> dict[str, tuple[str, float]]:
     """Match fields with keys whose names are alike and whose values suit, the closest first, each once."""
     scored = sorted(
         (

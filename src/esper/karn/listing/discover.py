@@ -20,7 +20,6 @@ __all__ = ["Discovery", "FoundRun", "discover", "natural"]
 
 _SHARD: Final = re.compile(r"events(-rank.*)?\.jsonl")
 _REJECTED: Final = re.compile(r"rejected.*\.jsonl")
-_BESIDE: Final = ("run.json",)
 _MARK: Final = b'"schema_version"'
 _LOOKED_AT: Final = 1 << 16
 """Bytes at the beginning of a file in which a line of a log has to stand."""
@@ -97,7 +96,7 @@ def _walk(top: str, visited: set[str], notes: list[str]) -> Iterator[tuple[str, 
 def _take(directory: str, names: list[str], found: Discovery) -> list[str]:
     """Note the runs that a directory holds; return the files that could have been logs and are none."""
     base = "" if directory == "." else directory
-    ours = sorted(name for name in names if name in _BESIDE or _SHARD.fullmatch(name) or _REJECTED.fullmatch(name))
+    ours = sorted(name for name in names if name == "run.json" or _SHARD.fullmatch(name) or _REJECTED.fullmatch(name))
     is_run = any(not _REJECTED.fullmatch(name) for name in ours)
     if is_run:
         found.runs.append(FoundRun(directory, tuple(os.path.join(base, name) for name in ours)))  # noqa: PTH118

@@ -18,6 +18,7 @@ from esper.karn.report.findings import findings
 from esper.karn.report.growth import lifecycle, timeline
 from esper.karn.report.learning import learning
 from esper.karn.report.log import RunLog, read_log
+from esper.karn.report.markup import check_target
 from esper.karn.report.overview import overview
 from esper.karn.report.page import render
 from esper.karn.report.plot import Arm, Fold, Plot, Section
@@ -48,17 +49,13 @@ def report(sources: Sequence[str | os.PathLike[str]], output: str | os.PathLike[
         OSError: ``output`` cannot be written.
     """
     plotly_js = _plotly_js()
-    target = Path(output)
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a directory: name the file to write, such as {target / 'report.html'}")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"no such directory: {target.parent}")
+    check_target(output, "report.html")
     names = run_names(sources)
     logs = {name: read_log(source) for name, source in names.items()}
     page = _page(logs, plotly_js)
-    with atomic_write(target) as file:
+    with atomic_write(output) as file:
         file.write(page.encode())
-    return target
+    return Path(output)
 
 
 def _plotly_js() -> str:

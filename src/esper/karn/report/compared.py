@@ -36,11 +36,11 @@ def compared(logs: Mapping[str, RunLog]) -> Section:
     comparison = compare(runs)
     said = [text for pair in answers(comparison) for text in pair if text]
     curves = [_curves(comparison, name) for name in CURVES if any(curve_of(arm, name).mean for arm in comparison.arms)]
-    several = any(len(arm.seeds) >= _FEWEST for arm in comparison.arms)  # otherwise every curve stands further below
+    banded = any(len(arm.seeds) >= _FEWEST for arm in comparison.arms)  # otherwise every curve stands further below
     made = [arms_table(comparison), *tables(comparison)]
     parts = [Table(table.head, table.rows, table.title, text=1 in table.words) for table in made]
     says = f"{heading(comparison)}. {' '.join(said)}"
-    return Section(_TITLE, _SHORT, says, [parts[0], *(curves if several else []), *parts[1:]])
+    return Section(_TITLE, _SHORT, says, [parts[0], *(curves if banded else []), *parts[1:]])
 
 
 def _curves(comparison: Comparison, name: str) -> Plot:

@@ -12,29 +12,16 @@ from typing import Final
 from esper.karn.comparison.results import ArmResult, Comparison, Curve
 from esper.karn.comparison.tables import CURVES, TextTable, answers, arms_table, curve_of, curve_table, heading, tables
 from esper.karn.formatting import number, tidy
-from esper.karn.report.markup import document, escaped
+from esper.karn.report.markup import check_target, document, escaped
 from esper.karn.report.plot import DASHES, DASHES_DRAWN, PALETTE
 from esper.leyline.atomic import atomic_write
 
-__all__ = ["check_page", "write_page"]
+__all__ = ["write_page"]
 
 _SECURITY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 42
 _PLACES: Final = 5
-
-
-def check_page(output: str | os.PathLike[str]) -> None:
-    """Ask whether a page could be written here, before anything is read.
-
-    Raises:
-        OSError: it is a directory, or there is none to write it to.
-    """
-    target = Path(output)
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a directory: name the file to write, such as {target / 'compare.html'}")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"no such directory: {target.parent}")
 
 
 def write_page(comparison: Comparison, output: str | os.PathLike[str]) -> Path:
@@ -43,7 +30,7 @@ def write_page(comparison: Comparison, output: str | os.PathLike[str]) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    check_page(output)
+    check_target(output, "compare.html")
     with atomic_write(output) as file:
         file.write(_page(comparison).encode("utf-8", "backslashreplace"))
     return Path(output)
@@ -120,7 +107,7 @@ def _figure(comparison: Comparison, name: str) -> str:
     arms = [(at, arm) for at, arm in enumerate(comparison.arms) if curve_of(arm, name).episodes]
     curves = [curve_of(arm, name) for _, arm in arms]
     title = CURVES[name].name
-    key = " ".join(f"<span>{_stroke(at)} {escaped(f'{arm.key} {arm.label}')}</span>" for at, arm in arms)
+    key = " ".join(f"<span>{_stroke(at)} {escaped(_full_name(arm))}</span>" for at, arm in arms)
     table = curve_table(comparison, name, _PLACES)
     points = "" if table is None else f"<details><summary>Points</summary>{_table(table, titled=False)}</details>"
     return (

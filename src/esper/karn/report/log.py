@@ -117,6 +117,5 @@ def read_log(source: str) -> RunLog:
         group_id: ArmSeries(group, seen.episodes[group_id], partial(folded.settled, group_id))
         for group_id, group in folded.snapshot.groups.items()
     }
-    rejected = None if source == "-" else folded.rejected
-    verdict = assess(folded.snapshot, folded.info, invalid=folded.invalid, rejected=rejected)
+    verdict = assess(folded.snapshot, folded.info, invalid=folded.invalid, rejected=folded.rejected)
     return RunLog(source, folded, seen, arms, verdict)

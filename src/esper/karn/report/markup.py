@@ -1,12 +1,31 @@
-"""The one way in which text gets into the page."""
+"""A page of one file: whether it can be written, and the one way in which text gets into it."""
 
 from __future__ import annotations
 
 import html
+import os
+from pathlib import Path
 
 from esper.karn.formatting import tidy
 
-__all__ = ["document", "escaped"]
+__all__ = ["check_target", "document", "escaped"]
+
+
+def check_target(output: str | os.PathLike[str], such_as: str) -> None:
+    """Ask whether a page could be written here, before anything is read.
+
+    Args:
+        output: the file to write.
+        such_as: what a file may be called, for the message.
+
+    Raises:
+        OSError: it is a directory, or there is none to write it to.
+    """
+    target = Path(output)
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a directory: name the file to write, such as {target / such_as}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"no such directory: {target.parent}")
 
 
 def escaped(text: str) -> str:

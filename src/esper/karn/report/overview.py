@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from esper.karn.derived import accuracies_of, evaluation_of, returns_of
-from esper.karn.formatting import ABSENT, age, mean, number, plural, signed
+from esper.karn.derived import accuracies_of, evaluation_of, known, returns_of
+from esper.karn.formatting import mean, number, plural, signed
 from esper.karn.learning import Answer, did_it_learn
-from esper.karn.progress import best_value, ends_of, measures_accuracy, played_text, times_text, unsupplied_text
-from esper.karn.quantities import QUANTITIES, score_texts
+from esper.karn.progress import (
+    best_value,
+    ends_of,
+    measures_accuracy,
+    played_text,
+    status_text,
+    times_text,
+    unsupplied_text,
+)
+from esper.karn.quantities import QUANTITIES, score_texts, scores_of
 from esper.karn.report.findings import verdict_of
 from esper.karn.report.growth import by_blueprint
 from esper.karn.report.learning import returns_line
@@ -88,13 +96,13 @@ def _what(arm: Arm) -> str:
     started = None if arm.group.started is None else arm.group.started.data
     what = "Its start is missing"
     if started is not None:
-        envs = ABSENT if not started.n_envs else number(started.n_envs)
-        what = f"Task {as_text(started.task)}, seed {started.seed}, {envs} environments"
+        what = f"Task {as_text(started.task)}, seed {started.seed}, {number(known(started.n_envs))} environments"
         if arm.has_host:
-            what += f", {plural(len(started.slot_ids), 'slot')}, {number(started.max_epochs)} host epochs an episode"
+            epochs = number(known(started.max_epochs))
+            what += f", {plural(len(started.slot_ids), 'slot')}, {epochs} host epochs an episode"
     played = "no batch was completed" if arm.group.batch is None else f"{played_text(arm.group.batch.data)} were played"
     resumed = f", resumed {times_text(arm.group.resumes)}" if arm.group.resumes else ""
-    return f"{what}; {played}{resumed}; {ended_text(arm.log)}. {unsupplied_text(arm.group) or ''}".strip()
+    return f"{what}; {played}{resumed}; {ended_text(arm.log)}. {unsupplied_text(arm.group)}".strip()
 
 
 def ended_text(log: RunLog) -> str:
@@ -102,8 +110,7 @@ def ended_text(log: RunLog) -> str:
     info = log.info
     if info is None:
         return "nothing says how it ended"
-    took = "" if info.ended is None else f" after {age((info.ended - info.started).total_seconds())}"
-    return f"{info.status}{took}: {as_text(info.error)}" if info.error else f"{info.status}{took}"
+    return f"{status_text(info)}: {as_text(info.error)}" if info.error else status_text(info)
 
 
 # ── returns ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,8 +179,7 @@ def _returns(arms: Sequence[Arm]) -> Table:
             ]
             rows.append([f"{name}best batch", *best])
         if arm.label in evaluations:
-            found = evaluations[arm.label]
-            scores = {"learnt": found.learnt, "random": found.random, "do nothing": found.do_nothing}
+            scores = scores_of(evaluations[arm.label])
             rows += [[f"{name}{who}", *score_texts(score)] for who, score in scores.items()]
     rows = [row if measured else [*row[:2], *row[3:]] for row in rows]
     rows = [[*row, *[""] * (len(head) - len(row))] for row in rows]

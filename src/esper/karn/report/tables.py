@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from esper.karn.formatting import ABSENT, age, mean, number, plural
 from esper.karn.progress import best_value, ends_of, played_text
-from esper.karn.quantities import QUANTITIES, Quantity, lifecycle_counts, score_texts
+from esper.karn.quantities import QUANTITIES, Quantity, lifecycle_counts, score_texts, scores_of
 from esper.karn.report.configured import changed_settings
 from esper.karn.report.decimation import measured_value
 from esper.karn.report.log import INVALID_KEPT, NOTABLE_KEPT, RunLog
@@ -73,7 +73,7 @@ def _evaluations(arms: Sequence[Arm]) -> Table:
         evaluation = arm.log.info.evaluation
         assert evaluation is not None
         learnt = evaluation.learnt
-        for name, score in (("learnt", learnt), ("random", evaluation.random), ("do nothing", evaluation.do_nothing)):
+        for name, score in scores_of(evaluation).items():
             above = ["", ""] if score is learnt else [
                 f"{estimate.errors_above(other):+.1f} standard errors"
                 for estimate, other in ((learnt.reward, score.reward), (learnt.test_accuracy, score.test_accuracy))

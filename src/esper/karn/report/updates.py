@@ -154,7 +154,7 @@ def _around(update: PPOUpdatePayload, sign: int) -> float | None:
 
 
 def _mapping_lines(updates_of: Sequence[tuple[Arm, _Updates]], name: str) -> list[Line]:
-    several = len(updates_of) > 1
+    overlaid = len(updates_of) > 1
     by_arm = [(arm, [(x, _mapping(update, name)) for x, update in updates]) for arm, updates in updates_of]
     keys = list(dict.fromkeys(key for _, updates in by_arm for _, values in updates for key in values))
     lines: list[Line] = []
@@ -163,10 +163,10 @@ def _mapping_lines(updates_of: Sequence[tuple[Arm, _Updates]], name: str) -> lis
             y = [values.get(key) for _, values in updates]
             if any(value is not None for value in y):
                 colour = PALETTE[i % len(PALETTE)]
-                dash = arm.dash if several else DASHES[i // len(PALETTE) % len(DASHES)]
+                dash = arm.dash if overlaid else DASHES[i // len(PALETTE) % len(DASHES)]
                 listed = all(line.name != key for line in lines)
-                name = arm.label if several else ""
-                lines.append(Line(key, [x for x, _ in updates], y, colour, dash, listed=listed, arm=name))
+                whose = arm.label if overlaid else ""
+                lines.append(Line(key, [x for x, _ in updates], y, colour, dash, listed=listed, arm=whose))
     return lines
 
 

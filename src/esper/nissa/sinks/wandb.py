@@ -73,9 +73,8 @@ class WandbSink:
             suffix = "" if point.env_id is None else f"/env{point.env_id}"
             section = f"{prefix}{point.section}"
             values = {f"{section}/{name}{suffix}": value for name, value in _values(event, point).items()}
-            "".join(
-                [*values, *map(str, values.values())]
-            ).encode()  # text that is not valid Unicode would only fail far from here
+            # text that is not valid Unicode would only fail far from here
+            "".join([*values, *map(str, values.values())]).encode()
         except Exception as error:
             raise Rejected(repr(error)) from error
         if section not in self._axes:

@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from esper.leyline.telemetry import AnalyticsSnapshotPayload, Emit, TelemetryEvent
-from esper.simic.control import do_nothing_control
 from esper.simic.determinism import Stream, derive_seed
-from esper.simic.environment import GrowthEnv
 from esper.simic.rollout import PlayedEpisode, Transition
-from esper.simic.tasks import load_task
+from esper.simic.training.environments import environments_of
 from esper.simic.training.payloads import Decision, explain, not_finite, reward_computed
 from esper.tamiyo.distribution import MaskBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from esper.leyline.actions import Op
     from esper.simic.config import TrainingConfig
+    from esper.simic.environment import GrowthEnv
     from esper.simic.observation import Observation
     from esper.simic.ppo import Learner
     from esper.simic.training.ranks import Ranks
@@ -68,29 +65,7 @@ class Playing:
         self._config = config
         self._emit = emit
         self._ranks = ranks
-        task = load_task(config.task)
-        control = do_nothing_control(
-            task,
-            n_slots=config.slots,
-            max_epochs=config.max_epochs,
-            device=config.hosts_device,
-            seed=derive_seed(config.seed, Stream.CONTROL),
-        )
-        self.envs = [
-            GrowthEnv(
-                task,
-                env_id=env_id,
-                n_slots=config.slots,
-                max_epochs=config.max_epochs,
-                param_budget=config.param_budget,
-                device=config.hosts_device,
-                emit=emit,
-                group_id=config.group,
-                control=control,
-                reward_mode=config.reward_mode,
-            )
-            for env_id in ranks.share(config.envs)
-        ]
+        self.envs = environments_of(config, ranks.share(config.envs), emit)
         self._last: list[tuple[GrowthEnv, Decision]] = []
 
     def play(self, learner: Learner, n_envs: int, first_episode: int) -> list[PlayedEpisode]:
@@ -108,7 +83,8 @@ class Playing:
                 env.reset(seed=derive_seed(seed, Stream.TRAINING_EPISODE, first_episode + env.env_id))[0],
                 torch.Generator().manual_seed(derive_seed(seed, Stream.SAMPLING, first_episode + env.env_id)),
             )
-            for env in self.of_batch(n_envs)
+            for env in self.envs
+            if env.env_id < n_envs
         ]
         for _ in range(self._config.max_epochs):
             decided = [_decide(game, learner, self._config.device) for game in games]
@@ -122,10 +98,6 @@ class Playing:
         shares = self._ranks.gather([game.over() for game in games])
         episodes = (shares[env_id % len(shares)][env_id // len(shares)] for env_id in range(n_envs))
         return [each._replace(decisions=each.decisions.to(self._config.device)) for each in episodes]
-
-    def of_batch(self, n_envs: int) -> Sequence[GrowthEnv]:
-        """Return those of this process's environments that play in a batch of so many."""
-        return [env for env in self.envs if env.env_id < n_envs]
 
     # ── emitting ────────────────────────────────────────────────────────────────────────────────────────────────
 

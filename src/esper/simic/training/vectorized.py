@@ -133,7 +133,7 @@ class _Run:
         self._emit = emit
         self._ranks = ranks
         self._hosts = Playing(config, emit, ranks)
-        initialisation = torch.Generator().manual_seed(self._seed(Stream.INITIALISATION))
+        initialisation = torch.Generator().manual_seed(derive_seed(config.seed, Stream.INITIALISATION))
         self._policy = Policy(policy_shape(config), initialisation).to(config.device)
         if config.compile_backend is not None:
             self._policy.compile(backend=config.compile_backend, mode=config.compile_mode)
@@ -142,7 +142,7 @@ class _Run:
             config,
             slot_ids=self._hosts.envs[0].slot_ids,
             blueprint_ids=tuple(BLUEPRINTS),
-            generator=torch.Generator().manual_seed(self._seed(Stream.SHUFFLING)),
+            generator=torch.Generator().manual_seed(derive_seed(config.seed, Stream.SHUFFLING)),
         )
         self.completed = 0
         self._batches = 0
@@ -265,6 +265,3 @@ class _Run:
 
     def _event(self, payload: TelemetryPayload, *, message: str, severity: Severity) -> TelemetryEvent:
         return TelemetryEvent(data=payload, group_id=self._config.group, message=message, severity=severity)
-
-    def _seed(self, stream: Stream, index: int = 0) -> int:
-        return derive_seed(self._config.seed, stream, index)
