@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,16 @@ class TestRun:
         assert (configuration["f"], configuration["n"], configuration["inf"]) == (0.5, 3, "Infinity")
         assert "object" in configuration["odd"]
         assert configuration["nested"] == {"1": [True, None, ["x"]]}
+
+    @pytest.mark.parametrize(
+        ("config", "says"), [([1], "mapping of names.*not a list"), (Namespace(lr=1), r"vars\(…\)")]
+    )
+    def test_options_that_are_no_mapping_are_refused_before_anything_is_made(
+        self, tmp_path: Path, config: Any, says: str
+    ) -> None:
+        with pytest.raises(TypeError, match=says), open_run(tmp_path / "run", config=config):
+            pass
+        assert not (tmp_path / "run").exists()
 
     def test_an_error_is_the_runs_end_and_goes_on_to_its_caller(self, tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError), open_run(tmp_path / "run") as run:  # noqa: PT012 - both are the point

@@ -176,7 +176,9 @@ def open_run(
     Raises:
         RunDirectoryError: the directory holds a run already (or none, to resume), or cannot be used.
         LogInUseError: another process is writing this run.
+        TypeError: the configuration is no mapping, or something is no sink.
     """
+    configuration = _configuration({} if config is None else config)
     directory, made = _take(path, rank, resume=resume)
     before = _info_before(directory) if resume else None
     log = directory.log if rank is None else directory.shard(rank)
@@ -188,7 +190,7 @@ def open_run(
     info = RunInfo(
         status="running",
         started=datetime.now(UTC) if before is None else before.started,
-        configuration={**(before.configuration if before else {}), **_configuration(config or {})},
+        configuration={**(before.configuration if before else {}), **configuration},
         versions=installed_versions(),
         sinks=_losses_before(before.sinks) if before else (),
     )
@@ -265,7 +267,10 @@ def _losses_before(sinks: Iterable[SinkStats]) -> tuple[SinkStats, ...]:
     )
 
 
-def _configuration(options: Mapping[str, object]) -> dict[str, JsonValue]:
+def _configuration(options: object) -> dict[str, JsonValue]:
+    if not isinstance(options, Mapping):
+        hint = "; vars(…) makes one of it" if hasattr(options, "__dict__") else ""
+        raise TypeError(f"a configuration is a mapping of names to values, not a {type(options).__name__}{hint}")
     return {str(name): _described(value) for name, value in options.items()}
 
 
