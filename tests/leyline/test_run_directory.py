@@ -123,7 +123,7 @@ def test_an_occupied_directory_is_refused_by_name(tmp_path: Path, name: str) -> 
 
 
 def test_a_directory_of_runs_is_none_and_says_how_to_list_them(tmp_path: Path) -> None:
-    with pytest.raises(RunDirectoryError, match="holds no run: expected events.jsonl or run.json in it$"):
+    with pytest.raises(RunDirectoryError, match=r"holds no run: expected events\.jsonl or run\.json in it$"):
         RunDirectory.open(tmp_path)
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "events.jsonl").touch()

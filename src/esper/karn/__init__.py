@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.aggregator import TelemetryAggregator
+from esper.karn.folding import FoldedLog, fold
 from esper.karn.health import assess
 from esper.karn.snapshot import (
     Counterfactual,
@@ -41,6 +42,7 @@ __all__ = [
     "Epochs",
     "EventHistory",
     "Finding",
+    "FoldedLog",
     "GroupSnapshot",
     "History",
     "LastAction",
@@ -56,6 +58,7 @@ __all__ = [
     "TelemetryAggregator",
     "Verdict",
     "assess",
+    "fold",
     "supplied",
     "supplied_number",
 ]
