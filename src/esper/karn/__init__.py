@@ -5,13 +5,15 @@
 >>> aggregator.process(event)
 >>> aggregator.snapshot().groups["default"].update
 >>> assess(aggregator.snapshot()).headline
+>>> fold("runs/demo").snapshot.groups["default"].update
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.folding import FoldedLog, fold
 from esper.karn.health import assess
 from esper.karn.snapshot import (
     Counterfactual,
@@ -32,7 +34,13 @@ from esper.karn.snapshot import (
     SlotSnapshot,
 )
 from esper.karn.verdict import Finding, Verdict
+from esper.leyline._lazy import lazy
 from esper.leyline.limits import Limits, Status
+
+if TYPE_CHECKING:
+    from esper.karn.folding import FoldedLog, fold
+else:
+    __getattr__, __dir__ = lazy(__name__, FoldedLog="esper.karn.folding", fold="esper.karn.folding")
 
 __all__ = [
     "Counterfactual",
