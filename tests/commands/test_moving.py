@@ -57,14 +57,21 @@ def a_run(name: str, *numbers: int, rank: int | None = None) -> Path:
 # --- there and back --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["tables", "tables.csv", "tables.duckdb"])
-def test_runs_of_several_ranks_come_back_with_their_logs_and_what_was_known_of_them(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("tables.xlsx", "a directory of Parquet tables"),
+        ("tables.csv", "a directory of CSV tables"),
+        ("tables.duckdb", "a DuckDB file"),
+    ],
+)
+def test_runs_of_several_ranks_come_back_with_their_logs_and_what_was_known_of_them(name: str, made: str) -> None:
     a_run("runs/a", 1, 2)
     a_run("runs/b", 3, rank=0)
     a_run("runs/b", 4, rank=1)
     (Path("runs/a") / "run.json").write_text('{"status": "failed", "started": "2026-01-01T00:00:00+00:00", '
                                              '"configuration": {"lr": 0.1}, "versions": {}}')  # fmt: skip
-    assert command("export", "runs/a", "runs/b", "-o", name) == (0, f"{name}: 7 events of 2 runs\n", "")
+    assert command("export", "runs/a", "runs/b", "-o", name) == (0, f"{name}: 7 events of 2 runs, {made}\n", "")
     assert command("import", name, "-o", "again")[0] == 0
     for log in ("a/events.jsonl", "b/events-rank0.jsonl", "b/events-rank1.jsonl"):
         assert (Path("again") / log).read_bytes() == (Path("runs") / log).read_bytes()
@@ -93,7 +100,7 @@ def test_a_run_without_events_leaves_its_lines_and_costs_the_others_nothing() ->
     Path("b").mkdir()
     Path("b/events.jsonl").write_text("nonsense\n")
     status, out, err = command("export", "a", "b", "-o", "x")
-    assert (status, out) == (1, "x: 2 events of 2 runs\n")
+    assert (status, out) == (1, "x: 2 events of 2 runs, a directory of Parquet tables\n")
     assert err == "no events in b: 1 line of kind json, first in line 1 (not JSON: Expecting value at column 1)\n"
     assert command("import", "x", "-o", "again")[0] == 1
     assert sorted(str(path) for path in Path("again").rglob("*.json*")) == [
@@ -111,7 +118,7 @@ def test_an_export_may_come_from_standard_input() -> None:
             text=True,
             check=True,
         )
-    assert done.stdout == "x: 2 events of 1 run\n"
+    assert done.stdout == "x: 2 events of 1 run, a directory of Parquet tables\n"
     assert pq.read_table("x/runs.parquet")["run_name"].to_pylist() == ["standard input"]
 
 

@@ -125,9 +125,10 @@ def test_changing_any_one_field_changes_what_is_shown(cls: type[TelemetryPayload
         before, after = (render(cls(**values)) for values in (given, {**given, name: sample(annotation, 1)}))
         differs["shown"] |= before[0] != after[0]
         differs["opened"] |= before[1] != after[1]
-    assert differs["shown"] or differs["opened"] or f"{cls.__name__}.{name}" in WAITING
-    in_full = name in ONLY_IN_FULL.get(cls.__name__, "").split() or f"{cls.__name__}.{name}" in WAITING
-    assert differs["shown"] != in_full
+    if f"{cls.__name__}.{name}" in WAITING:  # it may be shown already, while nobody supplies it
+        return
+    assert differs["shown"] or differs["opened"]
+    assert differs["shown"] != (name in ONLY_IN_FULL.get(cls.__name__, "").split())
 
 
 def render(payload: TelemetryPayload) -> tuple[str, str]:

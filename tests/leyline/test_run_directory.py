@@ -122,6 +122,15 @@ def test_an_occupied_directory_is_refused_by_name(tmp_path: Path, name: str) -> 
     assert RunDirectory.open(tmp_path).path == tmp_path
 
 
+def test_a_directory_of_runs_is_none_and_says_how_to_list_them(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match=r"holds no run: expected events\.jsonl or run\.json in it$"):
+        RunDirectory.open(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "events.jsonl").touch()
+    with pytest.raises(RunDirectoryError, match=f"; esper runs {tmp_path} lists those below it"):
+        RunDirectory.open(tmp_path)
+
+
 def test_foreign_files_do_not_occupy_a_directory(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     RunDirectory.create(tmp_path)

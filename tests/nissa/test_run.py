@@ -111,12 +111,20 @@ class TestRun:
         assert "object" in configuration["odd"]
         assert configuration["nested"] == {"1": [True, None, ["x"]]}
 
-    def test_what_is_no_mapping_is_refused_and_leaves_nothing_behind(self, tmp_path: Path) -> None:
-        given: Any = Namespace(lr=0.1)
-        with pytest.raises(TypeError, match=r"not Namespace: vars\(\)"), open_run(tmp_path / "run", config=given):
+    @pytest.mark.parametrize(
+        ("config", "says"), [([1], "mapping of names.*not a list"), (Namespace(lr=1), r"vars\(…\)")]
+    )
+    def test_options_that_are_no_mapping_are_refused_before_anything_is_made(
+        self, tmp_path: Path, config: Any, says: str
+    ) -> None:
+        with pytest.raises(TypeError, match=says), open_run(tmp_path / "run", config=config):
             pass
+        assert not (tmp_path / "run").exists()
+
+    def test_options_that_are_no_mapping_are_refused_later_too(self, tmp_path: Path) -> None:
+        given: Any = Namespace(lr=0.1)
         with open_run(tmp_path / "run", config=vars(given)) as run:
-            with pytest.raises(TypeError, match="not Namespace"):
+            with pytest.raises(TypeError, match=r"not a Namespace; vars\(…\)"):
                 run.configure(given)
             assert run.info.configuration == {"lr": 0.1}
 

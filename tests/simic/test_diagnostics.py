@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,6 +13,13 @@ import torch
 from esper.simic import diagnostics as d
 
 NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize(("module", "lacks"), [("diagnostics", "torch"), ("environment", "gymnasium")])
+def test_where_a_library_is_missing_the_import_names_the_extra(module: str, lacks: str) -> None:
+    code = f"import sys; sys.modules[{lacks!r}] = None; import esper.simic.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"need {lacks}: pip install 'esper-telemetry[train]'" in done.stderr
 
 
 def test_gradient_totals_of_three_and_four_are_five() -> None:

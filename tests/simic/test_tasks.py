@@ -101,7 +101,11 @@ def test_digits_without_scikit_learn_says_what_to_install(monkeypatch: pytest.Mo
         (np.zeros((10, 2)), np.zeros(9), 5, "labels"),
         (np.zeros((10, 2)), np.arange(10) % 2, 8, "leave some"),
         (np.zeros((10, 2)), np.arange(10) % 2, 0, "at least 1"),
-        (np.zeros((10, 2)), np.arange(10) % 2 - 1, 5, "labels must lie between"),
+        (np.zeros((10, 2)), np.arange(10) % 2 - 1, 5, "count the classes from 0, and the smallest is -1"),
+        (np.zeros((10, 2)), np.arange(10) % 2 + 1, 5, "count the classes from 0, and the smallest is 1"),
+        (np.zeros((10, 2)), np.arange(10) / 2, 5, "labels must be integers"),
+        (np.zeros((10, 2)), np.array(["a", "b"] * 5), 5, "labels must be integers"),
+        (np.full((10, 2), np.nan), np.arange(10) % 2, 5, "inputs must be finite"),
         (np.zeros((10, 2)), np.zeros(10), 5, "n_classes must be at least 2"),
     ],
 )

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["export_command"]
 
 _CHUNK = 1 << 20
+_MADE: dict[Format, str] = {
+    "parquet": "a directory of Parquet tables",
+    "csv": "a directory of CSV tables",
+    "duckdb": "a DuckDB file",
+}
 
 
 def export_command(sources: list[str], output: str, *, form: Format | None) -> int:
@@ -38,13 +43,14 @@ def export_command(sources: list[str], output: str, *, form: Format | None) -> i
         ModuleNotFoundError: the extra is not installed.
         OSError: something cannot be read or written, or exists already.
     """
-    from esper.karn.export import export  # noqa: PLC0415 - needs the extra
+    from esper.karn.export import export, format_of  # noqa: PLC0415 - needs the extra
     from esper.karn.export.parallel import RARELY  # noqa: PLC0415 - as above
 
     gc.set_threshold(*RARELY)
     with progress_bar(sum(map(_lines, sources)), "lines") as progress:
         done = export(sources, output, form=form, processes=None, progress=progress)
-    show(f"{printable(str(done.path))}: {plural(done.events, 'event')} of {plural(done.runs, 'run')}\n")
+    made = _MADE[form or format_of(output)]
+    show(f"{printable(str(done.path))}: {plural(done.events, 'event')} of {plural(done.runs, 'run')}, {made}\n")
     for run, invalid in done.invalid.items():
         if run in done.empty:
             continue

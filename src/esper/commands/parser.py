@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 __all__ = ["USER_ERROR", "Parser", "add_notify", "command", "examples"]
@@ -19,6 +20,14 @@ class Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: Any = None) -> None:
         with suppress(ValueError):  # the stream is closed
             super()._print_message(message, file)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse, and refuse what is left here, so that a command's error is the command's and points to its help."""
+        known, left = super().parse_known_args(args, namespace)
+        if left:
+            close = get_close_matches(left[0].partition("=")[0], self._option_string_actions, 1, 0.75)
+            self.error(f"unrecognized arguments: {' '.join(left)}" + (f"; did you mean {close[0]}?" if close else ""))
+        return known, left
 
     def error(self, message: str) -> NoReturn:
         """End with status 2 and a line that says where help is."""

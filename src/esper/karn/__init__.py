@@ -5,9 +5,12 @@
 >>> aggregator.process(event)
 >>> aggregator.snapshot().groups["default"].update
 >>> assess(aggregator.snapshot()).headline
+>>> fold("runs/demo").snapshot.groups["default"].update
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from esper.karn.absence import supplied, supplied_number
 from esper.karn.aggregator import TelemetryAggregator
@@ -31,7 +34,13 @@ from esper.karn.snapshot import (
     SlotSnapshot,
 )
 from esper.karn.verdict import Finding, Verdict
+from esper.leyline._lazy import lazy
 from esper.leyline.limits import Limits, Status
+
+if TYPE_CHECKING:
+    from esper.karn.folding import FoldedLog, fold
+else:
+    __getattr__, __dir__ = lazy(__name__, FoldedLog="esper.karn.folding", fold="esper.karn.folding")
 
 __all__ = [
     "Counterfactual",
@@ -41,6 +50,7 @@ __all__ = [
     "Epochs",
     "EventHistory",
     "Finding",
+    "FoldedLog",
     "GroupSnapshot",
     "History",
     "LastAction",
@@ -56,6 +66,7 @@ __all__ = [
     "TelemetryAggregator",
     "Verdict",
     "assess",
+    "fold",
     "supplied",
     "supplied_number",
 ]

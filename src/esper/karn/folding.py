@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ class FoldedLog:
 
 
 def fold(
-    source: str,
+    source: str | os.PathLike[str],
     adapt: Callable[[Limits], Limits] | None = None,
     bounds: Bounds = LIVE,
     seen: Callable[[TelemetryEvent | InvalidRecord, Position | None], None] | None = None,

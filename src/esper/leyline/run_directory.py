@@ -76,7 +76,10 @@ class RunDirectory:
         except OSError as error:
             raise RunDirectoryError(f"{path} cannot be written: {error.strerror}") from None
         if occupied:
-            raise RunDirectoryError(f"{path} holds a run already ({', '.join(occupied)}); choose another directory")
+            raise RunDirectoryError(
+                f"{path} holds a run already ({', '.join(occupied)}); choose another directory, "
+                "or go on with that run: esper train --resume, in Python open_run(…, resume=True)"
+            )
         return run
 
     @classmethod
@@ -111,7 +114,9 @@ class RunDirectory:
         if not run.path.is_dir():
             raise RunDirectoryError(f"no such run: {path}")
         if not any(file for pattern in _OURS for file in run.path.glob(pattern)):
-            raise RunDirectoryError(f"{path} holds no run: expected events.jsonl or run.json in it")
+            below = any(file for pattern in _OURS for file in run.path.glob(f"*/{pattern}"))
+            hint = f"; esper runs {path} lists those below it" if below else ""
+            raise RunDirectoryError(f"{path} holds no run: expected events.jsonl or run.json in it{hint}")
         return run
 
     @property

@@ -71,7 +71,7 @@ class TelemetryHub:
 
     Raises:
         ValueError: a sink is given twice, or belongs to another hub, open or closed.
-        TypeError: a sink's policy is none.
+        TypeError: something is no sink, or a sink's policy none; the message says what it lacks.
     """
 
     def __init__(self, sinks: Iterable[Sink] = ()) -> None:
@@ -114,10 +114,18 @@ class TelemetryHub:
 
         Waits only for a `Durable` sink whose queue is full, and at most its ``max_wait`` a stall. After the hub was
         closed the event is counted as dropped, and the first one reported.
+
+        Raises:
+            TypeError: it is no event.
         """
         if not self._queues:
             return
-        kind = event.data.__class__
+        try:
+            kind = event.data.__class__
+        except AttributeError:
+            raise TypeError(
+                f"emit takes a TelemetryEvent, TelemetryEvent(data=…), not a {type(event).__name__}"
+            ) from None
         # After one of these a run can be resumed.
         barrier = kind is BatchEpochCompletedPayload or kind is TrainingStartedPayload
         crowded: Sequence[SinkQueue] = ()

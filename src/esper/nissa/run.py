@@ -177,11 +177,11 @@ def open_run(
         The run. Afterwards its `Run.exit_status` says how it went.
 
     Raises:
-        TypeError: ``config`` is no mapping.
         RunDirectoryError: the directory holds a run already (or none, to resume), or cannot be used.
         LogInUseError: another process is writing this run.
+        TypeError: the configuration is no mapping, or something is no sink.
     """
-    options = _configuration(config or {})  # before anything is made: a mistake in it leaves nothing behind
+    options = _configuration({} if config is None else config)  # before anything is made: a mistake in it leaves nothing behind
     directory, made = _take(path, rank, resume=resume)
     before = _info_before(directory) if resume else None
     log = directory.log if rank is None else directory.shard(rank)
@@ -272,11 +272,10 @@ def _losses_before(sinks: Iterable[SinkStats]) -> tuple[SinkStats, ...]:
     )
 
 
-def _configuration(options: Mapping[str, object]) -> dict[str, JsonValue]:
+def _configuration(options: object) -> dict[str, JsonValue]:
     if not isinstance(options, Mapping):
-        raise TypeError(
-            f"options are a mapping by their names, not {type(options).__name__}: vars() may make one of it"
-        )
+        hint = "; vars(…) makes one of it" if hasattr(options, "__dict__") else ""
+        raise TypeError(f"a configuration is a mapping of names to values, not a {type(options).__name__}{hint}")
     return {str(name): _described(value) for name, value in options.items()}
 
 

@@ -160,9 +160,20 @@ def queues_for(sinks: Iterable[Sink], reporter: Reporter) -> tuple[SinkQueue, ..
     """Make a queue for every sink, numbering sinks of one name."""
     queues: list[SinkQueue] = []
     for sink in sinks:
+        _refuse_what_is_no_sink(sink)
         same = sum(queue.sink.name == sink.name for queue in queues)
         queues.append(SinkQueue(sink, f"{sink.name} #{same + 1}" if same else f"{sink.name}", reporter))
     return tuple(queues)
+
+
+def _refuse_what_is_no_sink(sink: object) -> None:
+    if isinstance(sink, type):
+        raise TypeError(f"a sink is an object: {sink.__name__}(…), not the class {sink.__name__}")
+    lacking = [name for name in ("name", "policy", "write", "flush", "close") if not hasattr(sink, name)]
+    if lacking and callable(sink):
+        raise TypeError("a function is made a sink by FunctionSink(name, function)")
+    if lacking:
+        raise TypeError(f"{type(sink).__name__} is no sink: it has no {', '.join(lacking)}")
 
 
 _EVENT_BYTES = 1_500

@@ -11,7 +11,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"the diagnostics need {error.name}: pip install 'esper-telemetry[train]'", name=error.name
+    ) from error
+
 from torch import Tensor
 
 from esper.leyline._lazy import lazy

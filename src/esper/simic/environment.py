@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
-import gymnasium
-import numpy as np
-import torch
+try:
+    import gymnasium
+    import numpy as np
+    import torch
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"the environments need {error.name}: pip install 'esper-telemetry[train]'", name=error.name
+    ) from error
+
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box
 from numpy.typing import NDArray

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["DIGITS", "Split", "Task", "load_task"]
 
@@ -133,7 +133,7 @@ class Task:
             ValueError: the arrays do not fit each other, or nothing remains for the test split.
         """
         examples = torch.from_numpy(np.array(inputs, dtype=np.float32))
-        classes = torch.from_numpy(np.array(labels, dtype=np.int64))
+        classes = torch.from_numpy(_classes(name, labels))
         if examples.ndim == 2:  # noqa: PLR2004 - a plain table
             examples = examples.unsqueeze(-1)
         if examples.ndim != 3 or classes.shape != examples.shape[:1]:  # noqa: PLR2004 - named in the message
@@ -205,6 +205,20 @@ def _digits() -> Task:
     return Task.from_arrays(DIGITS, pixels.reshape(-1, 8, 8) / 16.0, labels, train=1024, validation=512)
 
 
+def _classes(name: str, labels: ArrayLike) -> NDArray[np.int64]:
+    """Return labels as integers.
+
+    Raises:
+        ValueError: they are something else, or do not count from 0.
+    """
+    given = np.asarray(labels)
+    if given.dtype.kind not in "biuf" or (given != (classes := given.astype(np.int64))).any():
+        raise ValueError(f"task {name!r}: labels must be integers that count the classes from 0")
+    if given.size and classes.min() != 0:
+        raise ValueError(f"task {name!r}: labels must count the classes from 0, and the smallest is {classes.min()}")
+    return classes
+
+
 def _problem(inputs: Tensor, labels: Tensor, n_classes: int) -> str | None:
     """Say what is wrong with a split, if anything."""
     if inputs.dtype != torch.float32 or inputs.ndim != 3 or 0 in inputs.shape:  # noqa: PLR2004 - named below
@@ -215,4 +229,6 @@ def _problem(inputs: Tensor, labels: Tensor, n_classes: int) -> str | None:
         return f"labels must be int64 ({len(inputs)},), got {labels.dtype} {tuple(labels.shape)}"
     if int(labels.min()) < 0 or int(labels.max()) >= n_classes:
         return f"labels must lie between 0 and {n_classes - 1}"
+    if not bool(inputs.isfinite().all()):
+        return "inputs must be finite, and one is NaN or infinite"
     return None

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import random
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -389,6 +390,18 @@ def test_a_flat_log_gets_a_map_that_converts_it(tmp_path: Path) -> None:
     _, log_map = started_from([given_] * 3, tmp_path)
     made = event_of(convert(given_, log_map, 1))
     assert made.data == EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=1.0, inner_epoch=3)
+
+
+def test_a_key_behind_a_prefix_is_matched_by_its_own_words(tmp_path: Path) -> None:
+    update = {"loss/policy": 0.1, "loss/value": 2.0, "train/clip_fraction": 0.1, "train/entropy": 0.3, "lr": 3e-4}
+    text, _ = started_from([{"type": "ppo_update", "time": "2025-12-06T00:00Z", **update}] * 3, tmp_path)
+    for line in (
+        'policy_loss = "loss/policy"',
+        'value_loss = "loss/value"',
+        'clip_fraction = "train/clip_fraction"',
+        'entropy = "train/entropy"',
+    ):
+        assert re.search(f"^{re.escape(line)}", text, re.MULTILINE), text
 
 
 def test_a_time_of_no_zone_is_for_the_user_to_decide(tmp_path: Path) -> None:

@@ -143,7 +143,8 @@ def _course(view: View, group: GroupSnapshot, field: str) -> Course | None:
 
 
 def _panel(view: View, group: GroupSnapshot, course: Course, field: str, span: tuple[float, float] | None) -> Panel:
-    name = QUANTITIES[field].name if field in QUANTITIES else _TITLES.get(field) or RULE_OF_FIELD[field]
+    title = _TITLES.get(field) or RULE_OF_FIELD.get(field, field.replace("_", " "))
+    name = QUANTITIES[field].name if field in QUANTITIES else title
     arm = f"{tidy(group.group_id, 12)}: " if len(view.snapshot.groups) > 1 else ""
     newest = _newest(group, field)
     text = QUANTITIES[field].text if field in QUANTITIES else number

@@ -33,6 +33,7 @@ _SURE: Final = 0.75
 _PERHAPS: Final = 0.45
 _LIKE_A_KIND: Final = 0.6
 _WIDTH: Final = 44
+_WORDS: Final = re.compile(r"[^a-z0-9]+")
 _LEAST: Final = {"ns": 1e17, "us": 1e14, "ms": 1e11}
 """What a time since 1970 is above when it is counted so."""
 
@@ -298,7 +299,7 @@ def _pairs(keys: dict[str, _Key], rows: Mapping[str, Type]) -> dict[str, tuple[s
 @lru_cache(1 << 16)
 def _similarity(one: str, other: str) -> float:
     """Return how alike two names are: by their letters, or because the words of one are among the other's."""
-    words, others = set(one.lower().split("_")), set(other.lower().split("_"))
+    words, others = set(_WORDS.split(one.lower())), set(_WORDS.split(other.lower()))
     shared = len(words & others) / min(len(words), len(others))
     return max(SequenceMatcher(None, one.lower(), other.lower()).ratio(), 0.9 * shared)
 
