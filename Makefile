@@ -54,12 +54,13 @@ test-core: $(READY) ## the wheel alone, without any extra, in an environment of 
 	build/core/venv/bin/python tests/core_alone.py
 
 dist: $(READY) ## sdist and wheel as they would be released: checked, the sdist's own tests, the wheel alone with each extra and page
-	rm -rf build/dist
+	rm -rf build/dist build/unpacked
 	$(BIN)/python -m build --outdir build/dist . > /dev/null
 	$(BIN)/twine check --strict build/dist/*
-	tar -xzf build/dist/*.tar.gz -C build/dist
-	cd build/dist/esper_telemetry-*/ && PYTHONPATH=src ../../../$(BIN)/pytest -q -n 2 --dist worksteal
-	$(BIN)/python tests/extras_alone.py build/dist/*.whl build/dist constraints.txt $(if $(TORCH),--torch)
+	mkdir build/unpacked
+	tar -xzf build/dist/*.tar.gz -C build/unpacked --strip-components 1
+	cd build/unpacked && PYTHONPATH=src ../../$(BIN)/pytest -q -n 2 --dist worksteal
+	$(BIN)/python tests/extras_alone.py build/dist/*.whl build/alone constraints.txt $(if $(TORCH),--torch)
 
 test-wheel: ## the contract's tests against the built wheel, with any Python: make test-wheel PYTHON=python3.14
 	rm -rf build/wheel
