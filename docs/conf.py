@@ -49,4 +49,7 @@ def setup(app: Sphinx) -> None:
 
 def _keep_colons(_app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
     if what in ("attribute", "data", "property"):
-        lines[:0] = ["..", ""]  # in a first line napoleon takes what stands before a colon for a type: let it be a comment
+        lines[:0] = [
+            "..",
+            "",
+        ]  # in a first line napoleon takes what stands before a colon for a type: let it be a comment

@@ -88,12 +88,12 @@ def in_an_environment(
     python = str(home / "bin" / "python")
     wheel = str(args.wheel.resolve())
     wanted = [requirement.replace(NAME, wheel) for requirement in sorted(requirements)]
-    install = [python, "-m", "pip", "install", "--quiet", "--constraint", str(args.constraints.resolve()), *wanted]
-    run(install, home, "the installation")
-    failed = []
-    for what, command in [*trials, ("pip check", ["-m", "pip", "check"])]:
-        if not run([python, *command], home, what):
-            failed.append(what)
+    constraints = str(args.constraints.resolve())
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    if not run([*pip, "install", "--quiet", "--constraint", constraints, *wanted], home, "the installation"):
+        return [what for what, _ in trials]
+    trials = [*trials, ("pip check", [*pip[1:], "check"])]
+    failed = [what for what, command in trials if not run([python, *command], home, what)]
     shutil.rmtree(home)
     return failed
 
