@@ -15,7 +15,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/build/bytecode
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint mypy pyright test-core test-wheel dist test-pythons pictures bench verdicts mutants soak fields contract docs links clean
+.PHONY: help demo test check lint mypy pyright types test-core test-wheel dist test-pythons pictures bench verdicts mutants soak fields contract docs links clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,14 @@ pyright: $(READY)
 	$(BIN)/pyright
 	$(BIN)/pyright -p tests/typing
 
+PYTHONS := 3.12 3.13 3.14
+
+types: $(READY) ## mypy and pyright for the later Pythons; make check has the first
+	set -e; for version in $(PYTHONS); do \
+	  $(BIN)/mypy --python-version $$version; \
+	  $(BIN)/pyright --pythonversion $$version; \
+	  $(BIN)/pyright --pythonversion $$version -p tests/typing; done
+
 test-core: $(READY) ## the wheel alone, without any extra, in an environment of its own
 	rm -rf build/core
 	$(BIN)/python -m build --wheel --outdir build/core/dist . > /dev/null
@@ -56,13 +64,14 @@ test-core: $(READY) ## the wheel alone, without any extra, in an environment of 
 	build/core/venv/bin/pip install --quiet --disable-pip-version-check build/core/dist/*.whl
 	build/core/venv/bin/python tests/core_alone.py
 
-dist: $(READY) ## sdist and wheel as they would be released: checked, the sdist's own tests, the wheel with each extra
-	rm -rf build/dist
+dist: $(READY) ## sdist and wheel as they would be released: checked, the sdist's own tests, the wheel alone with each extra and page
+	rm -rf build/dist build/unpacked
 	$(BIN)/python -m build --outdir build/dist . > /dev/null
 	$(BIN)/twine check --strict build/dist/*
-	tar -xzf build/dist/*.tar.gz -C build/dist
-	cd build/dist/esper_telemetry-*/ && PYTHONPATH=src ../../../$(BIN)/pytest -q -n 2 --dist worksteal
-	$(BIN)/python tests/extras_alone.py build/dist/*.whl build/dist/extras constraints.txt
+	mkdir build/unpacked
+	tar -xzf build/dist/*.tar.gz -C build/unpacked --strip-components 1
+	cd build/unpacked && PYTHONPATH=src ../../$(BIN)/pytest -q -n 2 --dist worksteal
+	$(BIN)/python tests/extras_alone.py build/dist/*.whl build/alone constraints.txt $(if $(TORCH),--torch)
 
 test-wheel: ## the contract's tests against the built wheel, with any Python: make test-wheel PYTHON=python3.14
 	rm -rf build/wheel
@@ -73,8 +82,6 @@ test-wheel: ## the contract's tests against the built wheel, with any Python: ma
 	  --requirement tests/pythons/requirements.txt
 	build/wheel/venv/bin/python -m pytest -c tests/pythons/pytest.ini --rootdir . -q tests/golden/test_golden.py tests/typing/test_accepted.py \
 	  tests/leyline/test_payload.py tests/leyline/test_event.py tests/leyline/test_codec.py tests/leyline/test_wire.py
-
-PYTHONS := 3.12 3.13 3.14
 
 test-pythons: $(READY) ## the contract on CPython 3.12, 3.13 and 3.14, in WebAssembly; needs Node
 	mkdir -p build/pythons/wheels
@@ -90,7 +97,12 @@ pictures: $(READY) ## the pictures in docs, of stages, rooms and the run of make
 	$(BIN)/python docs/picture_dashboard.py $(RUN)
 	$(BIN)/python docs/picture_report.py $(RUN)
 
-bench: $(READY) ## ratios against the alternatives, measured beside them; nothing is asserted
+$(VENV)/.bench: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pip>=25.1'  # the first that knows groups
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	touch $@
+
+bench: $(VENV)/.bench ## ratios against the alternatives, measured beside them; nothing is asserted
 	@for table in contract end_to_end delivery aggregator training_share foreign_trainer checkpoint training_loop views; do \
 	  echo "## $$table"; echo; $(BIN)/python benchmarks/$$table.py; echo; done
 

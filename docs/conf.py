@@ -36,6 +36,7 @@ python_display_short_literal_types = True
 python_maximum_signature_line_length = 100
 copybutton_prompt_text = "$ "
 html_theme = "furo"
+pygments_dark_style = "monokai"
 html_title = "esper"
 html_static_path: list[str] = []
 
@@ -47,5 +48,8 @@ def setup(app: Sphinx) -> None:
 
 
 def _keep_colons(_app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
-    if what in ("attribute", "data"):
-        lines.insert(0, "")  # in a first line napoleon takes what stands before a colon for a type
+    if what in ("attribute", "data", "property"):
+        lines[:0] = [
+            "..",
+            "",
+        ]  # in a first line napoleon takes what stands before a colon for a type: let it be a comment

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
+from tests.run_page import run
 
+from esper.cli import _parser
 from esper.kasmina.blueprints import BLUEPRINTS
 from esper.leyline.actions import Op
 from esper.leyline.stages import SeedStage
@@ -24,12 +29,26 @@ def test_the_examples_of_a_page_run_from_top_to_bottom(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    source = page.read_text()
-    names: dict[str, object] = {"__name__": "__docs__"}
-    for block in re.finditer(r"^```python\n(.*?)^```", source, re.DOTALL | re.MULTILINE):
-        line = source[: block.start(1)].count("\n")
-        with one_thread():  # networks of this size are faster so, and other tests need the cores
-            exec(compile("\n" * line + block.group(1), str(page), "exec", dont_inherit=True), names)
+    with one_thread():  # networks of this size are faster so, and other tests need the cores
+        run(page)
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """Yield what follows ``esper`` in the lines that a page has typed in a shell."""
+    for block in re.findall(r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        for line in re.findall(r"^\$ (.*)", block, re.MULTILINE):
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            words = list(lexer)
+            for start in (i + 1 for i, word in enumerate(words) if word == "esper"):
+                yield list(takewhile(lambda word: word[0] not in "|&;<>", words[start:]))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_command_lines_of_a_page_are_taken_by_the_parser(page: Path) -> None:
+    for words in command_lines(page):
+        if "--help" not in words:
+            _parser().parse_args(["1" if word == "$seed" else word for word in words])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -181,7 +181,8 @@ def open_run(
         LogInUseError: another process is writing this run.
         TypeError: the configuration is no mapping, or something is no sink.
     """
-    options = _configuration({} if config is None else config)  # before anything is made: a mistake in it leaves nothing behind
+    # before anything is made: a mistake in it leaves nothing behind
+    options = _configuration({} if config is None else config)
     directory, made = _take(path, rank, resume=resume)
     before = _info_before(directory) if resume else None
     log = directory.log if rank is None else directory.shard(rank)

@@ -152,7 +152,7 @@ def test_a_group_stands_apart_and_text_that_is_no_unicode_is_rejected(tmp_path: 
 
 
 def test_it_logs_to_a_run_of_yours(tmp_path: Path) -> None:
-    run = wandb.init(dir=tmp_path, project="mine", config={"own": 1})
+    run = wandb.init(dir=str(tmp_path), project="mine", config={"own": 1})
     with TelemetryHub([WandbSink(run=run)]) as hub:
         hub.emit(TelemetryEvent(data=update(0)))
     assert merged(tmp_path, "batch")[0]["PPOUpdate/entropy"] == 1.5
