@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,17 @@ class TestRun:
         with pytest.raises(SystemExit), open_run(tmp_path / "run"):
             sys.exit(code)
         assert info(tmp_path / "run").status == status
+
+    def test_a_block_that_is_never_left_is_a_failure_that_says_so_and_the_log_is_whole(self, tmp_path: Path) -> None:
+        cells = ExitStack()
+        cells.enter_context(open_run(tmp_path / "run")).emit(numbered(1))
+        del cells  # as when a notebook's kernel ends
+        gc.collect()
+        assert (info(tmp_path / "run").status, info(tmp_path / "run").error) == (
+            "failed",
+            "the block of open_run was never left",
+        )
+        assert numbers_in(tmp_path / "run" / "events.jsonl") == [1]
 
     def test_a_lost_event_stands_in_run_json_and_in_the_exit_status(self, tmp_path: Path) -> None:
         def fail(_event: TelemetryEvent) -> None:

@@ -21,9 +21,9 @@ class Parser(argparse.ArgumentParser):
         with suppress(ValueError):  # the stream is closed
             super()._print_message(message, file)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    def parse_known_args(self, *args: Any, **options: Any) -> tuple[Any, list[str]]:
         """Parse, and refuse what is left here, so that a command's error is the command's and points to its help."""
-        known, left = super().parse_known_args(args, namespace)
+        known, left = super().parse_known_args(*args, **options)
         if left:
             close = get_close_matches(left[0].partition("=")[0], self._option_string_actions, 1, 0.75)
             self.error(f"unrecognized arguments: {' '.join(left)}" + (f"; did you mean {close[0]}?" if close else ""))

@@ -251,6 +251,8 @@ def _ending(error: BaseException | None, *, stopped: bool) -> tuple[RunStatus, s
         return "interrupted", None
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return "completed", None
+    if isinstance(error, GeneratorExit):
+        return "failed", "the block of open_run was never left"
     return "failed", f"{type(error).__name__}: {error}"
 
 
