@@ -99,7 +99,7 @@ def test_a_file_that_holds_no_limits_is_refused_in_a_line(
     assert main(["health", path, "--limits", str(tmp_path / "none")]) == 2
     capsys.readouterr()
     assert main(["health", path, "--limits", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"esper health: error: {tmp_path}: no ordinary file\n"
+    assert capsys.readouterr().err == f"esper health: error: {tmp_path}: Is a directory\n"
 
 
 def test_lines_that_are_no_events_count_against_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,8 +76,11 @@ def open_file(path: Path) -> IO[bytes]:
         OSError: it cannot be opened, or is none.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "no ordinary file", str(path))
     return open(descriptor, "rb")  # noqa: PTH123 - the caller's to close
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from esper.karn.comparison.compared_run import Course
 from esper.karn.comparison.comparison import _reached
 from esper.karn.comparison.results import By
 from esper.karn.formatting import columns, mean
-from esper.karn.report.comparison_page import write_page
+from esper.karn.report.comparison_page import _ticks, write_page
 from esper.leyline.run_info import RunStatus
 from esper.leyline.strict_json import strict_json
 
@@ -299,14 +300,16 @@ def test_a_threshold_is_reached_by_the_first_tenth_whose_mean_is_that_high(
 
 
 def test_a_threshold_costs_no_mean_of_every_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[int] = []
-
-    def counted(values: Sequence[float]) -> float | None:
-        taken.append(len(values))
-        return mean(values)
-
-    monkeypatch.setattr("esper.karn.comparison.comparison.mean", counted)
+    taken = Mock(side_effect=mean)
+    monkeypatch.setattr("esper.karn.comparison.comparison.mean", taken)
     long = Course(tuple(range(5_000)), tuple(at / 5_000 for at in range(5_000)))
     assert _reached(long, 0.5) == 2_750
     assert _reached(long, 2.0) is None
-    assert len(taken) < 5
+    assert taken.call_count < 5
+
+
+@pytest.mark.parametrize("high", [5e-324, 1e-310, 1e-3, 1e308])
+def test_a_scale_has_at_least_one_number_however_small_it_is(high: float) -> None:
+    ticks = _ticks(0.0, high)
+    assert ticks
+    assert all(0.0 <= tick <= high for tick in ticks)

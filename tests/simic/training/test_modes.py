@@ -164,7 +164,7 @@ def test_a_run_that_learns_nothing_fails_with_its_first_cause_and_an_event_that_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     diverging = dataclasses.replace(load_task("digits"), learning_rate=1e30)
-    monkeypatch.setattr("esper.simic.training.playing.load_task", lambda _name: diverging)
+    monkeypatch.setattr("esper.simic.training.environments.load_task", lambda _name: diverging)
     cause = "nothing was learnt in 5 updates in a row; it began with update 0 skipped: rewards of env 0, 1 not finite"
     emitted = fail(NothingLearntError, cause, episodes=20, max_epochs=2)
     assert len(updates(emitted)) == 5

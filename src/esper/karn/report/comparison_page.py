@@ -22,6 +22,8 @@ _SECURITY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 42
 _PLACES: Final = 5
+_LEAST_SPAN: Final = 1e-300
+"""Below it no power of ten is left for a scale."""
 
 
 def write_page(comparison: Comparison, output: str | os.PathLike[str]) -> Path:
@@ -171,7 +173,7 @@ def _plot(arms: Sequence[tuple[int, ArmResult]], curves: Sequence[Curve], name: 
 def _ticks(low: float, high: float) -> list[float]:
     """Return round numbers between two, some five of them."""
     span = high - low
-    if not 0 < span < math.inf:
+    if not _LEAST_SPAN < span < math.inf:
         return [low]
     step = 10.0 ** math.floor(math.log10(span / 4))
     step = next((step * factor for factor in (1, 2, 5) if span / (step * factor) <= 6), step * 10)  # noqa: PLR2004 - lines
