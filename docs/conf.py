@@ -36,9 +36,10 @@ python_display_short_literal_types = True
 python_maximum_signature_line_length = 100
 copybutton_prompt_text = "$ "
 html_theme = "furo"
-pygments_dark_style = "monokai"
+pygments_dark_style = "github-dark"
 html_title = "esper"
 html_static_path: list[str] = []
+html_domain_indices = False
 
 
 def setup(app: Sphinx) -> None:

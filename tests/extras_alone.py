@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 NAME = "esper-telemetry"
 LOG = ROOT / "tests" / "golden" / "schema_version_1.jsonl"
 WITH_TORCH = {"train", "sb3"}
-TRAIN = "train --episodes 2 --envs 2 --max-epochs 4 --evaluate-episodes 1 --quiet --run-dir run"
+TRAIN = "train --episodes 2 --envs 2 --max-epochs 4 --evaluate-episodes 2 --quiet --run-dir run"
 USES = {
     "train": f"from esper.cli import main; assert main('{TRAIN}'.split()) == 0",
     "dashboard": "from esper.karn.dashboard import watch",
