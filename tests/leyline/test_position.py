@@ -476,3 +476,44 @@ def test_the_last_action_of_an_environment_stands_where_that_is() -> None:
     positions.locate(event(BatchEpochCompletedPayload, episodes_completed=2, n_envs=2))
     late = positions.locate(event(AnalyticsSnapshotPayload, kind="last_action", env_id=1, epoch=2))
     assert (late.batch, late.episode) == (0, 1)
+
+
+def epoch(inner_epoch: int, env_id: int = 0) -> TelemetryEvent:
+    return event(EpochCompletedPayload, env_id=env_id, inner_epoch=inner_epoch)
+
+
+def test_several_rewards_of_an_epoch_are_of_one_episode_also_when_that_began_before_the_batch_before_ended() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=3))
+    for inner_epoch in (1, 2, 3, 1):
+        positions.locate(epoch(inner_epoch))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=1, n_envs=1))
+    assert [positions.locate(event(RewardComputedPayload, epoch=2)).batch for _ in range(3)] == [1] * 3
+
+
+def test_an_episode_that_ends_early_within_its_batch_frees_its_environment_and_then_all() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=3))
+    for env_id, inner_epoch in ((0, 1), (1, 1), (0, 2)):
+        assert positions.locate(epoch(inner_epoch, env_id)).episode == env_id
+    assert [positions.locate(epoch(inner_epoch)).episode for inner_epoch in (1, 2, 3)] == [None] * 3
+    assert positions.locate(epoch(2, env_id=1)).episode == 1
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=2, n_envs=2))
+    assert [positions.locate(epoch(3, env_id)) for env_id in (0, 1)] == [positions.locate(event(PPOUpdatePayload))] * 2
+
+
+def test_an_environment_two_batches_ahead_of_the_end_of_one_ends_the_lock_step() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=2))
+    assert [positions.locate(epoch(inner_epoch)).batch for inner_epoch in (1, 2, 1, 2, 1)] == [0, 0, 1, 1, 2]
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=1, n_envs=1))
+    goes_on = positions.locate(epoch(2))
+    assert (goes_on.batch, goes_on.episode) == (1, None)
+
+
+@pytest.mark.parametrize(("width", "completed"), [(0, 2), (0, 4), (3, 3), (-2, 2)])
+def test_a_batch_that_is_not_one_episode_of_each_environment_ends_the_lock_step(width: int, completed: int) -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=2))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=completed, n_envs=width))
+    assert positions.locate(epoch(1)).episode is None
