@@ -217,7 +217,9 @@ class Mutants:
 
         def measure() -> None:
             taken = {}
-            measured = coverage.Coverage(str(data), config_file=False, include=[str(SOURCE / of) for of in self.modules])
+            measured = coverage.Coverage(
+                str(data), config_file=False, include=[str(SOURCE / of) for of in self.modules]
+            )
             measured.start()
             for item in items:
                 measured.switch_context(item.nodeid)
@@ -229,7 +231,9 @@ class Mutants:
             seconds.write_text(json.dumps(taken))
 
         if status := in_fork(measure):
-            raise pytest.UsageError(f"the tests fail without any mutant (status {status}): run pytest {' '.join(TESTS)}")
+            raise pytest.UsageError(
+                f"the tests fail without any mutant (status {status}): run pytest {' '.join(TESTS)}"
+            )
         self.seconds = json.loads(seconds.read_text())
         read = coverage.CoverageData(str(data))
         read.read()

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from esper.leyline.trend import Course, Series, course_of
 
 
-
 def many(length: int, seed: int) -> list[float]:
     drawn = random.Random(seed)
     return [drawn.gauss(0, 100) for _ in range(length)]
