@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "esper"
 MODULES = (
     "leyline/position.py",
+    "leyline/shard.py",
     "leyline/attempts.py",
     "karn/aggregator.py",
     "karn/env_state.py",
@@ -177,7 +178,7 @@ class Mutants:
 
     def pytest_configure(self) -> None:
         """Take the place of the profile of the tests' own conftest."""
-        from hypothesis import HealthCheck, Phase, settings  # noqa: PLC0415 - whose plugin pytest wants to be the first
+        from hypothesis import HealthCheck, Phase, settings  # whose plugin pytest wants to be the first
 
         settings.register_profile(
             "mutants",  # the first example that fails is enough, however large, and every mutant meets the same

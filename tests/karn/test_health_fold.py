@@ -39,8 +39,8 @@ WELL: dict[str, Any] = {
 
 def group_of(log: Log) -> GroupSnapshot:
     aggregator = TelemetryAggregator()
-    for event in log.events():
-        aggregator.process(event)
+    for made in log.events():
+        aggregator.process(made)
     return aggregator.snapshot().groups["default"]
 
 
@@ -92,21 +92,21 @@ def test_batches_with_a_diverged_host_are_kept_and_bounded() -> None:
 def test_a_snapshot_does_not_change_with_what_comes_later() -> None:
     aggregator = TelemetryAggregator()
     events = list(TROUBLE["KL too large throughout"].events())
-    for event in events[:200]:
-        aggregator.process(event)
+    for made in events[:200]:
+        aggregator.process(made)
     before = aggregator.snapshot().groups["default"].health
     text = strict_json(before)
     assert aggregator.snapshot().groups["default"].health == before
-    for event in events[200:]:
-        aggregator.process(event)
+    for made in events[200:]:
+        aggregator.process(made)
     assert strict_json(before) == text
 
 
 def test_the_start_says_how_the_run_clips_unless_limits_did() -> None:
     assert group_of(Log(rises(), clip_ratio=0.1)).health.limits.clip_ratio == 0.1
     own = TelemetryAggregator(limits=Limits(clip_ratio=0.3))
-    for event in Log(rises(), batches=1, clip_ratio=0.1).events():
-        own.process(event)
+    for made in Log(rises(), batches=1, clip_ratio=0.1).events():
+        own.process(made)
     assert own.snapshot().groups["default"].health.limits.clip_ratio == 0.3
 
 
