@@ -557,7 +557,7 @@ def test_an_environment_of_which_the_rest_of_an_episode_was_lost_is_unknown() ->
 def test_an_episode_longer_than_the_start_said_frees_its_environment_and_then_all() -> None:
     positions = Positions()
     positions.locate(start(n_envs=2))
-    assert [positions.locate(epoch(n)).episode for n in (1, 3, 1)] == [0, None, None]
+    assert [positions.locate(epoch(n)).episode for n in (1, 3, 2)] == [0, None, None]
     assert positions.locate(epoch(1, env_id=1)).episode == 1
     positions.locate(end(0, n_envs=2))
     assert positions.locate(epoch(2, env_id=1)).episode is None
@@ -586,7 +586,8 @@ def test_the_end_of_a_batch_that_had_ended_before_moves_nothing() -> None:
     positions = Positions()
     positions.locate(start())
     for batch in (0, 7):
-        positions.locate(event(BatchEpochCompletedPayload, episodes_completed=1, n_envs=1, batch_idx=batch))
+        end_again = event(BatchEpochCompletedPayload, episodes_completed=1, n_envs=1, batch_idx=batch)
+        assert positions.locate(end_again).episodes == 0
     assert positions.locate(event(PPOUpdatePayload)).batch == 1
 
 

@@ -146,8 +146,8 @@ class ShardState:
         completed, before = data.episodes_completed, self.done
         self.in_step = self.in_step and not self.falls_out
         first = completed - max(data.n_envs, 1)
-        if before is not None and first < before < completed:
-            first = before
+        if before is not None and before < completed:
+            first = max(first, before)
         position = self.at(first, data.batch_idx, completed - 1)
         if before is None or completed > before:
             if before is not None and self.in_step and not self._is_in_step(data, before):
