@@ -93,6 +93,9 @@ EQUIVALENT = {
         "`assert_never(data)` was dropped": "the type checkers' proof that it is never reached",
     },
     "karn/history_writer.py": {
+        "`1 - bound` became `1 + bound`": "of twice as many as the bound: counted from the end or the beginning",
+        "`stop > self.bound` became `stop >= self.bound`": "the first is at 0 either way",
+        "`about < self.latest` became `about <= self.latest`": "the slow way of taking back is right for all",
         "`self.shared = False` was dropped": "it decides what an append costs, not what is read",
         "`self.latest = max(known, default=_NEVER)` was dropped": "too late an episode only costs a look for nothing",
         "`self.ordered = len(known) == len(abouts) and known == sorted(known)` was dropped": (

@@ -506,10 +506,19 @@ def matrix(env_id: int = 0) -> CounterfactualMatrixPayload:
 
 
 def test_a_look_shows_what_has_come_since_the_look_before() -> None:
-    seed = [germinated(), stage("DORMANT", "GERMINATED"), pruned()]
+    seed: list[TelemetryPayload] = [germinated(), stage("DORMANT", "GERMINATED"), pruned()]
     last = AnalyticsSnapshotPayload(kind="last_action", env_id=0, action_name="WAIT")
-    first = [*seed, epoch(), reward(), matrix(), last, update(0), batch(2)]
-    told = [started(), *first, *seed, matrix(), last, update(1), started(start_episode=2), *first]
+    first: list[TelemetryPayload] = [*seed, epoch(), reward(), matrix(), last, update(0), batch(2)]
+    told: list[TelemetryPayload] = [
+        started(),
+        *first,
+        *seed,
+        matrix(),
+        last,
+        update(1),
+        started(start_episode=2),
+        *first,
+    ]
     events = [TelemetryEvent(data=data) for data in told]
     looked = TelemetryAggregator()
     for at, event in enumerate(events):
@@ -548,7 +557,7 @@ def test_updates_and_ablations_are_kept_and_updates_judged() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_of_a_host_or_a_reward_is_kept_for_the_verdict_and_nothing_else(value: float) -> None:
     diverged = dataclasses.replace(epoch(), val_loss=value)
-    health = group_of(started(), epoch(), reward(), diverged, reward(total_reward=value)).health
+    health = group_of(started(), epoch(), reward(total_reward=1.5), diverged, reward(total_reward=value)).health
     assert [event.data for event in health.hosts.values()] == [diverged]
     assert [
         event.data.total_reward for event in health.rewards.values() if isinstance(event.data, RewardComputedPayload)
@@ -557,7 +566,14 @@ def test_what_is_not_finite_of_a_host_or_a_reward_is_kept_for_the_verdict_and_no
 
 def test_a_resume_has_its_own_ranks_and_limits_and_a_verdict_without_what_it_took_back() -> None:
     ranks = [started(rank=rank, world_size=2, episode_id="x") for rank in (0, 1)]
-    told = [*ranks, update(0), batch(2), update(1), batch(4), started(start_episode=2, clip_ratio=0.1)]
+    told: list[TelemetryPayload] = [
+        *ranks,
+        update(0),
+        batch(2),
+        update(1),
+        batch(4),
+        started(start_episode=2, clip_ratio=0.1),
+    ]
     group = group_of(*told)
     assert (list(group.ranks), group.health.limits.clip_ratio) == ([0], 0.1)
     assert (group.health.updates, group.health.batches) == (1, 1)

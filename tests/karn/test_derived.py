@@ -148,7 +148,12 @@ def test_a_host_grows_where_a_start_knows_host_or_slots_or_where_nobody_knows(kn
 
 def test_a_group_has_a_host_where_something_grew_or_nobody_knows() -> None:
     foreign = event(TrainingStartedPayload)
-    told = ([], [foreign], [foreign, event(SeedGerminatedPayload)], [event(TrainingStartedPayload, max_epochs=3)])
+    told: tuple[list[TelemetryEvent], ...] = (
+        [],
+        [foreign],
+        [foreign, event(SeedGerminatedPayload)],
+        [event(TrainingStartedPayload, max_epochs=3)],
+    )
     groups = [fold(*events, event(RewardComputedPayload)).groups["default"] for events in told]
     assert [has_host(group) for group in (None, *groups)] == [True, True, False, True, True]
 

@@ -184,13 +184,11 @@ def test_the_course_of_the_entropy_is_that_of_the_updates_that_were_not_skipped(
 def test_why_a_run_ended_is_kept_until_it_starts_again() -> None:
     health = HealthFold(Limits(), None)
     failed = event(AnalyticsSnapshotPayload, kind="training_failed")
-    for change, then in ((lambda: health.fail(failed), failed), (lambda: health.start(TRAINED), None)):
-        health.freeze()
-        change()
-        assert health.freeze().failed is then
-
-
-TRAINED = payload(TrainingStartedPayload)
+    health.freeze()
+    health.fail(failed)
+    assert health.freeze().failed is failed
+    health.start(payload(TrainingStartedPayload))
+    assert health.freeze().failed is None
 
 
 def diverged(batch: int, epoch: int, env_id: int = 0) -> Entry[EpochCompletedPayload]:

@@ -52,7 +52,7 @@ def history_of(*abouts: int | None, bound: int | None = None) -> HistoryWriter[P
     ("abouts", "first", "later", "second", "left"),
     [
         ([None, None, 5, 2], 4, 3, 2, [None, None]),
-        ([1, 6, 2, 8], 7, 4, 3, [1, 2]),
+        ([1, 6, 2, 8], 7, 6, 3, [1, 2]),
         ([1, 5, 3], 5, 4, 3, [1]),
     ],
 )
