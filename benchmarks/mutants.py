@@ -201,7 +201,8 @@ class Mutants:
     """
 
     def __init__(self, modules: Sequence[str], sample: int | None, seed: int) -> None:
-        self.modules, self.sample, self.seed = modules, sample, seed
+        self.sources = {module: (SOURCE / module).read_text(encoding="utf-8") for module in modules}
+        self.sample, self.seed = sample, seed
         self.seconds: dict[str, float] = {}
         self.functions: dict[str, list[FunctionType]] = {}
         self.found: Counter[str] = Counter()
@@ -231,9 +232,8 @@ class Mutants:
             return False
         with tempfile.TemporaryDirectory() as directory:
             reached = self._measure(session.items, Path(directory))
-        self.functions = {module: functions_of(SOURCE / module) for module in self.modules}
-        for module in self.modules:
-            source = (SOURCE / module).read_text(encoding="utf-8")
+        self.functions = {module: functions_of(SOURCE / module) for module in self.sources}
+        for module, source in self.sources.items():
             indices = places(source)
             if self.sample is not None and self.sample < len(indices):
                 indices = random.Random(self.seed).sample(indices, self.sample)
@@ -249,7 +249,7 @@ class Mutants:
         def measure() -> None:
             taken = {}
             measured = coverage.Coverage(
-                str(data), config_file=False, include=[str(SOURCE / of) for of in self.modules]
+                str(data), config_file=False, include=[str(SOURCE / of) for of in self.sources]
             )
             measured.start()
             for item in items:
@@ -268,7 +268,7 @@ class Mutants:
         self.seconds = json.loads(seconds.read_text())
         read = coverage.CoverageData(str(data))
         read.read()
-        return {module: read.contexts_by_lineno(str(SOURCE / module)) for module in self.modules}
+        return {module: read.contexts_by_lineno(str(SOURCE / module)) for module in self.sources}
 
     def _judge(
         self, module: str, source: str, index: int, items: list[pytest.Item], reached: dict[int, list[str]]
@@ -281,7 +281,10 @@ class Mutants:
         def run() -> None:
             put_in(functions, SOURCE / module, mutant.tree)
             resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-            _run(tests, self.seconds)
+            try:
+                _run(tests, self.seconds)
+            except BaseException:  # noqa: BLE001 - whatever it does to what runs the tests has been noticed
+                os._exit(KILLED)
 
         status = in_fork(run)
         if status == BROKEN:
@@ -325,6 +328,8 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="run so many mutants of each module, drawn at random, not all")
     parser.add_argument("--seed", type=int, default=0, help="which ones are drawn (default 0)")
     chosen = parser.parse_args()
+    if unknown := set(chosen.modules) - set(MODULES):
+        parser.error(f"not one of the modules: {', '.join(sorted(unknown))}")
     os.chdir(ROOT)
     mutants = Mutants(chosen.modules, chosen.sample, chosen.seed)
     without = ["-p", "no:cacheprovider", "-p", "no:randomly", "-qq", "--no-header"]
