@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,13 +126,12 @@ def test_a_resume_takes_back_the_part_of_a_seed_that_it_supersedes_and_the_seeds
     began, left, ended = event(SeedGerminatedPayload, **AT), stage("A", "B"), event(SeedFossilizedPayload, **AT)
     writer = SlotWriter("a", None, None)
     for seed_id, at in (("all", 0), ("germination", 1), ("stages", 2), ("outcome", 3), ("none", 9)):
-        named = dataclasses.replace
         if at in {0, 1, 9}:
-            germinates(writer, named(began, seed_id=seed_id), 5 if at == 9 else 1)
+            germinates(writer, replace(began, seed_id=seed_id), 5 if at == 9 else 1)
         if at in {0, 1, 2}:
-            changes(writer, named(left, seed_id=seed_id), 5 if at == 1 else 1)
+            changes(writer, replace(left, seed_id=seed_id), 5 if at == 1 else 1)
         if at in {0, 1, 3}:
-            ends(writer, named(ended, seed_id=seed_id), 5 if at == 1 else 1)
+            ends(writer, replace(ended, seed_id=seed_id), 5 if at == 1 else 1)
     writer.take_back(5)
     view = writer.view()
     assert view is not None
@@ -178,7 +177,7 @@ def test_a_look_makes_the_records_anew_of_those_seeds_alone_that_have_changed() 
     for seed_id in ("x", "y"):
         germinates(writer, event(SeedGerminatedPayload, seed_id=seed_id, **AT), 0)
     first = writer.view()
-    changes(writer, dataclasses.replace(stage("A", "B"), seed_id="y"), 0)
+    changes(writer, replace(stage("A", "B"), seed_id="y"), 0)
     second = writer.view()
     assert first is not None
     assert second is not None
