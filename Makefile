@@ -109,7 +109,7 @@ bench: $(VENV)/.bench ## ratios against the alternatives, measured beside them; 
 verdicts: $(READY) ## the verdict on trouble and on healthy runs, beside what others say (the first time an hour: it trains them)
 	$(BIN)/python benchmarks/verdicts.py
 
-mutants: $(READY) ## the fold with one thing changed at a time: what its tests let live is printed (hours; SAMPLE=20 of a module: minutes)
+mutants: $(READY) ## the fold with one thing changed at a time: what its tests let live is printed (minutes; SAMPLE=20 of each module: fewer)
 	$(BIN)/python benchmarks/mutants.py $(if $(SAMPLE),--sample $(SAMPLE))
 
 soak: $(READY) ## runs under signals, failing system calls, hostile values, damaged files, another trainer, and ten times the drawn examples: SECONDS=600; needs gcc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +23,11 @@ from esper.karn.snapshot import Entry, GroupSnapshot, History, LifecycleTotals, 
 from esper.leyline.position import Position
 from esper.leyline.strict_json import strict_json
 from esper.leyline.telemetry import (
+    AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
+    CounterfactualMatrixPayload,
     EpochCompletedPayload,
+    PPOUpdatePayload,
     RewardComputedPayload,
     SeedFossilizedPayload,
     SeedGerminatedPayload,
@@ -487,3 +491,105 @@ def test_an_event_of_an_attempt_that_was_resumed_is_left_out_also_when_it_comes_
     assert [stand is None for stand in stands] == [False] * 9 + [True, True]
     group = aggregator.snapshot().groups["default"]
     assert (group.superseded, len(group.envs[1].epochs), list(group.ranks)) == (2, 6, [0])
+
+
+def update(batch: int, **changes: Any) -> PPOUpdatePayload:
+    emitted = {
+        "policy_loss": 0.0, "value_loss": 0.1, "entropy": 1.0, "grad_norm": 1.0, "kl_divergence": 0.01,
+        "clip_fraction": 0.1, "nan_grad_count": 0, "batch": batch,
+    }  # fmt: skip
+    return PPOUpdatePayload(**{**emitted, **changes})
+
+
+def matrix(env_id: int = 0) -> CounterfactualMatrixPayload:
+    return CounterfactualMatrixPayload(env_id=env_id, slot_ids=("a",), configs=())
+
+
+def test_a_look_shows_what_has_come_since_the_look_before() -> None:
+    seed: list[TelemetryPayload] = [germinated(), stage("DORMANT", "GERMINATED"), pruned()]
+    last = AnalyticsSnapshotPayload(kind="last_action", env_id=0, action_name="WAIT")
+    first: list[TelemetryPayload] = [*seed, epoch(), reward(), matrix(), last, update(0), batch(2)]
+    told: list[TelemetryPayload] = [
+        started(),
+        *first,
+        *seed,
+        matrix(),
+        last,
+        update(1),
+        started(start_episode=2),
+        *first,
+    ]
+    events = [TelemetryEvent(data=data) for data in told]
+    looked = TelemetryAggregator()
+    for at, event in enumerate(events):
+        looked.process(event)
+        alone = TelemetryAggregator()
+        for earlier in events[: at + 1]:
+            alone.process(earlier)
+        assert looked.snapshot() == alone.snapshot()
+
+
+def test_each_kind_of_analytics_is_kept_where_it_is_shown() -> None:
+    kinds: list[dict[str, Any]] = [
+        {"kind": "last_action", "env_id": 1}, {"kind": "last_action"}, {"kind": "action_distribution"},
+        {"kind": "other", "env_id": 1}, {"kind": "training_failed"},
+    ]  # fmt: skip
+    events = [TelemetryEvent(data=AnalyticsSnapshotPayload(**fields)) for fields in kinds]
+    aggregator = TelemetryAggregator()
+    for event in events:
+        aggregator.process(event)
+    group = aggregator.snapshot().groups["default"]
+    last = group.envs[1].last_action
+    assert last is not None
+    assert [last.event] == events[:1]
+    assert [entry.event for entry in group.action_distributions] == [events[2]]
+    assert [entry.event for entry in group.analytics] == [events[1], events[3], events[4]]
+    assert group.health.failed is events[4]
+
+
+def test_updates_and_ablations_are_kept_and_updates_judged() -> None:
+    group = group_of(started(), matrix(1), update(0), update(1, kl_divergence=9.0))
+    assert group.envs[1].counterfactual is not None
+    assert [entry.data.batch for entry in group.ppo] == [0, 1]
+    assert (group.health.updates, group.health.rules["kl"].bad.count) == (2, 1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_of_a_host_or_a_reward_is_kept_for_the_verdict_and_nothing_else(value: float) -> None:
+    diverged = dataclasses.replace(epoch(), val_loss=value)
+    health = group_of(started(), epoch(), reward(total_reward=1.5), diverged, reward(total_reward=value)).health
+    assert [event.data for event in health.hosts.values()] == [diverged]
+    assert [
+        event.data.total_reward for event in health.rewards.values() if isinstance(event.data, RewardComputedPayload)
+    ] == (pytest.approx([value], nan_ok=True))
+
+
+def test_a_resume_has_its_own_ranks_and_limits_and_a_verdict_without_what_it_took_back() -> None:
+    ranks = [started(rank=rank, world_size=2, episode_id="x") for rank in (0, 1)]
+    told: list[TelemetryPayload] = [
+        *ranks,
+        update(0),
+        batch(2),
+        update(1),
+        batch(4),
+        started(start_episode=2, clip_ratio=0.1),
+    ]
+    group = group_of(*told)
+    assert (list(group.ranks), group.health.limits.clip_ratio) == ([0], 0.1)
+    assert (group.health.updates, group.health.batches) == (1, 1)
+
+
+def test_a_start_from_the_beginning_keeps_the_totals_of_what_came_before_it() -> None:
+    assert group_of(reward(), started()).actions == {"WAIT": 1}
+
+
+def test_what_is_known_by_now_of_a_place_is_none_once_it_was_taken_back() -> None:
+    aggregator = TelemetryAggregator()
+    first = [aggregator.process(TelemetryEvent(data=data)) for data in (reward(), batch(2), reward(), batch(4))]
+    places = [place for place in first if place is not None]
+    settled = [aggregator.settled("default", place) for place in places]
+    assert [place and place.episodes for place in settled] == [0, 0, 2, 2]
+    aggregator.process(TelemetryEvent(data=started(start_episode=2)))
+    assert [aggregator.settled("default", place) is None for place in places] == [False, False, True, True]
+    aggregator.process(TelemetryEvent(data=started()))
+    assert [aggregator.settled("default", place) for place in places] == [None] * 4

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from benchmarks.verdict_logs import TROUBLE, Log, rises
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.builders import event, payload
 
 from esper.karn.aggregator import TelemetryAggregator
-from esper.karn.snapshot import GroupSnapshot
+from esper.karn.health_fold import HealthFold
+from esper.karn.history_writer import HistoryWriter
+from esper.karn.snapshot import Entry, GroupSnapshot
 from esper.leyline.health import judge_update
 from esper.leyline.limits import Limits, Status
+from esper.leyline.position import Position
 from esper.leyline.strict_json import strict_json
-from esper.leyline.telemetry import PPOUpdatePayload, TelemetryEvent
+from esper.leyline.telemetry import (
+    AnalyticsSnapshotPayload,
+    BatchEpochCompletedPayload,
+    EpochCompletedPayload,
+    PPOUpdatePayload,
+    TelemetryEvent,
+    TrainingStartedPayload,
+)
 from esper.leyline.typical import Typical
 
 WELL: dict[str, Any] = {
@@ -25,8 +39,8 @@ WELL: dict[str, Any] = {
 
 def group_of(log: Log) -> GroupSnapshot:
     aggregator = TelemetryAggregator()
-    for event in log.events():
-        aggregator.process(event)
+    for made in log.events():
+        aggregator.process(made)
     return aggregator.snapshot().groups["default"]
 
 
@@ -78,21 +92,21 @@ def test_batches_with_a_diverged_host_are_kept_and_bounded() -> None:
 def test_a_snapshot_does_not_change_with_what_comes_later() -> None:
     aggregator = TelemetryAggregator()
     events = list(TROUBLE["KL too large throughout"].events())
-    for event in events[:200]:
-        aggregator.process(event)
+    for made in events[:200]:
+        aggregator.process(made)
     before = aggregator.snapshot().groups["default"].health
     text = strict_json(before)
     assert aggregator.snapshot().groups["default"].health == before
-    for event in events[200:]:
-        aggregator.process(event)
+    for made in events[200:]:
+        aggregator.process(made)
     assert strict_json(before) == text
 
 
 def test_the_start_says_how_the_run_clips_unless_limits_did() -> None:
     assert group_of(Log(rises(), clip_ratio=0.1)).health.limits.clip_ratio == 0.1
     own = TelemetryAggregator(limits=Limits(clip_ratio=0.3))
-    for event in Log(rises(), batches=1, clip_ratio=0.1).events():
-        own.process(event)
+    for made in Log(rises(), batches=1, clip_ratio=0.1).events():
+        own.process(made)
     assert own.snapshot().groups["default"].health.limits.clip_ratio == 0.3
 
 
@@ -105,3 +119,117 @@ def test_the_fold_judges_each_update_as_who_emits_it_does() -> None:
         severe += found["value_loss"] is Status.BAD
         typical = typical.after(update)
     assert group_of(log).health.rules["value_loss"].bad.count == severe > 0
+
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def add_batch(health: HealthFold, batch: int, seconds: float = 0.0, **fields: Any) -> None:
+    """Add the end of a batch, after somebody has looked."""
+    health.freeze()
+    data = payload(BatchEpochCompletedPayload, batch_idx=batch, **fields)
+    health.add_batch(TelemetryEvent(data=data, timestamp=NOON + timedelta(seconds=seconds)), data)
+
+
+@pytest.mark.parametrize(("host_params", "judged"), [(706, 4), (0, 2)])
+def test_a_return_that_is_not_finite_is_bad_but_for_a_rollout_of_anothers_trainer_that_ended_no_episode(
+    host_params: int, judged: int
+) -> None:
+    health = HealthFold(Limits(), None)
+    health.start(payload(TrainingStartedPayload, host_params=host_params))
+    for batch, reward in enumerate((1.0, math.nan, 3.0, math.nan)):
+        add_batch(health, batch, avg_reward=reward, avg_accuracy=10.0 * batch)
+    found = health.freeze()
+    assert [block.mean for block in found.series["avg_reward"]] == [1.0, 3.0]
+    assert [block.mean for block in found.series["avg_accuracy"]] == [0.0, 10.0, 20.0, 30.0]
+    finite = found.rules["return_finite"]
+    assert (found.batches, finite.judged, finite.bad.count) == (4, judged, judged - 2)
+    if finite.bad.first is not None:
+        assert (finite.bad.first.ordinal, finite.bad.first.batch) == (2, 1)
+        assert finite.bad.first.value != finite.bad.first.value
+
+
+def test_a_pause_between_batches_does_not_become_typical_and_a_clock_set_back_is_counted() -> None:
+    health = HealthFold(Limits(), None)
+    told = []
+    for batch, seconds in enumerate((0, 10, 20, 120, 120, 119, 117, 114)):
+        add_batch(health, batch, seconds)
+        found = health.freeze()
+        told.append((found.typical_interval, found.longest_interval, found.set_back))
+    assert told == [
+        (None, 0.0, 0), (10.0, 10.0, 0), (10.0, 10.0, 0), (11.0, 100.0, 0), (11.0, 100.0, 0), (11.0, 100.0, 0),
+        (11.0, 100.0, 0), (11.0, 100.0, 1),
+    ]  # fmt: skip
+    health.start(payload(TrainingStartedPayload))
+    add_batch(health, 8, 9999)
+    assert health.freeze().longest_interval == 100.0
+
+
+def test_batches_that_the_log_skips_are_counted() -> None:
+    health = HealthFold(Limits(), None)
+    for batch in (0, 1, 4, 3, 4, 6):
+        add_batch(health, batch)
+    assert health.freeze().missing == 3
+
+
+def test_the_course_of_the_entropy_is_that_of_the_updates_that_were_not_skipped() -> None:
+    health = HealthFold(Limits(), None)
+    for fields in ({"entropy": 1.0}, {"entropy": 9.0, "skipped": True}, {"entropy": 0.5}):
+        health.freeze()
+        update = PPOUpdatePayload(**WELL | fields)
+        health.add_update(TelemetryEvent(data=update), update, None)
+    assert [block.mean for block in health.freeze().series["entropy"]] == [1.0, 0.5]
+
+
+def test_why_a_run_ended_is_kept_until_it_starts_again() -> None:
+    health = HealthFold(Limits(), None)
+    failed = event(AnalyticsSnapshotPayload, kind="training_failed")
+    health.freeze()
+    health.fail(failed)
+    assert health.freeze().failed is failed
+    health.start(payload(TrainingStartedPayload))
+    assert health.freeze().failed is None
+
+
+def diverged(batch: int, epoch: int, env_id: int = 0) -> Entry[EpochCompletedPayload]:
+    data = payload(EpochCompletedPayload, env_id=env_id, inner_epoch=epoch, val_loss=math.inf)
+    return Entry(data, TelemetryEvent(data=data, epoch=epoch), Position(0, 0, 0, batch, batch, batch))
+
+
+def test_of_what_diverged_in_a_batch_the_first_is_kept_in_whatever_order_they_come() -> None:
+    health = HealthFold(Limits(), None)
+    for entry, shown in (
+        (late := diverged(0, 3), late), (diverged(0, 4), late), (first := diverged(0, 2, 1), first),
+        (diverged(0, 2, 1), first), (before := diverged(0, 2, 0), before), (diverged(0, 2, 2), before),
+    ):  # fmt: skip
+        health.freeze()
+        health.mark(health.hosts, entry)
+        assert health.freeze().hosts == {0: shown.event}
+
+
+@pytest.mark.parametrize(("kept", "n", "incomplete"), [(None, 9, False), (3, 3, False), (3, 4, True)])
+def test_after_a_resume_everything_is_counted_anew_from_what_is_kept(
+    kept: int | None, n: int, incomplete: bool
+) -> None:
+    health = HealthFold(Limits(), kept)
+    updates, batches = HistoryWriter[PPOUpdatePayload](kept), HistoryWriter[BatchEpochCompletedPayload](kept)
+    for batch in range(n):
+        where = Position(0, 0, 0, batch, batch, batch)
+        update = PPOUpdatePayload(**WELL | {"kl_divergence": 0.4 if batch == n - 2 else 0.01})
+        made, ended = TelemetryEvent(data=update), event(BatchEpochCompletedPayload, batch_idx=batch)
+        updates.append(made, where)
+        batches.append(ended, where)
+        health.add_update(made, update, batch)
+        health.add_batch(ended, payload(BatchEpochCompletedPayload, batch_idx=batch))
+        health.mark(health.hosts, diverged(batch, 1))
+    for history in (updates, batches):
+        history.take_back(n - 1)
+    health.take_back(updates.view(), batches.view(), n - 1)
+    found, left = health.freeze(), len(updates.view())
+    assert (found.updates, found.batches, found.incomplete) == (left, left, incomplete)
+    assert list(found.hosts) == list(range(n - 1))
+    bad = found.rules["kl"].bad
+    assert bad.first is not None
+    assert (bad.count, bad.first.batch, bad.first.ordinal) == (1, n - 2, left)
+    health.take_back(updates.view(), batches.view(), n)
+    assert health.freeze().incomplete == incomplete

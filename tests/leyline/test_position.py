@@ -424,7 +424,7 @@ def test_a_second_run_is_told_from_a_resume_and_from_another_rank() -> None:
 
 
 def test_more_environments_than_anybody_runs_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esper.leyline.position._MOST_ENVS", 3)
+    monkeypatch.setattr("esper.leyline.shard._MOST_ENVS", 3)
     positions = Positions()
     positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=1))
     found = [positions.locate(event(EpochCompletedPayload, env_id=n, inner_epoch=1)).batch for n in range(5)]
@@ -476,3 +476,158 @@ def test_the_last_action_of_an_environment_stands_where_that_is() -> None:
     positions.locate(event(BatchEpochCompletedPayload, episodes_completed=2, n_envs=2))
     late = positions.locate(event(AnalyticsSnapshotPayload, kind="last_action", env_id=1, epoch=2))
     assert (late.batch, late.episode) == (0, 1)
+
+
+def epoch(inner_epoch: int, env_id: int = 0) -> TelemetryEvent:
+    return event(EpochCompletedPayload, env_id=env_id, inner_epoch=inner_epoch)
+
+
+def test_several_rewards_of_an_epoch_are_of_one_episode_also_when_that_began_before_the_batch_before_ended() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=3))
+    for inner_epoch in (1, 2, 3, 1):
+        positions.locate(epoch(inner_epoch))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=1, n_envs=1))
+    assert [positions.locate(event(RewardComputedPayload, epoch=2)).batch for _ in range(3)] == [1] * 3
+
+
+def test_an_episode_that_ends_early_within_its_batch_frees_its_environment_and_then_all() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=3))
+    for env_id, inner_epoch in ((0, 1), (1, 1), (0, 2)):
+        assert positions.locate(epoch(inner_epoch, env_id)).episode == env_id
+    assert [positions.locate(epoch(inner_epoch)).episode for inner_epoch in (1, 2, 3)] == [None] * 3
+    assert positions.locate(epoch(2, env_id=1)).episode == 1
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=2, n_envs=2))
+    assert [positions.locate(epoch(3, env_id)) for env_id in (0, 1)] == [positions.locate(event(PPOUpdatePayload))] * 2
+
+
+def test_an_environment_two_batches_ahead_of_the_end_of_one_ends_the_lock_step() -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=1, max_epochs=2))
+    assert [positions.locate(epoch(inner_epoch)).batch for inner_epoch in (1, 2, 1, 2, 1)] == [0, 0, 1, 1, 2]
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=1, n_envs=1))
+    goes_on = positions.locate(epoch(2))
+    assert (goes_on.batch, goes_on.episode) == (1, None)
+
+
+@pytest.mark.parametrize(("width", "completed"), [(0, 2), (0, 4), (3, 3), (-2, 2)])
+def test_a_batch_that_is_not_one_episode_of_each_environment_ends_the_lock_step(width: int, completed: int) -> None:
+    positions = Positions()
+    positions.locate(event(TrainingStartedPayload, n_envs=2, max_epochs=2))
+    positions.locate(event(BatchEpochCompletedPayload, episodes_completed=completed, n_envs=width))
+    assert positions.locate(epoch(1)).episode is None
+
+
+def start(**fields: object) -> TelemetryEvent:
+    return event(TrainingStartedPayload, **{"n_envs": 1, "max_epochs": 2, **fields})
+
+
+def end(batch: int, n_envs: int = 1) -> TelemetryEvent:
+    return event(BatchEpochCompletedPayload, episodes_completed=(batch + 1) * n_envs, n_envs=n_envs, batch_idx=batch)
+
+
+def untimed() -> TelemetryEvent:
+    return event(RewardComputedPayload)
+
+
+@pytest.mark.parametrize(
+    ("told", "batches"),
+    [
+        pytest.param([end(0), epoch(2), epoch(1), epoch(2)], [0, 1, 1, 1], id="heard of first when it was late"),
+        pytest.param([untimed(), end(0), epoch(1)], [0, 0, 1], id="without an epoch before the end of its batch"),
+        pytest.param([epoch(1), end(0), end(1), untimed()], [0, 0, 1, None], id="two batches behind"),
+        pytest.param([epoch(1), end(0), end(1), epoch(2)], [0, 0, 1, None], id="two behind, with an epoch"),
+        pytest.param([epoch(1), epoch(2), end(0), untimed()], [0, 0, 0, 1], id="rewards begin after the end"),
+        pytest.param([epoch(1), epoch(2), epoch(1), end(0), untimed()], [0, 0, 1, 0, 1], id="a batch ahead"),
+    ],
+)
+def test_an_environment_stands_where_its_own_order_says(told: list[TelemetryEvent], batches: list[int | None]) -> None:
+    positions = Positions()
+    positions.locate(start())
+    assert [positions.locate(made).batch for made in told] == batches
+
+
+def test_an_environment_of_which_the_rest_of_an_episode_was_lost_is_unknown() -> None:
+    positions = Positions()
+    positions.locate(start(max_epochs=3))
+    assert [positions.locate(made).batch for made in (epoch(1), end(0), epoch(3), epoch(1))] == [0, 0, None, 1]
+
+
+def test_an_episode_longer_than_the_start_said_frees_its_environment_and_then_all() -> None:
+    positions = Positions()
+    positions.locate(start(n_envs=2))
+    assert [positions.locate(epoch(n)).episode for n in (1, 3, 2)] == [0, None, None]
+    assert positions.locate(epoch(1, env_id=1)).episode == 1
+    positions.locate(end(0, n_envs=2))
+    assert positions.locate(epoch(2, env_id=1)).episode is None
+
+
+@pytest.mark.parametrize(("max_epochs", "batches"), [(1, [0, 0, 0, 1]), (3, [0, 0, 0, 0])])
+def test_a_seeds_event_in_an_epoch_that_is_over_begins_an_episode_only_where_that_is_one_epoch(
+    max_epochs: int, batches: list[int]
+) -> None:
+    positions = Positions()
+    positions.locate(start(max_epochs=max_epochs))
+    seed = event(SeedGerminatedPayload, epoch=1)
+    told = (seed, epoch(1), event(RewardComputedPayload, epoch=1), seed)
+    assert [positions.locate(made).batch for made in told] == batches
+
+
+def test_a_batch_that_is_a_part_of_one_leaves_the_lock_step_as_it_is() -> None:
+    positions = Positions()
+    positions.locate(start(n_envs=4))
+    for completed, width in ((4, 4), (5, 1)):
+        positions.locate(event(BatchEpochCompletedPayload, episodes_completed=completed, n_envs=width))
+    assert positions.locate(epoch(1, env_id=2)).episode == 7
+
+
+def test_the_end_of_a_batch_that_had_ended_before_moves_nothing() -> None:
+    positions = Positions()
+    positions.locate(start())
+    for batch in (0, 7):
+        end_again = event(BatchEpochCompletedPayload, episodes_completed=1, n_envs=1, batch_idx=batch)
+        assert positions.locate(end_again).episodes == 0
+    assert positions.locate(event(PPOUpdatePayload)).batch == 1
+
+
+def test_only_the_epoch_of_a_validation_is_its_own() -> None:
+    assert [epoch_of(made) for made in (epoch(3), event(RewardComputedPayload, epoch=2), untimed())] == [3, 2, None]
+
+
+def test_of_several_ranks_those_stand_between_the_ends_of_batches_whose_shard_has_them() -> None:
+    def found(world_size: int, rank: int, shard: Shard) -> tuple[int | None, int | None]:
+        positions = Positions()
+        positions.locate(start(max_epochs=0, world_size=world_size, rank=rank), shard)
+        positions.locate(end(0), shard)
+        position = positions.locate(untimed(), shard)
+        return position.rank, position.batch
+
+    assert [found(*where) for where in ((1, 0, None), (1, 0, 0), (2, 0, 0), (2, 1, 1), (2, 0, None))] == [
+        (0, 1), (0, 1), (0, 1), (1, None), (None, None),
+    ]  # fmt: skip
+
+
+def test_each_shard_goes_through_the_attempts_in_order_and_shards_told_as_one_join_the_newest() -> None:
+    def runs_of(*told: tuple[int, Shard]) -> list[int]:
+        positions = Positions()
+        return [positions.locate(start(world_size=2, rank=rank), shard).run for rank, shard in told]
+
+    assert runs_of((0, 0), (0, 0), (1, 1), (1, 1)) == [0, 1, 0, 1]
+    assert runs_of((0, None), (1, None), (0, None), (1, None)) == [0, 0, 1, 1]
+
+
+def test_the_start_of_another_rank_in_the_same_log_leaves_environments_where_they_are() -> None:
+    positions = Positions()
+    positions.locate(start(world_size=2))
+    for n in (1, 2, 1):
+        positions.locate(epoch(n))
+    positions.locate(start(world_size=2, rank=1))
+    assert positions.locate(epoch(2)).batch == 1
+
+
+def test_a_start_after_batches_of_which_it_was_lost_begins_another_run() -> None:
+    positions = Positions()
+    positions.locate(start(world_size=2, rank=1), 1)
+    positions.locate(end(0), 0)
+    assert positions.locate(start(world_size=2, rank=0), 0).run == 1

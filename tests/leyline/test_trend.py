@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable
+from itertools import pairwise
 from statistics import fmean
 
 import pytest
@@ -13,7 +14,13 @@ from hypothesis import strategies as st
 
 from esper.leyline.trend import Course, Series, course_of
 
-values = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=700)
+
+def many(length: int, seed: int) -> list[float]:
+    drawn = random.Random(seed)
+    return [drawn.gauss(0, 100) for _ in range(length)]
+
+
+values = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20) | st.builds(many, st.integers(1, 700), st.integers(0))
 
 
 def course(given_values: Iterable[float]) -> Course | None:
@@ -38,6 +45,10 @@ def test_blocks_keep_every_value_and_their_number_is_bounded(drawn: list[float])
     assert {block.n for block in series.blocks[:-1]} <= {series.width}
     assert fmean([b.mean for b in series.blocks], [b.n for b in series.blocks]) == pytest.approx(fmean(drawn), abs=1e-9)
     assert sum(block.steps for block in series.blocks) == len(drawn) - 1
+    parts = [drawn[at : at + series.width] for at in range(0, len(drawn), series.width)]
+    assert [block.mean for block in series.blocks] == pytest.approx([fmean(part) for part in parts], abs=1e-9)
+    squares = sum((after - before) ** 2 for before, after in pairwise(drawn))
+    assert sum(block.squares for block in series.blocks) == pytest.approx(squares)
 
 
 @settings(deadline=None)
@@ -106,3 +117,38 @@ def test_it_settles_where_no_level_is_clearly_higher_any_more() -> None:
     drawn = random.Random(1)
     settled = some(course(10 * min(at / 50, 1) + drawn.gauss(0, 0.3) for at in range(200)))
     assert 40 <= settled.settled_at <= 70
+
+
+@pytest.mark.parametrize(("n", "levels"), [(7, (2.0, 5.0)), (8, (0.5, 3.0, 6.0))])
+def test_the_first_level_may_be_of_fewer_values_but_not_of_one(n: int, levels: tuple[float, ...]) -> None:
+    found = some(course(range(n)))
+    assert found.levels == levels
+    assert [found.ended(at) for at in range(len(levels))] == [n - 3 * at for at in reversed(range(len(levels)))]
+
+
+def test_a_level_is_held_against_those_up_to_it_and_none_after() -> None:
+    found = Course(15, 3, (0.0, 4.0, 2.0, 8.0, 7.0), 1.0, 1.0, 0.0)
+    assert [found.drop(at) for at in range(5)] == [0.0, 0.0, 0.25, 0.0, 0.125]
+    assert [found.drop(at - 5) for at in range(5)] == [found.drop(at) for at in range(5)]
+    assert [found.drop_errors(at - 5) for at in range(5)] == [found.errors(of, 0.0) for of in (0.0, 0.0, 2.0, 0.0, 1.0)]
+
+
+def test_three_standard_errors_are_clear() -> None:
+    clear = 3 * math.sqrt(2)
+    assert Course(6, 3, (0.0, clear), 1.0, 1.0, 0.0).settled_at == 6
+    assert Course(6, 3, (0.0, clear * 0.999), 1.0, 1.0, 0.0).settled_at == 3
+
+
+def test_the_trend_test_counts_each_pair_once_and_ties_not_at_all() -> None:
+    assert some(course(range(6))).trend_errors == pytest.approx(15 / math.sqrt(6 * 5 * 17 / 18))
+    assert some(course([1.0] * 9)).trend_errors == 0.0
+
+
+def test_noise_is_the_standard_deviation_of_single_values() -> None:
+    assert some(course(many(120, 0))).noise == pytest.approx(100, rel=0.25)
+
+
+def test_levels_that_wander_without_noise_are_as_uncertain_as_they_wander() -> None:
+    found = some(course([0.0] * 3 + [9.0] * 3 + [0.0] * 3 + [9.0] * 3 + [0.0] * 3))
+    assert (len(found.levels), found.noise) == (5, 0.0)
+    assert found.error == pytest.approx(1.4826 * 18 / math.sqrt(6))

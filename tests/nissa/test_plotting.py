@@ -165,6 +165,39 @@ class TestPositions:
         told = [started_small(), updated(), updated(), ended(0), updated(), updated(), ended(1), updated()]
         assert [plotter.point(one).step for one in told] == [0, 0, 1, 0, 1, 1, 1, 2]
 
+    def test_a_run_that_begins_after_one_whose_start_was_lost_is_drawn_anew(self, plotter: Plotter) -> None:
+        told = [*episode(0), ended(0), started_small(), *episode(0)]
+        assert [plotter.point(one).retracts_from for one in told] == [None, None, None, 0, 1, None]
+        late = [*episode(0), started_small()]
+        assert [Plotter().point(one).retracts_from for one in late] == [None] * 3
+
+    def test_the_start_of_another_rank_leaves_the_curves_where_they_are(self, plotter: Plotter) -> None:
+        def rank(number: int) -> TelemetryEvent:
+            return started_small(max_epochs=0, world_size=2, rank=number)
+
+        told = [rank(0), *episode(0, 3), rank(1), epoch_completed(1)]
+        assert [plotter.point(one).step for one in told] == [0, 1, 2, 3, 0, 4]
+
+    @pytest.mark.parametrize(("max_epochs", "step"), [(2, 2), (0, 1)])
+    def test_a_resume_stands_in_the_batch_that_it_goes_on_with(self, max_epochs: int, step: int) -> None:
+        """Three episodes of two environments fill one batch and begin another, if they are in lock-step."""
+        assert Plotter().point(started_small(3, max_epochs=max_epochs)).step == step
+
+    @pytest.mark.parametrize("unknown", [{"max_epochs": 0}, {"n_envs": 0}])
+    def test_a_resume_of_unknown_shape_draws_anew_from_where_it_is(
+        self, plotter: Plotter, unknown: dict[str, int]
+    ) -> None:
+        points = [plotter.point(one) for one in (started_small(6, **unknown), epoch_completed(2), *episode(0))]
+        begun = points[1].step
+        assert begun is not None
+        assert begun >= 2
+        drawn = [(begun, begun), (begun + 1, None), (begun + 2, None)]
+        assert [(point.step, point.retracts_from) for point in points[1:]] == drawn
+
+    def test_where_episodes_of_one_epoch_end_when_they_like_they_are_counted(self, plotter: Plotter) -> None:
+        told = [started_small(max_epochs=0), *(epoch_completed(1) for _ in range(3))]
+        assert [plotter.point(one).step for one in told] == [0, 1, 2, 3]
+
 
 class TestNumbers:
     def numbers(self, data: TelemetryPayload) -> dict[str, float]:

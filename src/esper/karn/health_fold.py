@@ -120,8 +120,8 @@ class HealthFold:
             self._add_return(event, data)
         self.series["avg_accuracy"].add(real(data.avg_accuracy))
         self._time(event.timestamp)
-        if self._batch is not None and batch > self._batch + 1:
-            self.missing += batch - self._batch - 1
+        if self._batch is not None:
+            self.missing += max(batch - self._batch - 1, 0)
         self._batch = batch
 
     def _add_return(self, event: TelemetryEvent, data: BatchEpochCompletedPayload) -> None:

@@ -135,13 +135,14 @@ class Course:
 
     def drop(self, window: int = -1) -> float:
         """Return how far a window's level is below the highest up to it, as a share of the spread; 0 to 1."""
-        levels = self.levels[: len(self.levels) + window + 1 if window < 0 else window + 1]
-        return (max(levels) - levels[-1]) / self.spread if self.spread else 0.0
+        return (max(self._up_to(window)) - self.levels[window]) / self.spread if self.spread else 0.0
 
     def drop_errors(self, window: int = -1) -> float:
         """Return the same in standard errors."""
-        levels = self.levels[: len(self.levels) + window + 1 if window < 0 else window + 1]
-        return self.errors(max(levels), levels[-1])
+        return self.errors(max(self._up_to(window)), self.levels[window])
+
+    def _up_to(self, window: int) -> tuple[float, ...]:
+        return self.levels[: range(len(self.levels))[window] + 1]
 
     @property
     def rise_errors(self) -> float:
@@ -202,12 +203,12 @@ def _noise(blocks: Sequence[Block]) -> float:
 
 
 def _kendall(blocks: Sequence[Block]) -> float:
-    """Compare all pairs of at most ``_RANKED`` means."""
+    """Compare all pairs of at most ``_RANKED`` means, of two blocks or more."""
     step = -(-len(blocks) // _RANKED)
     means = [fmean(block.mean for block in blocks[at : at + step]) for at in range(0, len(blocks), step)]
     n = len(means)
     score = sum((later > one) - (later < one) for at, one in enumerate(means) for later in means[at + 1 :])
-    return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18) if n > 1 else 0.0
+    return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
 
 
 def _wander(levels: Sequence[float]) -> float:

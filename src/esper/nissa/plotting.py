@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from esper.leyline.position import Position, Positions, epoch_of
+from esper.leyline.position import Position, Positions, env_of, epoch_of
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
     EpochCompletedPayload,
@@ -64,9 +64,8 @@ class Plotter:
         """Return the event as a point, and count it."""
         data = event.data
         fields = data.to_dict()
-        env_id = fields.pop("env_id", None)
-        if not isinstance(env_id, int):
-            env_id = None
+        fields.pop("env_id", None)
+        env_id = env_of(event)
         group = self._groups[event.group_id]
         step, retracts_from = group.place(event, env_id)
         return Point(

@@ -11,10 +11,13 @@ import pytest
 from esper.karn.report.log import RunLog, read_log
 from esper.karn.snapshot import Ending
 from esper.leyline.telemetry import (
+    AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
+    CounterfactualMatrixPayload,
     EpochCompletedPayload,
     PPOUpdatePayload,
     RewardComputedPayload,
+    SeedFossilizedPayload,
     SeedGerminatedPayload,
     SeedPrunedPayload,
     SeedStageChangedPayload,
@@ -237,3 +240,93 @@ def test_shards_whose_clocks_are_hours_apart_are_put_together_by_their_batches(t
     arm = read_log(str(tmp_path)).arms["default"]
     totals = [{env_id: steps.total for env_id, steps in part.returns.items()} for part in arm.batches]
     assert totals == [{0: float(index), 1: float(index)} for index in range(3)]
+
+
+def stage(left: str, entered: str, epoch: int | None = None, **fields: Any) -> TelemetryEvent:
+    data = SeedStageChangedPayload(slot_id="r0", env_id=0, from_stage=left, to_stage=entered, **fields)
+    return TelemetryEvent(data=data, epoch=epoch, seed_id="s1")
+
+
+def pruned(epoch: int | None) -> TelemetryEvent:
+    return TelemetryEvent(data=SeedPrunedPayload(slot_id="r0", env_id=0, reason="policy"), epoch=epoch, seed_id="s1")
+
+
+def fossilized(epoch: int) -> TelemetryEvent:
+    data = SeedFossilizedPayload(slot_id="r0", env_id=0, blueprint_id="norm", improvement=0.1, params_added=24)
+    return TelemetryEvent(data=data, epoch=epoch, seed_id="s1")
+
+
+@pytest.mark.parametrize(
+    ("end", "ended"),
+    [
+        ([pruned(9)], 8.0),
+        ([pruned(None)], None),
+        ([fossilized(9)], None),
+        ([stage("TRAINING", "PRUNED", 7)], 6.0),
+        ([stage("TRAINING", "PRUNED", 7), pruned(9)], 6.0),
+        ([], None),
+    ],
+)
+def test_a_seed_ends_where_its_stages_say_or_else_where_it_was_pruned(
+    log_of: Callable[..., RunLog], end: list[TelemetryEvent], ended: float | None
+) -> None:
+    arm = log_of(started(max_epochs=24), stage("GERMINATED", "TRAINING", 3), *end).arms["default"]
+    (life,) = arm.seeds
+    assert (life.stages, life.ended) == ([(2.0, "TRAINING")], ended)
+    assert arm.batches[0].seeds == [life]
+
+
+def test_a_stage_is_entered_when_the_one_before_was_spent_or_else_in_its_own_epoch(
+    log_of: Callable[..., RunLog],
+) -> None:
+    told = [
+        stage("DORMANT", "GERMINATED", 3, epochs_in_stage=9), stage("GERMINATED", "TRAINING", 5),
+        stage("TRAINING", "BLENDING", 9, epochs_in_stage=2), stage("BLENDING", "HOLDING"),
+    ]  # fmt: skip
+    (life,) = log_of(started(max_epochs=24), *told).arms["default"].seeds
+    assert life.stages == [(2.0, "GERMINATED"), (4.0, "TRAINING"), (6.0, "BLENDING"), (6.0, "HOLDING")]
+
+
+def test_the_seeds_of_a_blueprint_are_found_and_those_of_none(log_of: Callable[..., RunLog]) -> None:
+    data = SeedGerminatedPayload(slot_id="r1", env_id=0, blueprint_id="norm", params=24)
+    arm = log_of(started(), stage("A", "B", 1), TelemetryEvent(data=data, epoch=1)).arms["default"]
+    assert [[life.slot_id for life in arm.lives_of(name)] for name in ("norm", None, "other")] == [["r1"], ["r0"], []]
+
+
+def test_what_was_emitted_in_a_batch_is_put_together_there(log_of: Callable[..., RunLog]) -> None:
+    steps = [
+        RewardComputedPayload(
+            env_id=env_id, total_reward=1.0, action_name="WAIT", value_estimate=0.0, action_confidence=1.0,
+            compute_rent=-float(env_id),
+        )
+        for env_id in (0, 1)
+    ]  # fmt: skip
+    configs = ({"seed_mask": [True], "accuracy": 0.9}, {"seed_mask": [False], "accuracy": 0.5})
+    matrices = [CounterfactualMatrixPayload(env_id=env_id, slot_ids=("r0",), configs=configs) for env_id in (0, 1)]
+    counts = AnalyticsSnapshotPayload(kind="action_distribution", action_counts={"WAIT": 2})
+    (part,) = log_of(started(n_envs=2), *steps, *matrices, counts).arms["default"].batches
+    assert (part.components["compute_rent"].total, part.components["compute_rent"].n) == (-1.0, 2)
+    assert part.contributions["r0"].n == 2
+    assert part.contributions["r0"].mean == pytest.approx(0.4)
+    assert part.action_counts == counts
+    assert "base_acc_delta" not in part.components
+
+
+def test_a_reward_that_is_not_finite_is_a_step_all_the_same(log_of: Callable[..., RunLog]) -> None:
+    first = [reward(0, 1, float("nan")), reward(0, 2), batch(0)]
+    arm = log_of(started(max_epochs=2), *first, reward(0, 1), reward(0, 2), batch(1)).arms["default"]
+    assert [arm.is_whole(part) for part in arm.batches] == [True, True]
+
+
+def test_a_completed_batch_reaches_to_its_end_whatever_is_known_of_its_epochs(log_of: Callable[..., RunLog]) -> None:
+    arm = log_of(started(max_epochs=4), reward(0, 1), batch(0), reward(0, 1), batch(1)).arms["default"]
+    assert [arm.reach(part) for part in arm.batches] == [4, 4]
+
+
+def test_an_update_that_names_an_ended_batch_stands_there_also_where_episodes_end_when_they_like(
+    log_of: Callable[..., RunLog],
+) -> None:
+    ends = [batch(index, episodes=2) for index in range(3)]
+    arm = log_of(started(max_epochs=0, n_envs=2), *ends, update(batch=0), update(batch=7)).arms["default"]
+    assert [(len(part.updates), part.start) for part in arm.batches] == [(1, 0), (0, 2), (0, 4)]
+    assert [x for x, _ in arm.updates()] == [0.0, 2.0]

@@ -158,8 +158,8 @@ class ArmSeries:
         return self._lives[blueprint]
 
     def _completed(self, position: Position, data: BatchEpochCompletedPayload) -> None:
-        end = clamped(data.episodes_completed)
-        start = end - 1 if position.episodes is None else clamped(position.episodes)
+        assert position.episodes is not None
+        start, end = clamped(position.episodes), clamped(data.episodes_completed)
         self._batches.setdefault(start, []).append(Batch(start, end, completed=data))
 
     def _batch(self, position: Position) -> Batch | None:
@@ -189,7 +189,6 @@ class ArmSeries:
                     self.seeds.append(life)
                     if (batch := self._batch(seed.position)) is not None:
                         batch.seeds.append(life)
-                        batch.epoch = max([batch.epoch, *(clamped(one.event.epoch or 0) for one in seed.entries)])
 
     def _in_order(self) -> Iterator[Batch]:
         """Yield the batches; one that was not completed ends where the next begins, at the latest."""
