@@ -121,11 +121,15 @@ def decode_event(line: str | bytes) -> TelemetryEvent:
             line = line.decode()
         except UnicodeDecodeError as error:
             raise WireError("utf-8", f"not UTF-8: {error.reason} at byte {error.start}") from None
-    try:
-        event: TelemetryEvent = TelemetryEvent._codec.from_line(line)  # noqa: SLF001 - the same room
-    except UNUSUAL:
-        event = _decode_carefully(line)
-    return event
+    codec = TelemetryEvent._codec  # noqa: SLF001 - the same room
+    event: TelemetryEvent
+    for read in (codec.from_line, codec.from_any_line):
+        try:
+            event = read(line)
+        except UNUSUAL:
+            continue
+        return event
+    return _decode_carefully(line)
 
 
 def _decode_carefully(line: str) -> TelemetryEvent:
