@@ -43,6 +43,9 @@ class Time(Type):
         time = value if isinstance(value, datetime) else _time(base_value(value))
         return self._refuse(value, path, report) if time is None else time
 
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return r'"([0-9T:.\-]++\+00:00)"'  # whether it is a time at all is for whoever takes the group
+
     def prepared(self, name: str) -> list[str]:
         return [f"{name} = '\"' + {name}.isoformat() + '\"'"]
 
@@ -73,6 +76,9 @@ class Data(Type):
 
     def check(self, value: Any, path: Path, report: Report, wire: bool, depth: int = 1) -> Any:
         return value
+
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return mismatch()  # that of a payload is made of its fields' forms
 
     def prepared(self, name: str) -> list[str]:
         return [f"{name} = {name}._codec.to_json[{name}._absent]({name})"]
