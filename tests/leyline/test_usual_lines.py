@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esper.leyline import PayloadError, RewardComputedPayload, TelemetryEvent, WireError, usual_lines
@@ -45,6 +45,7 @@ def taught(line: str, monkeypatch: pytest.MonkeyPatch) -> UsualLines:
     return usual
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])  # most drawn values are doubtful
 @given(events().filter(lambda event: not doubtful(event)).map(encode_event), st.data())
 def test_a_line_that_is_recognised_is_an_event_with_nothing_doubtful_and_any_other_is_decoded(
     line: str, data: Any

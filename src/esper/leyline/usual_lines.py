@@ -19,11 +19,10 @@ __all__ = ["UsualLines"]
 
 _OFTEN: Final = 200
 """Lines after which a pattern is made: compiling one takes as long as decoding so many."""
-_MOST_PATTERNS: Final = 256
+_MOST_CHARACTERS: Final = 1 << 17
+"""Characters of all lines of which patterns are made: each thousand takes twenty milliseconds to compile."""
 _MOST_TRIED: Final = 16
 """Patterns that are tried on one line."""
-_LONGEST: Final = 8_192
-"""Characters of a line that a pattern is made of."""
 
 
 def _limits(cls: type[Any], field: str) -> Mapping[str, float]:
@@ -40,7 +39,7 @@ class UsualLines:
         self._matches: dict[int, list[Callable[[str], re.Match[str] | None]]] = {}
         """By the quotes of a line, which tell most forms apart; the one that matched last is tried first."""
         self._decoded = Counter[int]()
-        self._left = _MOST_PATTERNS
+        self._left = _MOST_CHARACTERS
 
     def decode(self, line: bytes) -> TelemetryEvent | None:
         """Return the event that a line holds; None when it surely holds one, and nothing in it is doubtful.
@@ -63,10 +62,10 @@ class UsualLines:
                         break
                     return None
         event = decode_event(line)
-        if self._left and len(line) <= _LONGEST:
+        if len(line) <= self._left:
             self._decoded[quotes] += 1
             if self._decoded[quotes] % _OFTEN == 0 and not doubtful(event):
-                self._left -= 1
+                self._left -= len(line)
                 self._learn(line.decode(), quotes, event)
         return event
 
