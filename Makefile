@@ -103,7 +103,7 @@ $(VENV)/.bench: $(READY)
 	touch $@
 
 bench: $(VENV)/.bench ## ratios against the alternatives, measured beside them; nothing is asserted
-	@for table in contract end_to_end delivery aggregator training_share foreign_trainer checkpoint training_loop views; do \
+	@for table in contract end_to_end reading delivery aggregator training_share foreign_trainer checkpoint training_loop views; do \
 	  echo "## $$table"; echo; $(BIN)/python benchmarks/$$table.py; echo; done
 
 verdicts: $(READY) ## the verdict on trouble and on healthy runs, beside what others say (the first time an hour: it trains them)

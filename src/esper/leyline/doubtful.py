@@ -16,10 +16,12 @@ from esper.leyline.field_docs import Meaning, meanings
 from esper.leyline.stages import NEXT_STAGES, SeedStage
 from esper.leyline.telemetry import SeedStageChangedPayload, TelemetryEvent
 
-__all__ = ["doubtful"]
+__all__ = ["STAGES_OF_CHANGE", "doubtful"]
 
 _STAGES = {stage.name: stage for stage in SeedStage}
 _USUAL_CHANGES = {(before.name, after.name) for before, allowed in NEXT_STAGES.items() for after in allowed}
+STAGES_OF_CHANGE = ("from_stage", "to_stage")
+"""Fields of a stage change that are judged together."""
 _MOST = 3
 """Doubtful values that are listed of one container."""
 
@@ -96,8 +98,7 @@ def _out_of_range(path: str, value: object, low: float, high: float, expected: s
 
 
 def _stage_change(change: SeedStageChangedPayload) -> Iterator[FieldProblem]:
-    names = ("from_stage", "to_stage")
-    unknown = [name for name in names if getattr(change, name) not in _STAGES]
+    unknown = [name for name in STAGES_OF_CHANGE if getattr(change, name) not in _STAGES]
     for name in unknown:
         yield FieldProblem(name, f"one of {', '.join(_STAGES)}", shorten(getattr(change, name)))
     if not unknown:

@@ -17,7 +17,8 @@ from esper.leyline.lines import LONGEST_LINE, open_file, read_lines_of
 from esper.leyline.printable import printable
 from esper.leyline.strict_json import json_text
 from esper.leyline.telemetry import TelemetryEvent
-from esper.leyline.wire import InvalidRecord, log_files, read_events
+from esper.leyline.usual_lines import UsualLines
+from esper.leyline.wire import InvalidRecord, log_files, read_as
 
 __all__ = ["rejected_events", "rejected_records", "validate"]
 
@@ -58,6 +59,7 @@ class _Findings:
         self._strict = strict
         self._doubtful = 0
         self._out = out
+        self._usual = UsualLines()
         self._events = 0
         self._without_events = False
         self._invalid: Counter[str] = Counter()
@@ -68,10 +70,11 @@ class _Findings:
         before = self._events
         lines, held = InvalidLines(), list[InvalidRecord]()
         doubts: _Doubts = {}
-        for where, record in self._records(source):
-            if isinstance(record, TelemetryEvent):
+        for name, line, record in self._records(source):
+            if not isinstance(record, InvalidRecord):
                 self._events += 1
-                _count_doubts(doubts, record, where)
+                if record is not None:
+                    _count_doubts(doubts, record, f"{name}:{line}")
                 while held:
                     self._show(held.pop(0))
                 continue
@@ -109,13 +112,16 @@ class _Findings:
         bad = self._invalid or self._rejected or self._without_events or (self._strict and self._doubtful)
         return 2 if self._unreadable else 1 if bad else 0
 
-    def _records(self, source: str) -> Iterator[tuple[str, TelemetryEvent | InvalidRecord]]:
-        """Read a log as far as it can be read, with the place of each record, and note why not further."""
+    def _records(self, source: str) -> Iterator[tuple[str, int, TelemetryEvent | InvalidRecord | None]]:
+        """Read a log as far as it can be read, with the place of each record, and note why not further.
+
+        A record of which nothing is to be said is None.
+        """
         try:
             for file in ["-"] if source == "-" else map(str, log_files(source)):
                 name = "<stdin>" if file == "-" else file
-                for line, record in enumerate(read_events(file), 1):  # each line is a record
-                    yield f"{name}:{line}", record
+                for line, record in enumerate(read_as(file, self._usual.decode), 1):  # each line is a record
+                    yield name, line, record
         except OSError as error:
             self._unreadable[source] = error.strerror or str(error)
 

@@ -34,12 +34,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecodeError
 from pathlib import Path
-from typing import IO, Any, Final, Literal, TypeAlias
+from typing import IO, Any, Final, Literal, TypeAlias, TypeVar
 
 from esper.leyline._payload.envelope import UNUSUAL
 from esper.leyline._payload.parsing import strict
@@ -57,6 +57,7 @@ __all__ = [
     "decode_event",
     "encode_event",
     "log_files",
+    "read_as",
     "read_events",
     "read_shards",
     "salvage",
@@ -84,6 +85,7 @@ class InvalidRecord:
     """The raw line; bytes that are not UTF-8 as ``\\xNN``. Of one that is too long the beginning."""
 
 
+T = TypeVar("T")
 _Record: TypeAlias = TelemetryEvent | InvalidRecord
 
 
@@ -121,11 +123,15 @@ def decode_event(line: str | bytes) -> TelemetryEvent:
             line = line.decode()
         except UnicodeDecodeError as error:
             raise WireError("utf-8", f"not UTF-8: {error.reason} at byte {error.start}") from None
-    try:
-        event: TelemetryEvent = TelemetryEvent._codec.from_line(line)  # noqa: SLF001 - the same room
-    except UNUSUAL:
-        event = _decode_carefully(line)
-    return event
+    codec = TelemetryEvent._codec  # noqa: SLF001 - the same room
+    event: TelemetryEvent
+    for read in (codec.from_line, codec.from_any_line):
+        try:
+            event = read(line)
+        except UNUSUAL:
+            continue
+        return event
+    return _decode_carefully(line)
 
 
 def _decode_carefully(line: str) -> TelemetryEvent:
@@ -205,15 +211,13 @@ def read_shards(source: Source) -> Iterator[tuple[Shard, TelemetryEvent | Invali
     """
     if isinstance(source, str | os.PathLike):
         if os.fspath(source) == "-":
-            if sys.stdin is None or sys.stdin.closed:
-                raise OSError(errno.EBADF, "standard input is closed")
-            return ((None, record) for record in _read_stream(sys.stdin.buffer, "<stdin>"))
+            return ((None, record) for record in read_as("-", decode_event))
         files = log_files(source)
-        shards = [_of_shard(shard_of(path), _read_file(path, len(files))) for path in files]
+        shards = [_of_shard(shard_of(path), _read_file(path, len(files), decode_event)) for path in files]
         if len(shards) == 1:
             return shards[0]
         return (record for _, record in heapq.merge(*map(_in_time, shards), key=lambda pair: pair[0]))
-    return ((None, record) for record in _read_stream(source, str(getattr(source, "name", "<stream>"))))
+    return ((None, record) for record in _read_stream(source, str(getattr(source, "name", "<stream>")), decode_event))
 
 
 def _of_shard(shard: Shard, records: Iterator[_Record]) -> Iterator[tuple[Shard, _Record]]:
@@ -244,17 +248,31 @@ def _in_time(records: Iterator[tuple[Shard, _Record]]) -> Iterator[tuple[datetim
         yield time, (shard, record)
 
 
+def read_as(file: str, decode: Callable[[bytes], T]) -> Iterator[T | InvalidRecord]:
+    """Read one log as `read_events` does, each line by another decoder that raises what `decode_event` does.
+
+    Args:
+        file: a log file, or ``-`` for standard input.
+        decode: what makes something of a line.
+    """
+    if file != "-":
+        return _read_file(Path(file), 1, decode)
+    if sys.stdin is None or sys.stdin.closed:
+        raise OSError(errno.EBADF, "standard input is closed")
+    return _read_stream(sys.stdin.buffer, "<stdin>", decode)
+
+
 _NO_END: Final = ", and no end in sight: what follows is not read"
 _SHOWN_OF_LONG: Final = 1_000
 """Bytes of a line that is too long."""
 
 
-def _read_file(path: Path, together: int) -> Iterator[TelemetryEvent | InvalidRecord]:
+def _read_file(path: Path, together: int, decode: Callable[[bytes], T]) -> Iterator[T | InvalidRecord]:
     with open_log(path, together=together) as stream:
-        yield from _read_stream(stream, str(path))
+        yield from _read_stream(stream, str(path), decode)
 
 
-def _read_stream(stream: IO[str] | IO[bytes], name: str) -> Iterator[TelemetryEvent | InvalidRecord]:
+def _read_stream(stream: IO[str] | IO[bytes], name: str, decode: Callable[[bytes], T]) -> Iterator[T | InvalidRecord]:
     surrogates = "surrogatepass"
     if isinstance(stream, io.TextIOWrapper):
         with contextlib.suppress(io.UnsupportedOperation):  # somebody has begun to read it
@@ -268,7 +286,7 @@ def _read_stream(stream: IO[str] | IO[bytes], name: str) -> Iterator[TelemetryEv
         try:
             if len(raw) > LONGEST_LINE:
                 raise WireError("long", f"more than {LONGEST_LINE >> 20} MiB{'' if has_end(stream) else _NO_END}")
-            yield decode_event(line)
+            yield decode(line)
             continue
         except WireError as error:
             torn = not line.endswith(b"\n") and (isinstance(error, _UnparsableError) or error.kind == "utf-8")

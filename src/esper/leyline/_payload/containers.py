@@ -7,6 +7,7 @@ from types import NoneType
 from typing import Any
 
 from esper.leyline._payload.base_values import base_value
+from esper.leyline._payload.form import TEXT, items, members, number
 from esper.leyline._payload.frozen import FrozenDict, FrozenList, freeze, frozen_dict, frozen_list
 from esper.leyline._payload.scalars import Text
 from esper.leyline._payload.types import NONFINITE, NONFINITE_NAMES, Origin, Report, Type, mismatch, quote, quoted
@@ -51,6 +52,15 @@ class AnyValue(Type):
                     value = inner
             return _checked_values(self, value, path, report, wire, depth)
         return self._refuse(value, path, report)
+
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        if isinstance(value, dict):
+            if FLOAT_KEY in value or DICT_KEY in value:
+                mismatch()
+            return members(value, lambda _, item: self.form(item, limits))
+        if isinstance(value, list):
+            return items([self.form(item, limits) for item in value])
+        return f"(?:{number(limits)}|{TEXT}|null|true|false)"
 
     def write(self, value: Any, depth: int = 1) -> str:
         kind = value.__class__
@@ -157,6 +167,9 @@ class _Sequence(_Container):
         items = _checked_items(self.item, value, path, report, wire, depth)
         return tuple(items) if self.kind is tuple else frozen_list(items)
 
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return items([self.item.form(item, limits) for item in value])
+
     def write(self, value: Any, depth: int = 1) -> str:
         if value.__class__ is not self.frozen or depth > DEEPEST:
             mismatch()
@@ -257,6 +270,9 @@ class Dict(_Container):
         if value.__class__ is dict or isinstance(value, Mapping):
             return _checked_values(self.item, value, path, report, wire, depth)
         return self._refuse(value, path, report)
+
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return members(value, lambda _, item: self.item.form(item, limits))
 
     def prepared(self, name: str) -> list[str]:
         if self.item.text != "float":

@@ -11,17 +11,18 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from operator import itemgetter
 from typing import Any, get_type_hints
 
 from esper.leyline._payload.base_values import base_value
 from esper.leyline._payload.late import LATE
-from esper.leyline._payload.parsing import parse_object, unescaped
+from esper.leyline._payload.parsing import parse_object, parse_record, unescaped
 from esper.leyline._payload.reading import examine, refusal
 from esper.leyline._payload.scalars import Int, Optional, Text
 from esper.leyline._payload.source import define, indented, unfrozen_twin
 from esper.leyline._payload.table import row_of
 from esper.leyline._payload.types import MismatchError, Origin, Report, Type, mismatch, quote
-from esper.leyline._payload.wording import Path, brief
+from esper.leyline._payload.wording import Path, brief, is_unicode
 from esper.leyline._payload.writing import WRITING_NAMES, supplied_fields, template
 from esper.leyline.errors import FieldProblem, FieldTypeError, PayloadError
 
@@ -41,6 +42,9 @@ class Time(Type):
     def check(self, value: Any, path: Path, report: Report, wire: bool, depth: int = 1) -> Any:
         time = value if isinstance(value, datetime) else _time(base_value(value))
         return self._refuse(value, path, report) if time is None else time
+
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return r'"([0-9T:.\-]++\+00:00)"'  # whether it is a time at all is for whoever takes the group
 
     def prepared(self, name: str) -> list[str]:
         return [f"{name} = '\"' + {name}.isoformat() + '\"'"]
@@ -72,6 +76,9 @@ class Data(Type):
 
     def check(self, value: Any, path: Path, report: Report, wire: bool, depth: int = 1) -> Any:
         return value
+
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return mismatch()  # that of a payload is made of its fields' forms
 
     def prepared(self, name: str) -> list[str]:
         return [f"{name} = {name}._codec.to_json[{name}._absent]({name})"]
@@ -131,6 +138,7 @@ class EventCodec:
         required: names of the fields that a mapping must have.
         payloads: the payload class of every event type, by the name that stands in the log.
         from_line: a line in the form of `to_json` → event; raises one of `UNUSUAL` for any other.
+        from_any_line: a line in any form → event; raises one of `UNUSUAL` where anything in it is odd or wrong.
         to_json: event → line.
     """
 
@@ -142,6 +150,7 @@ class EventCodec:
         self.required = _REQUIRED
         self.payloads: dict[str, Any] = {event_type.name: payload for payload, event_type in event_types.items()}
         self.from_line = self._compile_from_line()
+        self.from_any_line = self._compile_from_any_line()
         self.to_json = self._compile_to_json()
 
     def to_dict(self, event: Any) -> dict[str, object]:
@@ -213,18 +222,56 @@ class EventCodec:
             "_time = _fromisoformat(timestamp)",
             "if _time.tzinfo is not _UTC or not timestamp.isascii(): _mismatch()",
             "data = _parse(data)",
+            *self._built(special),
+        ]
+        namespace: dict[str, Any] = {
+            "_match": re.compile(pattern, re.DOTALL).fullmatch,
+            "_int": int,
+            "_parse": parse_object,
+            "_unescaped": unescaped,
+        }
+        return self._reader("from_line", lines, namespace)
+
+    def _compile_from_any_line(self) -> Callable[[str], Any]:
+        """Compile the way for lines of other writers: spaces, any order of keys, any escapes, and all fields."""
+        special = {
+            "event_type": "_TYPES[event_type]",
+            "timestamp": "_time",
+            "data": "_PAYLOADS[event_type]._codec.from_json.read(data)",
+        }
+        tests = [row.test(name, "line") for name, row in self.types.items() if name not in special]
+        lines = [
+            "_record = _parse(_line)",
+            f"if len(_record) != {len(self.types) + 1}: _mismatch()",
+            f"_version, {', '.join(self.types)} = _fetch(_record)",
+            f"if _version.__class__ is not int or _version != {self._schema_version}: _mismatch()",
+            f"if not ({' and '.join(f'({test})' for test in tests)}): _mismatch()",
+            "if event_type.__class__ is not str or timestamp.__class__ is not str: _mismatch()",
+            "_time = _fromisoformat(timestamp)",
+            "if _time.tzinfo is not _UTC or not timestamp.isascii(): _mismatch()",
+            *self._built(special),
+        ]
+        namespace: dict[str, Any] = {
+            "_parse": parse_record,
+            "_fetch": itemgetter("schema_version", *self.types),
+            "_is_unicode": is_unicode,
+        }
+        return self._reader("from_any_line", lines, namespace)
+
+    def _built(self, special: Mapping[str, str]) -> list[str]:
+        """Return the source that makes an event of variables; of some fields it is another expression."""
+        return [
             "_self = _UNFROZEN()",
             *(f"_self.{name} = {special.get(name, name)}" for name in self.types),
             *(f"_self.{number} = None" for number, _, _ in LATE.values()),
             "_self.__class__ = _FROZEN",
             "return _self",
         ]
+
+    def _reader(self, function: str, lines: list[str], names: Mapping[str, Any]) -> Callable[[str], Any]:
         namespace: dict[str, Any] = {
-            "_match": re.compile(pattern, re.DOTALL).fullmatch,
+            **names,
             "_mismatch": mismatch,
-            "_int": int,
-            "_parse": parse_object,
-            "_unescaped": unescaped,
             "_fromisoformat": datetime.fromisoformat,
             "_UTC": UTC,
             "_PAYLOADS": self.payloads,
@@ -234,8 +281,9 @@ class EventCodec:
         }
         for name, row in self.types.items():
             namespace |= row.names(name)
-        source = f"{self._cls.__name__}.from_line"
-        return define("from_line", ["def from_line(_line):", *indented(lines)], namespace, source)
+        return define(
+            function, [f"def {function}(_line):", *indented(lines)], namespace, f"{self._cls.__name__}.{function}"
+        )
 
     def _compile_to_json(self) -> Callable[[Any], str]:
         body, pieces = [], {"schema_version": str(self._schema_version)}

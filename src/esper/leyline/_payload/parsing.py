@@ -10,7 +10,7 @@ from esper.leyline._payload.frozen import FrozenDict, fill_dict, new_dict
 from esper.leyline._payload.wording import brief, is_unicode
 from esper.leyline.errors import WireError
 
-__all__ = ["parse_object", "strict", "unescaped"]
+__all__ = ["parse_object", "parse_record", "strict", "unescaped"]
 
 
 def _not_json(token: str) -> NoReturn:
@@ -79,6 +79,26 @@ def parse_object(text: str) -> Any:
     if text.count(":") != keys:
         strict.raw_decode(text)
     return value
+
+
+def parse_record(text: str) -> FrozenDict:
+    """Return the object that a line is, in whatever form it is written; what objects it holds are frozen, as it is.
+
+    Raises:
+        ValueError: it is no strict JSON, or no object. Also RecursionError.
+    """
+    text = text.strip(" \t\r\n")
+    value, end, keys = _nested.parse(text)
+    if end != len(text) or value.__class__ is not FrozenDict:
+        raise ValueError
+    # As above; a time has colons too, and a message may. An escaped colon is none in the line, and could hide a key.
+    for member in value.values():
+        if member.__class__ is str:
+            keys += member.count(":")
+    if text.count(":") != keys or "\\u003" in text:
+        strict.raw_decode(text)
+    record: FrozenDict = value
+    return record
 
 
 def unescaped(text: str) -> str:

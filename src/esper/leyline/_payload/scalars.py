@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from math import isfinite
 from types import NoneType
 from typing import Any
 
 from esper.leyline._payload.base_values import base_number, base_value
+from esper.leyline._payload.form import TEXT, number, one_of, whole_number
 from esper.leyline._payload.frozen import freeze
 from esper.leyline._payload.types import (
     NONFINITE,
@@ -49,6 +51,9 @@ class Float(Type):
         base = base_value(value)
         return base if base.__class__ in self.classes else self._refuse(value, path, report)
 
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return number(limits)
+
     def prepared(self, name: str) -> list[str]:
         # value - value is 0.0 for every finite float and for no other.
         return [f"if {name}.__class__ is not float or {name} - {name} != 0.0: {name} = _write_{name}({name})"]
@@ -83,6 +88,9 @@ class Int(Type):
         base = base_value(value)
         return base if base.__class__ is int else self._refuse(value, path, report)
 
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return whole_number(limits)
+
     def prepared(self, name: str) -> list[str]:
         return [f"if {name}.__class__ is not int: _mismatch()"]
 
@@ -108,6 +116,9 @@ class Bool(Type):
     def check(self, value: Any, path: Path, report: Report, wire: bool, depth: int = 1) -> Any:
         base = base_value(value)
         return base if base.__class__ is bool else self._refuse(value, path, report)
+
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return "(?:true|false)"
 
     def prepared(self, name: str) -> list[str]:
         return [f'{name} = "true" if {name} is True else "false" if {name} is False else _mismatch()']
@@ -141,6 +152,9 @@ class Text(Type):
             return base
         return report(FieldProblem(path_text(path), "valid Unicode", f"a lone surrogate in {shorten(value)}"))
 
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return TEXT
+
     def prepared(self, name: str) -> list[str]:
         return [f"{name} = _quoted[{name}] if {name}.__class__ is str else _mismatch()"]
 
@@ -172,6 +186,9 @@ class Choice(Type):
 
     def names(self, name: str) -> dict[str, object]:
         return {f"_choices_{name}": self._choices, f"_texts_{name}": self._texts}
+
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return one_of(self._texts.values())
 
     def prepared(self, name: str) -> list[str]:
         return [f"{name} = _texts_{name}[{name}] if {name}.__class__ is {self._kind.__name__} else _mismatch()"]
@@ -216,6 +233,9 @@ class Member(Type):
         if isinstance(value, Enum) and self._members.get(value.name) is value:
             return value
         return self._refuse(value, path, report)
+
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        return one_of(map(quote, self._members))
 
     def write(self, value: Any, depth: int = 1) -> str:
         return quote(value.name) if isinstance(value, Enum) and self._members.get(value.name) is value else mismatch()
@@ -262,6 +282,11 @@ class Optional(Type):
             report(FieldProblem(problem.path, self.text, problem.actual) if of_itself else problem)
 
         return self.inner.check(value, path, named, wire, depth)
+
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        if value is None and self.is_nested:
+            return "null"
+        return f"(?:null|{self.inner.form(value, limits)})"
 
     def prepared(self, name: str) -> list[str]:
         return chained(f"if {name} is None: {name} = _NULL", self.inner.prepared(name))

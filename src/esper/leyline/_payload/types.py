@@ -6,6 +6,7 @@ what a row says        where it is used
 `Type.stored`          how a value is tested and frozen that an emitter, a mapping or a line of the log gives
 `Type.converted`       what a constructor keeps of a value that was not right at first sight; it never raises
 `Type.check`           how such a value is read by ``from_dict`` and from the log, and what is wrong with it
+`Type.form`            how text looks, as a pattern, that is surely right and within limits
 `Type.prepared`        how a value is written as JSON when it is right at first sight
 `Type.write`           how it is written otherwise
 `Type.schema`          its JSON Schema
@@ -162,6 +163,18 @@ class Type(ABC):
 
         Raises:
             RecursionError: containers are nested too deeply.
+        """
+
+    @abstractmethod
+    def form(self, value: Any, limits: Mapping[str, float]) -> str:
+        """Return the pattern of text that is surely right where this value was (`esper.leyline._payload.form`).
+
+        Args:
+            value: what stood there, which was right; a container's keys and nesting are part of the pattern.
+            limits: ``minimum`` and the like, for the numbers in it.
+
+        Raises:
+            MismatchError: it has none.
         """
 
     def prepared(self, name: str) -> list[str]:
