@@ -14,7 +14,6 @@ from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, overload
 
 from esper.karn.tally import HealthSnapshot
-from esper.leyline.payload import compile_init
 from esper.leyline.position import Position
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
@@ -163,8 +162,7 @@ class Ending(Enum):
     OPEN = "no end yet"
 
 
-@dataclass(frozen=True, slots=True)
-class SeedRecord:
+class SeedRecord(NamedTuple):
     """The life of one seed, as far as events describe it."""
 
     seed_id: str | None
@@ -214,8 +212,7 @@ class SeedRecord:
         return None if self.outcome is None else self.outcome.data.blueprint_id
 
 
-@dataclass(frozen=True, slots=True)
-class SlotSnapshot:
+class SlotSnapshot(NamedTuple):
     """The seeds of one slot. Whether it is occupied just now, the newest epoch's ``seeds`` says."""
 
     slot_id: str
@@ -235,8 +232,7 @@ Counterfactual: TypeAlias = Entry[CounterfactualMatrixPayload] | None
 Slots: TypeAlias = Mapping[str, SlotSnapshot]
 
 
-@dataclass(frozen=True, slots=True)
-class EnvSnapshot:
+class EnvSnapshot(NamedTuple):
     """One environment. What has not been emitted yet is None or empty."""
 
     env_id: int
@@ -257,10 +253,6 @@ class EnvSnapshot:
     def reward(self) -> Entry[RewardComputedPayload] | None:
         """The newest step: the decision and its reward."""
         return self.rewards.newest
-
-
-for each in (SeedRecord, SlotSnapshot, EnvSnapshot):  # many in every snapshot; the standard constructors are slow
-    compile_init(each)
 
 
 @dataclass(frozen=True, slots=True)
