@@ -7,7 +7,7 @@ from typing import Final
 from esper.karn.bounds import Bounds, Room
 from esper.karn.history_writer import HistoryWriter
 from esper.karn.seeds import SlotWriter
-from esper.karn.snapshot import EnvSnapshot, SlotSnapshot
+from esper.karn.snapshot import EnvSnapshot, SlotSnapshot, new_record
 from esper.karn.totals import EpisodeCounts
 from esper.karn.views import Views
 from esper.leyline.position import Position
@@ -57,13 +57,16 @@ class EnvState:
 
     def view(self) -> EnvSnapshot:
         """Return what there is now; it costs the same however long that is."""
-        return EnvSnapshot(
-            self.env_id,
-            self.epochs.view(),
-            self.rewards.view(),
-            self.last_actions.newest(),
-            self.counterfactuals.newest(),
-            self.slots.view(),
+        return new_record(
+            EnvSnapshot,
+            (
+                self.env_id,
+                self.epochs.view(),
+                self.rewards.view(),
+                self.last_actions.newest(),
+                self.counterfactuals.newest(),
+                self.slots.view(),
+            ),
         )
 
     def slot(self, slot_id: str) -> SlotWriter:

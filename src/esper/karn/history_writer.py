@@ -6,7 +6,7 @@ import sys
 from bisect import bisect_left
 from typing import Any, Generic, TypeVar
 
-from esper.karn.snapshot import Entry, EntryHistory
+from esper.karn.snapshot import Entry, EntryHistory, new_record
 from esper.leyline.position import Position
 from esper.leyline.telemetry import TelemetryEvent, TelemetryPayload
 
@@ -27,7 +27,7 @@ class HistoryWriter(Generic[P]):
         bound: events kept; None for all.
     """
 
-    __slots__ = ("_at", "bound", "events", "latest", "ordered", "positions", "shared")
+    __slots__ = ("_at", "_newest", "bound", "events", "latest", "ordered", "positions", "shared")
 
     def __init__(self, bound: int | None) -> None:
         self.bound = sys.maxsize if bound is None else bound
@@ -40,6 +40,7 @@ class HistoryWriter(Generic[P]):
         self.ordered = True
         """Whether they came in the order of the episodes they are about."""
         self.shared = False
+        self._newest: Entry[P] | None = None
 
     def append(self, event: TelemetryEvent, position: Position) -> None:
         """Add an event."""
@@ -59,23 +60,25 @@ class HistoryWriter(Generic[P]):
                 self.latest = about
         events.append(event)
         positions.append(position)
+        self._newest = None
 
     def _keep(self, part: slice) -> None:
         self.events, self.positions, self.shared = self.events[part], self.positions[part], False
 
     def newest(self) -> Entry[P] | None:
         """Return the newest event with its payload and position; None before there is one."""
-        if not self.events:
-            return None
-        event = self.events[-1]
-        data: Any = event.data  # of the one kind, as with views
-        return Entry(data, event, self.positions[-1])
+        if self._newest is None and self.events:
+            event = self.events[-1]
+            data: Any = event.data  # of the one kind, as with views
+            self._newest = new_record(Entry, (data, event, self.positions[-1]))
+        return self._newest
 
     def view(self) -> EntryHistory[P]:
         """Return what there is now; it costs the same however long that is."""
         self.shared = True
         stop = len(self.events)
-        return EntryHistory(self.events, self.positions, max(stop - self.bound, 0), stop)
+        start = stop - self.bound if stop > self.bound else 0
+        return EntryHistory.of(self.events, self.positions, start, stop)
 
     def take_back(self, episode: int) -> None:
         """Forget what is about an episode from this one on. What has had to make room does not come back."""
@@ -93,7 +96,7 @@ class HistoryWriter(Generic[P]):
         known = [about for about in abouts if about is not None]
         self.latest = max(known, default=_NEVER)
         self.ordered = len(known) == len(abouts) and known == sorted(known)
-        self._at = self.positions[-1] if self.positions else None
+        self._at, self._newest = self.positions[-1] if self.positions else None, None
 
 
 def _about(position: Position) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from esper.karn.snapshot import Ending, Entry, SeedEntry, SeedOutcome, SeedRecord, SlotSnapshot
+from esper.karn.snapshot import Ending, Entry, SeedEntry, SeedOutcome, SeedRecord, SlotSnapshot, new_record
 from esper.leyline.position import Position
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import SeedGerminatedPayload, SeedStageChangedPayload
@@ -40,7 +40,7 @@ class _Seed:
         self.outcome: SeedOutcome | None = None
 
     def view(self) -> SeedRecord:
-        return SeedRecord(self.seed_id, self.position, self.germinated, tuple(self.stages), self.outcome)
+        return new_record(SeedRecord, (self.seed_id, self.position, self.germinated, tuple(self.stages), self.outcome))
 
     def take_back(self, episode: int) -> bool:
         """Forget what is about an episode from this one on; return whether anything is left."""
@@ -126,8 +126,9 @@ class SlotWriter:
     def view(self) -> SlotSnapshot | None:
         """Return what there is now; None when everything has been taken back."""
         records = self._records
-        records += [seed.view() for seed in self._seeds[len(records) :]]
-        return SlotSnapshot(self.slot_id, tuple(records)) if records else None
+        for seed in self._seeds[len(records) :]:
+            records.append(seed.view())
+        return new_record(SlotSnapshot, (self.slot_id, tuple(records))) if records else None
 
     def take_back(self, episode: int) -> None:
         """Forget what is about an episode from this one on."""

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, overload
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, overload
 
 from esper.karn.tally import HealthSnapshot
 from esper.leyline.position import Position
@@ -53,6 +53,9 @@ __all__ = [
     "Slots",
 ]
 
+new_record: Final = tuple.__new__
+"""Makes a named tuple of its fields, in half of its constructor's time: a look makes hundreds of them."""
+_new_object: Final = object.__new__
 T_co = TypeVar("T_co", covariant=True)
 P_co = TypeVar("P_co", bound=TelemetryPayload, covariant=True)
 
@@ -138,6 +141,16 @@ class EntryHistory(History[Entry[P_co]]):
         self._positions = positions
         self._start = start
         self._stop = stop
+
+    @staticmethod
+    def of(events: list[TelemetryEvent], positions: list[Position], start: int, stop: int) -> EntryHistory[P_co]:
+        """Return what the constructor does, in half of its time."""
+        made: EntryHistory[P_co] = _new_object(EntryHistory)
+        made._events = events
+        made._positions = positions
+        made._start = start
+        made._stop = stop
+        return made
 
     def _item(self, at: int) -> Entry[P_co]:
         event = self._events[at]

@@ -62,9 +62,12 @@ class Views(Generic[K, G, V]):
     def view(self) -> MappingProxyType[K, V]:
         """Return what there is now; it costs what has changed, and copying references to the rest."""
         if self.changed:
-            new = {name: view for name, growing in self.changed.items() if (view := self._look(growing)) is not None}
-            seen = self._seen | new
-            if len(seen) > len(self._seen):
+            seen, n = self._seen.copy(), len(self._seen)
+            for name, growing in self.changed.items():
+                view = self._look(growing)
+                if view is not None:
+                    seen[name] = view
+            if len(seen) > n:
                 seen = {name: seen[name] for name in self._order(self.all) if name in seen}
             self._seen, self.changed = MappingProxyType(seen), {}
         return self._seen
