@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from itertools import count, cycle, groupby, islice, pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -301,17 +302,18 @@ def looking() -> str:
         aggregator, events = TelemetryAggregator(), mix(n_envs)
         for event in islice(events, events_to_fill(n_envs)):
             aggregator.process(event)
+        shown = deque([aggregator.snapshot()], maxlen=1)  # a view holds what it shows until it has the next
         times: dict[str, list[float]] = {"nothing": [], "a step": [], "a step and a seed": [], "between": []}
         for epoch, of_epoch in islice(groupby(events, lambda event: event.epoch), 10 * EPOCHS):
             for event in of_epoch:
                 aggregator.process(event)
             if epoch is not None:
-                times["a step and a seed" if epoch % 8 in {1, 6} else "a step"].append(_snapshot(aggregator))
-                times["nothing"].append(_snapshot(aggregator))
+                times["a step and a seed" if epoch % 8 in {1, 6} else "a step"].append(_snapshot(aggregator, shown))
+                times["nothing"].append(_snapshot(aggregator, shown))
         for _ in range(4 * EPOCHS):
             for event in islice(events, BETWEEN * n_envs):
                 aggregator.process(event)
-            times["between"].append(_snapshot(aggregator))
+            times["between"].append(_snapshot(aggregator, shown))
         times["bare"] = [_bare(aggregator.snapshot()) for _ in range(4 * EPOCHS)]
         rows.append(
             [f"{n_envs:,}", *(f"{min(of) * 1e6:.0f} to {statistics.median(of) * 1e6:.0f} µs" for of in times.values())]
@@ -323,13 +325,13 @@ def looking() -> str:
 def _bare(snapshot: RunSnapshot) -> float:
     """Return the seconds to make anew what changed in the step of a seed: five records an environment, two views."""
     group = snapshot.groups["default"]
-    parts = [(env, next(iter(env.slots.values()))) for env in group.envs.values()]
+    parts = [(env, next(iter(env.slots.values())), dict(env.slots)) for env in group.envs.values()]
     events, positions, envs = list[TelemetryEvent](), list[Position](), dict[int, EnvSnapshot]()
     begin = time.perf_counter()
-    for env, slot in parts:
+    for env, slot, others in parts:
         entry = env.counterfactual and new_record(Entry, tuple(env.counterfactual))
         slots = {
-            **env.slots,
+            **others,
             slot.slot_id: new_record(
                 SlotSnapshot, (slot.slot_id, (*slot.seeds[:-1], new_record(SeedRecord, slot.seed)))
             ),
@@ -339,10 +341,12 @@ def _bare(snapshot: RunSnapshot) -> float:
     return time.perf_counter() - begin
 
 
-def _snapshot(aggregator: TelemetryAggregator) -> float:
+def _snapshot(aggregator: TelemetryAggregator, shown: deque[RunSnapshot]) -> float:
     begin = time.perf_counter()
-    aggregator.snapshot()
-    return time.perf_counter() - begin
+    snapshot = aggregator.snapshot()
+    taken = time.perf_counter() - begin
+    shown.append(snapshot)
+    return taken
 
 
 class Looker:
