@@ -17,20 +17,13 @@ from __future__ import annotations
 from collections import deque
 from threading import Lock
 from types import MappingProxyType
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from esper.karn.bounds import LIVE, Bounds, FullError, Rooms
 from esper.karn.env_state import EnvState
 from esper.karn.health_fold import HealthFold
 from esper.karn.history_writer import HistoryWriter
-from esper.karn.snapshot import (
-    Entry,
-    EnvSnapshot,
-    EventHistory,
-    GroupSnapshot,
-    LifecycleTotals,
-    RunSnapshot,
-)
+from esper.karn.snapshot import Entry, EnvSnapshot, EventHistory, GroupSnapshot, LifecycleTotals, RunSnapshot
 from esper.karn.totals import ENDINGS, EpisodeCounts, Totals
 from esper.karn.views import Views
 from esper.leyline.limits import Limits
@@ -48,14 +41,10 @@ from esper.leyline.telemetry import (
     SeedPrunedPayload,
     SeedStageChangedPayload,
     TelemetryEvent,
-    TelemetryPayload,
     TrainingStartedPayload,
 )
 
 __all__ = ["RunSnapshot", "TelemetryAggregator"]
-
-
-P = TypeVar("P", bound=TelemetryPayload)
 
 
 class SupersededError(Exception):
@@ -240,7 +229,14 @@ class _Group:
         return position
 
     def _env(self, env_id: int, position: Position) -> EnvState:
-        """Return an environment, that an event which stands there may change it."""
+        """Return an environment, that an event which stands there may change it.
+
+        What has changed since the last look and the last resume is up to date: an event at the same position is asked
+        nothing more.
+
+        Raises:
+            SupersededError: what stands there has been taken back.
+        """
         changed = self.envs.changed
         if env_id in changed:
             env = changed[env_id]
@@ -297,8 +293,6 @@ class _Group:
     def _add_start(self, entry: Entry[TrainingStartedPayload]) -> None:
         if not self.ranks and not self.resume and entry.data.start_episode > 0:
             self.totals.begin(entry.data.start_episode)
-            for env in self.envs.changed.values():
-                env.position = None  # its counts are forgotten
         if entry.position.resume == self.resume:
             self.ranks[entry.data.rank] = entry
             self.health.start(entry.data)
