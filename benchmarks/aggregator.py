@@ -77,7 +77,7 @@ BETWEEN = 10
 """Events of each environment between two looks of a dashboard: four looks and ten steps a second."""
 AGAIN = (1, 10, 100)
 """How often a recorded run is folded, one after the other."""
-INSTRUCTIONS = {"a recorded run": 19_900, "4": 17_200, "64": 16_900}
+INSTRUCTIONS = {"a recorded run": 19_900, "4": 17_200, "64": 14_800}
 """To fold an event of these, when last looked at, by CPython 3.11: much above it is a step back."""
 COUNTED = (6_000, 18_000)
 """Events; what the second lot costs is what is counted."""
