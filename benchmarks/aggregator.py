@@ -19,14 +19,28 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from itertools import count, cycle, groupby, islice, pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import end_to_end
 import harness
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.bounds import LIVE
+from esper.karn.snapshot import (
+    Entry,
+    EntryHistory,
+    EnvSnapshot,
+    Epochs,
+    Rewards,
+    RunSnapshot,
+    SeedRecord,
+    SlotSnapshot,
+    new_record,
+)
+from esper.leyline.position import Position
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
@@ -59,7 +73,11 @@ PACE = 0.001
 PACED = 1_000
 LOOKS = 50
 """A second."""
-INSTRUCTIONS = {"a recorded run": 19_900, "4": 19_500, "64": 16_900}
+BETWEEN = 10
+"""Events of each environment between two looks of a dashboard: four looks and ten steps a second."""
+AGAIN = (1, 10, 100)
+"""How often a recorded run is folded, one after the other."""
+INSTRUCTIONS = {"a recorded run": 19_900, "4": 17_200, "64": 14_800}
 """To fold an event of these, when last looked at, by CPython 3.11: much above it is a step back."""
 COUNTED = (6_000, 18_000)
 """Events; what the second lot costs is what is counted."""
@@ -253,6 +271,18 @@ def by_length(marks: Sequence[int] = MARKS) -> str:
     return table(["events folded before", "events/s", "memory"], rows)
 
 
+def memory() -> str:
+    """Return the memory in use when a recorded run, its events made beforehand, has been folded so often."""
+    if not end_to_end.MIX.exists():
+        end_to_end.record()
+    events = [event for event in read_events(end_to_end.MIX) if isinstance(event, TelemetryEvent)]
+    process, rows = TelemetryAggregator().process, []
+    for before, times in pairwise((0, *AGAIN)):
+        seconds_to(process, islice(cycle(events), (times - before) * len(events)))
+        rows.append([f"{times * len(events):,}", f"{resident_megabytes():.1f} MB"])
+    return table(["events of a recorded run, again and again", "memory"], rows)
+
+
 def resident_megabytes() -> float:
     """Return the memory in use; where the system does not say, NaN."""
     try:
@@ -263,27 +293,60 @@ def resident_megabytes() -> float:
 
 
 def looking() -> str:
-    """Return what a snapshot costs: when nothing came since the last, a step of every environment, or seeds too."""
+    """Return what a snapshot costs: after nothing, a step, a step and a seed of every environment, and between looks.
+
+    The last column is the least that the one before it can be: the records of so much, made of what is at hand.
+    """
     rows = []
     for n_envs in (4, 64):
         aggregator, events = TelemetryAggregator(), mix(n_envs)
         for event in islice(events, events_to_fill(n_envs)):
             aggregator.process(event)
-        times: dict[str, list[float]] = {"nothing": [], "a step": [], "a step and a seed": []}
+        shown = deque([aggregator.snapshot()], maxlen=1)  # a view holds what it shows until it has the next
+        times: dict[str, list[float]] = {"nothing": [], "a step": [], "a step and a seed": [], "between": []}
         for epoch, of_epoch in islice(groupby(events, lambda event: event.epoch), 10 * EPOCHS):
             for event in of_epoch:
                 aggregator.process(event)
             if epoch is not None:
-                times["a step and a seed" if epoch % 8 in {1, 6} else "a step"].append(_snapshot(aggregator))
-                times["nothing"].append(_snapshot(aggregator))
-        rows.append([f"{n_envs:,}", *(f"{statistics.median(of) * 1e6:.0f} µs" for of in times.values())])
-    return table(["environments", "snapshot, nothing new", "a step of each", "a step and a seed of each"], rows)
+                times["a step and a seed" if epoch % 8 in {1, 6} else "a step"].append(_snapshot(aggregator, shown))
+                times["nothing"].append(_snapshot(aggregator, shown))
+        for _ in range(4 * EPOCHS):
+            for event in islice(events, BETWEEN * n_envs):
+                aggregator.process(event)
+            times["between"].append(_snapshot(aggregator, shown))
+        times["bare"] = [_bare(aggregator.snapshot()) for _ in range(4 * EPOCHS)]
+        rows.append(
+            [f"{n_envs:,}", *(f"{min(of) * 1e6:.0f} to {statistics.median(of) * 1e6:.0f} µs" for of in times.values())]
+        )
+    header = ["nothing new", "a step of each", "a step and a seed of each", f"{BETWEEN} events of each", "bare records"]
+    return table(["environments, minimum to median", *header], rows)
 
 
-def _snapshot(aggregator: TelemetryAggregator) -> float:
+def _bare(snapshot: RunSnapshot) -> float:
+    """Return the seconds to make anew what changed in the step of a seed: five records an environment, two views."""
+    group = snapshot.groups["default"]
+    parts = [(env, next(iter(env.slots.values())), dict(env.slots)) for env in group.envs.values()]
+    events, positions, envs = list[TelemetryEvent](), list[Position](), dict[int, EnvSnapshot]()
     begin = time.perf_counter()
-    aggregator.snapshot()
+    for env, slot, others in parts:
+        entry = env.counterfactual and new_record(Entry, tuple(env.counterfactual))
+        slots = {
+            **others,
+            slot.slot_id: new_record(
+                SlotSnapshot, (slot.slot_id, (*slot.seeds[:-1], new_record(SeedRecord, slot.seed)))
+            ),
+        }
+        views: tuple[Epochs, Rewards] = EntryHistory(events, positions, 0, 0), EntryHistory(events, positions, 0, 0)
+        envs[env.env_id] = new_record(EnvSnapshot, (env.env_id, *views, None, entry, MappingProxyType(slots)))
     return time.perf_counter() - begin
+
+
+def _snapshot(aggregator: TelemetryAggregator, shown: deque[RunSnapshot]) -> float:
+    begin = time.perf_counter()
+    snapshot = aggregator.snapshot()
+    taken = time.perf_counter() - begin
+    shown.append(snapshot)
+    return taken
 
 
 class Looker:
@@ -392,6 +455,7 @@ def main() -> None:
     sections = {
         "Instructions": by_instructions,
         "By the length of the run": by_length,
+        "Runs one after the other": memory,
         "By environments": by_environments,
         "Looking": looking,
         "Beside a reader": beside_a_reader,

@@ -17,21 +17,15 @@ from __future__ import annotations
 from collections import deque
 from threading import Lock
 from types import MappingProxyType
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from esper.karn.bounds import LIVE, Bounds, FullError, Rooms
 from esper.karn.env_state import EnvState
 from esper.karn.health_fold import HealthFold
 from esper.karn.history_writer import HistoryWriter
-from esper.karn.seeds import SlotWriter
-from esper.karn.snapshot import (
-    Entry,
-    EventHistory,
-    GroupSnapshot,
-    LifecycleTotals,
-    RunSnapshot,
-)
-from esper.karn.totals import ENDINGS, Totals
+from esper.karn.snapshot import Entry, EnvSnapshot, EventHistory, GroupSnapshot, LifecycleTotals, RunSnapshot
+from esper.karn.totals import ENDINGS, EpisodeCounts, Totals
+from esper.karn.views import Views
 from esper.leyline.limits import Limits
 from esper.leyline.position import Position, Positions, Shard
 from esper.leyline.telemetry import (
@@ -47,15 +41,14 @@ from esper.leyline.telemetry import (
     SeedPrunedPayload,
     SeedStageChangedPayload,
     TelemetryEvent,
-    TelemetryPayload,
     TrainingStartedPayload,
 )
 
 __all__ = ["RunSnapshot", "TelemetryAggregator"]
 
 
-P = TypeVar("P", bound=TelemetryPayload)
-_ENDS = (SeedFossilizedPayload, SeedPrunedPayload)
+class SupersededError(Exception):
+    """A resume has taken back what an event is about, or it is of an earlier run."""
 
 
 class TelemetryAggregator:
@@ -99,6 +92,8 @@ class TelemetryAggregator:
                 if group is None or group.group_id != event.group_id:
                     group = self._newest = self._group(event.group_id)
                 return group.process(event, shard)
+            except SupersededError:
+                return None
             except FullError:
                 self._omitted += 1
                 return None
@@ -145,16 +140,18 @@ class _Group:
         self.positions = Positions()
         self.run = self.resume = self.superseded = 0
         self.totals = Totals(bounds.episodes, rooms.names)
-        self.envs: dict[int, EnvState] = {}
+        self.envs = _no_envs(bounds, rooms)
         self._begin_run(0)
 
     def _begin_run(self, run: int) -> None:
-        self.rooms.envs.left += len(self.envs)
-        self.rooms.slots.left += sum(len(env.slots) for env in self.envs.values())
+        self.rooms.envs.left += len(self.envs.all)
+        self.rooms.slots.left += sum(len(env.slots.all) for env in self.envs.all.values())
         self.totals.clear()
         self.run, self.resume, self.superseded = run, 0, 0
         self.ranks: dict[int, Entry[TrainingStartedPayload]] = {}
-        self.envs = {}
+        self.envs = _no_envs(self.bounds, self.rooms)
+        self.seen_resume = 0
+        """Of the last look."""
         kept = self.bounds.run_history
         self.ppo = HistoryWriter[PPOUpdatePayload](kept)
         self.batches = HistoryWriter[BatchEpochCompletedPayload](kept)
@@ -163,11 +160,14 @@ class _Group:
         self.health = HealthFold(self.limits, kept)
 
     def freeze(self) -> GroupSnapshot:
-        envs = {env_id: self._up_to_date(env).freeze() for env_id, env in sorted(self.envs.items())}
+        if self.seen_resume != self.resume:
+            self.seen_resume = self.resume
+            for env_id in self.envs.all:
+                self._up_to_date(self.envs.change(env_id))
         return GroupSnapshot(
             group_id=self.group_id,
             ranks=MappingProxyType(dict(sorted(self.ranks.items()))),
-            envs=MappingProxyType(envs),
+            envs=self.envs.view(),
             ppo=self.ppo.view(),
             batches=self.batches.view(),
             action_distributions=self.distributions.view(),
@@ -181,88 +181,114 @@ class _Group:
             health=self.health.freeze(),
         )
 
-    def process(self, event: TelemetryEvent, shard: Shard) -> Position | None:  # noqa: C901, PLR0912 - eleven payloads
-        """Fold one event in; return where it stands, or None when it is left out."""
+    def process(self, event: TelemetryEvent, shard: Shard) -> Position:  # noqa: C901, PLR0912 - eleven payloads
+        """Fold one event in; return where it stands.
+
+        Raises:
+            SupersededError: it was taken back.
+        """
         data = event.data
         position = self.positions.locate(event, shard)
-        if position.run != self.run:
-            if position.run < self.run:
-                return None
-            self._begin_run(position.run)
-        if position.resume != self.resume and self._is_taken_back(position, data):
-            self.superseded += 1
-            return None
-        counts = self.totals.at(position)
-        if counts is not None:
-            counts.events += 1
-        if isinstance(data, RewardComputedPayload):
-            self.totals.add_action(data.action_name, counts)
-            self._env(data.env_id).rewards.append(event, position)
+        if type(data) is RewardComputedPayload:
+            env = self._env(data.env_id, position)
+            self.totals.add_action(data.action_name, env.counts)
+            env.rewards.append(event, position)
             if (reward := data.total_reward) - reward != 0:
                 self.health.mark(self.health.rewards, Entry(data, event, position))
-        elif isinstance(data, EpochCompletedPayload):
-            self._env(data.env_id).epochs.append(event, position)
+        elif type(data) is EpochCompletedPayload:
+            self._env(data.env_id, position).epochs.append(event, position)
             if (loss := data.val_loss) - loss != 0:
                 self.health.mark(self.health.hosts, Entry(data, event, position))
-        elif isinstance(data, CounterfactualMatrixPayload):
-            self._env(data.env_id).counterfactuals.append(event, position)
-        elif isinstance(data, SeedStageChangedPayload):
-            self._slot(data.env_id, data.slot_id).change_stage(Entry(data, event, position))
-        elif isinstance(data, SeedGerminatedPayload):
-            self._slot(data.env_id, data.slot_id).germinate(Entry(data, event, position))
-            self.totals.add_seed(data.blueprint_id, 0, counts)
-        elif isinstance(data, _ENDS):
-            seed = self._slot(data.env_id, data.slot_id).end(Entry(data, event, position))
-            self.totals.add_seed(seed.blueprint_id, ENDINGS[seed.ending], counts)
-        elif isinstance(data, AnalyticsSnapshotPayload):
+        elif type(data) is CounterfactualMatrixPayload:
+            self._env(data.env_id, position).counterfactuals.append(event, position)
+        elif type(data) is SeedStageChangedPayload:
+            self._env(data.env_id, position).slot(data.slot_id).change_stage(Entry(data, event, position))
+        elif type(data) is SeedGerminatedPayload:
+            env = self._env(data.env_id, position)
+            env.slot(data.slot_id).germinate(Entry(data, event, position))
+            self.totals.add_seed(data.blueprint_id, 0, env.counts)
+        elif type(data) is SeedFossilizedPayload or type(data) is SeedPrunedPayload:
+            env = self._env(data.env_id, position)
+            seed = env.slot(data.slot_id).end(Entry(data, event, position))
+            self.totals.add_seed(seed.blueprint_id, ENDINGS[seed.ending], env.counts)
+        elif type(data) is AnalyticsSnapshotPayload:
             self._add_analytics(Entry(data, event, position))
-        elif isinstance(data, PPOUpdatePayload):
+        elif type(data) is PPOUpdatePayload:
+            self._go_to(position)
             self.ppo.append(event, position)
             self.health.add_update(event, data, position.batch)
-        elif isinstance(data, BatchEpochCompletedPayload):
+        elif type(data) is BatchEpochCompletedPayload:
+            self._go_to(position)
             self.batches.append(event, position)
             self.health.add_batch(event, data)
-        elif isinstance(data, TrainingStartedPayload):
+        elif type(data) is TrainingStartedPayload:
+            self._go_to(position)
             self._add_start(Entry(data, event, position))
         else:
             assert_never(data)
         return position
 
-    def _env(self, env_id: int) -> EnvState:
-        """Return an environment, that it may change."""
-        if env_id in self.envs:
-            env = self.envs[env_id]
-            env.frozen = None
-            return env if env.resume == self.resume else self._up_to_date(env)
-        self.rooms.envs.take()
-        env = self.envs[env_id] = EnvState(env_id, self.bounds, self.resume)
+    def _env(self, env_id: int, position: Position) -> EnvState:
+        """Return an environment, that an event which stands there may change it.
+
+        What has changed since the last look and the last resume is up to date: an event at the same position is asked
+        nothing more.
+
+        Raises:
+            SupersededError: what stands there has been taken back.
+        """
+        changed = self.envs.changed
+        if env_id in changed:
+            env = changed[env_id]
+            if env.position is position:
+                if env.counts is not None:
+                    env.counts.events += 1
+                return env
+        counts = self._go_to(position)
+        env = self.envs.change(env_id)
+        self._up_to_date(env)
+        env.position, env.counts = position, counts
         return env
 
-    def _slot(self, env_id: int, slot_id: str) -> SlotWriter:
-        return self._env(env_id).slot(slot_id, self.rooms.slots)
-
-    def _up_to_date(self, env: EnvState) -> EnvState:
+    def _up_to_date(self, env: EnvState) -> None:
         """Take back, if that has not been done yet, what resumes since have superseded."""
         if env.resume != self.resume:
             episode = self.positions.superseded_from(env.resume)
             env.resume = self.resume
             if episode is not None:
                 env.take_back(episode)
-        return env
 
-    def _is_taken_back(self, position: Position, data: TelemetryPayload) -> bool:
-        """Resume, where this is the first event of a resume; else whether a resume had superseded it."""
-        if position.resume < self.resume:
-            return self.positions.is_superseded(position)
-        self.resume = position.resume
+    def _go_to(self, position: Position) -> EpisodeCounts | None:
+        """Go where an event stands, count it there, and return the counts.
+
+        Raises:
+            SupersededError: that has been taken back.
+        """
+        if position.run != self.run:
+            if position.run < self.run:
+                raise SupersededError
+            self._begin_run(position.run)
+        if position.resume > self.resume:
+            self._resume(position.resume)
+        elif position.resume < self.resume and self.positions.is_superseded(position):
+            self.superseded += 1
+            raise SupersededError
+        counts = self.totals.at(position)
+        if counts is not None:
+            counts.events += 1
+        return counts
+
+    def _resume(self, resume: int) -> None:
+        """Take back what a resume supersedes; of an environment, when it changes next or is looked at."""
+        self.resume = resume
         self.ranks = {}
-        episode = self.positions.superseded_from(position.resume - 1)
-        if episode is not None and isinstance(data, TrainingStartedPayload):
+        self.envs.changed = {}
+        episode = self.positions.superseded_from(resume - 1)
+        if episode is not None:
             for history in (self.ppo, self.batches, self.distributions, self.analytics):
                 history.take_back(episode)
             self.health.take_back(self.ppo.view(), self.batches.view(), episode)
             self.superseded += self.totals.take_back(episode)
-        return False
 
     def _add_start(self, entry: Entry[TrainingStartedPayload]) -> None:
         if not self.ranks and not self.resume and entry.data.start_episode > 0:
@@ -272,12 +298,18 @@ class _Group:
             self.health.start(entry.data)
 
     def _add_analytics(self, entry: Entry[AnalyticsSnapshotPayload]) -> None:
-        data = entry.data
+        data, event, position = entry
         if data.kind == "last_action" and data.env_id is not None:
-            self._env(data.env_id).last_actions.append(entry.event, entry.position)
-        elif data.kind == "action_distribution":
-            self.distributions.append(entry.event, entry.position)
+            self._env(data.env_id, position).last_actions.append(event, position)
+            return
+        self._go_to(position)
+        if data.kind == "action_distribution":
+            self.distributions.append(event, position)
         else:
-            self.analytics.append(entry.event, entry.position)
+            self.analytics.append(event, position)
             if data.kind == "training_failed":
-                self.health.fail(entry.event)
+                self.health.fail(event)
+
+
+def _no_envs(bounds: Bounds, rooms: Rooms) -> Views[int, EnvState, EnvSnapshot]:
+    return Views(rooms.envs, lambda env_id: EnvState(env_id, bounds, rooms.slots), EnvState.view, sorted)

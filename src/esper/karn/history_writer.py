@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 from typing import Any, Generic, TypeVar
 
-from esper.karn.snapshot import Entry, EntryHistory
+from esper.karn.snapshot import Entry, EntryHistory, new_record
 from esper.leyline.position import Position
 from esper.leyline.telemetry import TelemetryEvent, TelemetryPayload
 
@@ -26,12 +27,14 @@ class HistoryWriter(Generic[P]):
         bound: events kept; None for all.
     """
 
-    __slots__ = ("_newest", "bound", "events", "latest", "ordered", "positions", "shared")
+    __slots__ = ("_at", "_newest", "bound", "events", "latest", "ordered", "positions", "shared")
 
     def __init__(self, bound: int | None) -> None:
-        self.bound = bound
+        self.bound = sys.maxsize if bound is None else bound
         self.events: list[TelemetryEvent] = []
         self.positions: list[Position] = []
+        self._at: Position | None = None
+        """Where the newest stands."""
         self.latest = _NEVER
         """The latest episode that any of them is about."""
         self.ordered = True
@@ -41,21 +44,23 @@ class HistoryWriter(Generic[P]):
 
     def append(self, event: TelemetryEvent, position: Position) -> None:
         """Add an event."""
-        self._newest = None
-        bound = self.bound
-        if bound is not None and len(self.events) >= bound:
+        events, positions = self.events, self.positions
+        if len(events) >= self.bound:
             if not self.shared:
-                del self.events[0], self.positions[0]
-            elif len(self.events) == 2 * bound:
-                self._keep(slice(1 - bound, None))
-        if not self.positions or position is not self.positions[-1]:
+                del events[0], positions[0]
+            elif len(events) == 2 * self.bound:
+                self._keep(slice(1 - self.bound, None))
+                events, positions = self.events, self.positions
+        if position is not self._at:  # most share that of the one before
+            self._at = position
             about = position.about
             if about is None or about < self.latest:
                 self.ordered = False
             else:
                 self.latest = about
-        self.events.append(event)
-        self.positions.append(position)
+        events.append(event)
+        positions.append(position)
+        self._newest = None
 
     def _keep(self, part: slice) -> None:
         self.events, self.positions, self.shared = self.events[part], self.positions[part], False
@@ -65,22 +70,21 @@ class HistoryWriter(Generic[P]):
         if self._newest is None and self.events:
             event = self.events[-1]
             data: Any = event.data  # of the one kind, as with views
-            self._newest = Entry(data, event, self.positions[-1])
+            self._newest = new_record(Entry, (data, event, self.positions[-1]))
         return self._newest
 
     def view(self) -> EntryHistory[P]:
         """Return what there is now; it costs the same however long that is."""
         self.shared = True
         stop = len(self.events)
-        start = stop - self.bound if self.bound is not None and stop > self.bound else 0
-        return EntryHistory(self.events, self.positions, start, stop)
+        start = stop - self.bound if stop > self.bound else 0
+        return EntryHistory.of(self.events, self.positions, start, stop)
 
     def take_back(self, episode: int) -> None:
         """Forget what is about an episode from this one on. What has had to make room does not come back."""
         if self.latest < episode:
             return
-        self._newest = None
-        start = 0 if self.bound is None else max(len(self.events) - self.bound, 0)
+        start = max(len(self.events) - self.bound, 0)
         if self.ordered:
             self._keep(slice(start, bisect_left(self.positions, episode, lo=start, key=_about)))
         else:
@@ -92,6 +96,7 @@ class HistoryWriter(Generic[P]):
         known = [about for about in abouts if about is not None]
         self.latest = max(known, default=_NEVER)
         self.ordered = len(known) == len(abouts) and known == sorted(known)
+        self._at, self._newest = self.positions[-1] if self.positions else None, None
 
 
 def _about(position: Position) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from esper.karn.snapshot import Ending, Entry, SeedEntry, SeedOutcome, SeedRecord, SlotSnapshot
+from esper.karn.snapshot import Ending, Entry, SeedEntry, SeedOutcome, SeedRecord, SlotSnapshot, new_record
 from esper.leyline.position import Position
 from esper.leyline.stages import SeedStage
 from esper.leyline.telemetry import SeedGerminatedPayload, SeedStageChangedPayload
@@ -28,7 +28,7 @@ _ALIVE: Final = {
 
 
 class _Seed:
-    """One seed while it grows; its record is made when somebody looks."""
+    """One seed while it grows."""
 
     __slots__ = ("germinated", "outcome", "position", "seed_id", "stages")
 
@@ -40,7 +40,7 @@ class _Seed:
         self.outcome: SeedOutcome | None = None
 
     def view(self) -> SeedRecord:
-        return SeedRecord(self.seed_id, self.position, self.germinated, tuple(self.stages), self.outcome)
+        return new_record(SeedRecord, (self.seed_id, self.position, self.germinated, tuple(self.stages), self.outcome))
 
     def take_back(self, episode: int) -> bool:
         """Forget what is about an episode from this one on; return whether anything is left."""
@@ -61,7 +61,7 @@ class SlotWriter:
         stages: newest transitions kept of each; None for all.
     """
 
-    __slots__ = ("_frozen", "_kept", "_kept_stages", "_records", "_seeds", "_unchanged", "slot_id")
+    __slots__ = ("_kept", "_kept_stages", "_records", "_seeds", "slot_id")
 
     def __init__(self, slot_id: str, seeds: int | None, stages: int | None) -> None:
         self.slot_id = slot_id
@@ -69,25 +69,20 @@ class SlotWriter:
         self._kept_stages = stages
         self._seeds: list[_Seed] = []
         self._records: list[SeedRecord] = []
-        """What was seen of them last."""
-        self._unchanged = 0
-        """Seeds, from the oldest on, that have not changed since."""
-        self._frozen: SlotSnapshot | None = None
+        """What was seen of the seeds, from the oldest on, up to the first that has changed since."""
 
     def germinate(self, entry: Entry[SeedGerminatedPayload]) -> None:
         """Add the beginning of a seed."""
-        seed = self._newest(entry)
-        if seed is None or seed.germinated is not None or seed.outcome is not None:
+        seed = self._seed(entry)
+        if seed.germinated is not None or seed.outcome is not None:
             seed = self._begin(entry)
         seed.germinated = entry
 
     def change_stage(self, entry: Entry[SeedStageChangedPayload]) -> None:
         """Add a transition."""
-        data, seed = entry.data, self._newest(entry)
-        if (
-            seed is None
-            or (seed.stages and data.from_stage == _DORMANT)
-            or (seed.outcome is not None and entry.event.seed_id is None and data.to_stage in _ALIVE)
+        data, seed = entry.data, self._seed(entry)
+        if (seed.stages and data.from_stage == _DORMANT) or (
+            seed.outcome is not None and entry.event.seed_id is None and data.to_stage in _ALIVE
         ):
             seed = self._begin(entry)
         elif len(seed.stages) == self._kept_stages:
@@ -96,47 +91,49 @@ class SlotWriter:
 
     def end(self, entry: SeedOutcome) -> SeedRecord:
         """Add the end of a seed, and return what is known of that."""
-        seed = self._newest(entry)
-        if seed is None or seed.outcome is not None:
+        seed = self._seed(entry)
+        if seed.outcome is not None:
             seed = self._begin(entry)
         seed.outcome = entry
         return seed.view()
 
-    def _newest(self, entry: SeedEntry) -> _Seed | None:
-        """Return the newest seed that carries the identifier of an event, or is of its episode; it will change."""
-        seed_id, position, seeds = entry.event.seed_id, entry.position, self._seeds
-        self._frozen = None
-        at = len(seeds)
-        oldest = at - SEED_REACH if at > SEED_REACH else 0
-        while at > oldest:
-            at -= 1
-            seed = seeds[at]
+    def _seed(self, entry: SeedEntry) -> _Seed:
+        """Return the seed of an event, which will change: the newest that it can belong to, else another one."""
+        seed_id, seeds = entry.event.seed_id, self._seeds
+        at = len(seeds) - 1
+        if at < 0 or seed_id is None or seeds[at].seed_id != seed_id:  # nearly always it is that of the newest
+            at = self._look_back(seed_id, entry.position)
+            if at < 0:
+                return self._begin(entry)
+        if at < len(self._records):
+            del self._records[at:]
+        return seeds[at]
+
+    def _look_back(self, seed_id: str | None, position: Position) -> int:
+        """Return where the newest seed stands that carries an identifier or, without one, is of the episode; or -1."""
+        for back, seed in enumerate(self._seeds[: -SEED_REACH - 1 : -1], 1):
             if seed.seed_id == seed_id if seed_id is not None else _same_episode(seed.position, position):
-                self._unchanged = min(self._unchanged, at)
-                return seed
-        return None
+                return len(self._seeds) - back
+        return -1
 
     def _begin(self, entry: SeedEntry) -> _Seed:
         seed = _Seed(entry.event.seed_id, entry.position)
         self._seeds.append(seed)
         if len(self._seeds) - 1 == self._kept:
             del self._seeds[0], self._records[:1]
-            self._unchanged = max(self._unchanged - 1, 0)
         return seed
 
     def view(self) -> SlotSnapshot | None:
         """Return what there is now; None when everything has been taken back."""
-        if self._frozen is None and self._seeds:
-            first = self._unchanged
-            self._records[first:] = [seed.view() for seed in self._seeds[first:]]
-            self._unchanged = len(self._seeds)
-            self._frozen = SlotSnapshot(self.slot_id, tuple(self._records))
-        return self._frozen
+        records = self._records
+        for seed in self._seeds[len(records) :]:
+            records.append(seed.view())
+        return new_record(SlotSnapshot, (self.slot_id, tuple(records))) if records else None
 
     def take_back(self, episode: int) -> None:
         """Forget what is about an episode from this one on."""
         self._seeds = [seed for seed in self._seeds if seed.take_back(episode)]
-        self._unchanged, self._frozen = 0, None
+        self._records = []
 
 
 def _same_episode(seed: Position, event: Position) -> bool:

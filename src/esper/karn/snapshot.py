@@ -11,10 +11,9 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, overload
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, overload
 
 from esper.karn.tally import HealthSnapshot
-from esper.leyline.payload import compile_init
 from esper.leyline.position import Position
 from esper.leyline.telemetry import (
     AnalyticsSnapshotPayload,
@@ -54,6 +53,9 @@ __all__ = [
     "Slots",
 ]
 
+new_record: Final = tuple.__new__
+"""Makes a named tuple of its fields, in half of its constructor's time: a look makes hundreds of them."""
+_new_object: Final = object.__new__
 T_co = TypeVar("T_co", covariant=True)
 P_co = TypeVar("P_co", bound=TelemetryPayload, covariant=True)
 
@@ -140,6 +142,16 @@ class EntryHistory(History[Entry[P_co]]):
         self._start = start
         self._stop = stop
 
+    @staticmethod
+    def of(events: list[TelemetryEvent], positions: list[Position], start: int, stop: int) -> EntryHistory[P_co]:
+        """Return what the constructor does, in half of its time."""
+        made: EntryHistory[P_co] = _new_object(EntryHistory)
+        made._events = events
+        made._positions = positions
+        made._start = start
+        made._stop = stop
+        return made
+
     def _item(self, at: int) -> Entry[P_co]:
         event = self._events[at]
         data: Any = event.data  # of the one kind, as its writer knows
@@ -163,8 +175,7 @@ class Ending(Enum):
     OPEN = "no end yet"
 
 
-@dataclass(frozen=True, slots=True)
-class SeedRecord:
+class SeedRecord(NamedTuple):
     """The life of one seed, as far as events describe it."""
 
     seed_id: str | None
@@ -214,8 +225,7 @@ class SeedRecord:
         return None if self.outcome is None else self.outcome.data.blueprint_id
 
 
-@dataclass(frozen=True, slots=True)
-class SlotSnapshot:
+class SlotSnapshot(NamedTuple):
     """The seeds of one slot. Whether it is occupied just now, the newest epoch's ``seeds`` says."""
 
     slot_id: str
@@ -235,8 +245,7 @@ Counterfactual: TypeAlias = Entry[CounterfactualMatrixPayload] | None
 Slots: TypeAlias = Mapping[str, SlotSnapshot]
 
 
-@dataclass(frozen=True, slots=True)
-class EnvSnapshot:
+class EnvSnapshot(NamedTuple):
     """One environment. What has not been emitted yet is None or empty."""
 
     env_id: int
@@ -257,10 +266,6 @@ class EnvSnapshot:
     def reward(self) -> Entry[RewardComputedPayload] | None:
         """The newest step: the decision and its reward."""
         return self.rewards.newest
-
-
-for each in (SeedRecord, SlotSnapshot, EnvSnapshot):  # many in every snapshot; the standard constructors are slow
-    compile_init(each)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from esper.karn.health import assess
 from esper.karn.learning import did_it_learn
 from esper.karn.progress import best_value, ends_of, played_text, status_text, times_text, unsupplied_text
 from esper.karn.quantities import LIFECYCLE, QUANTITIES, by_name, lifecycle_counts, score_texts, scores_of
-from esper.karn.snapshot import Entry, GroupSnapshot, History, RunSnapshot
+from esper.karn.snapshot import Entry, EnvSnapshot, GroupSnapshot, History, RunSnapshot, SeedRecord, SlotSnapshot
 from esper.karn.verdict import Verdict, tally_text
 from esper.leyline.limits import real
 from esper.leyline.run_directory import RunDirectory
@@ -247,3 +247,8 @@ def snapshot_json(snapshot: RunSnapshot) -> str:
 @to_json.register
 def _(value: Entry) -> JsonValue:  # type: ignore[type-arg]  # registered for every payload
     return {"position": to_json(value.position), "event": to_json(value.event)}
+
+
+@to_json.register
+def _(value: EnvSnapshot | SlotSnapshot | SeedRecord) -> JsonValue:
+    return {name: to_json(item) for name, item in value._asdict().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import defaultdict
 from typing import Final
 
 from esper.karn.bounds import Room
@@ -27,7 +28,7 @@ class EpisodeCounts:
 
     def __init__(self) -> None:
         self.events = 0
-        self.actions: dict[str, int] = {}
+        self.actions: defaultdict[str, int] = defaultdict(int)
         self.lifecycle: list[tuple[str | None, int]] = []
         """Blueprint and column of everything that was counted."""
 
@@ -43,9 +44,22 @@ class Totals:
     def __init__(self, reach: int | None, room: Room) -> None:
         self.reach = reach
         self.room = room
+        self._forget()
+
+    def _forget(self) -> None:
+        room = self.room
+
+        def no_action() -> int:
+            room.take()
+            return 0
+
+        def no_seed() -> list[int]:
+            room.take()
+            return [0] * (1 + len(ENDINGS))
+
         self.counted_from = 0
-        self.actions: dict[str, int] = {}
-        self.lifecycle: dict[str | None, list[int]] = {}
+        self.actions = defaultdict[str, int](no_action)
+        self.lifecycle = defaultdict[str | None, list[int]](no_seed)
         self.episodes: dict[int, EpisodeCounts] = {}
         self.order: list[int] = []
         """The same episodes, ascending."""
@@ -54,7 +68,7 @@ class Totals:
 
     def at(self, position: Position) -> EpisodeCounts | None:
         """Return the counts of an episode; None where that is unknown, or too long ago."""
-        about = position.episodes if position.episode is None else position.episode  # a call less, for every event
+        about = position.about
         if about in self.episodes:
             return self.episodes[about]
         if about is None or about <= self.forgotten:
@@ -68,20 +82,12 @@ class Totals:
 
     def add_action(self, name: str, counts: EpisodeCounts | None) -> None:
         """Count an action that was carried out."""
-        if name in self.actions:
-            self.actions[name] += 1
-        else:
-            self.room.take()
-            self.actions[name] = 1
+        self.actions[name] += 1
         if counts is not None:
-            actions = counts.actions
-            actions[name] = actions[name] + 1 if name in actions else 1
+            counts.actions[name] += 1
 
     def add_seed(self, blueprint_id: str | None, column: int, counts: EpisodeCounts | None) -> None:
         """Count what became of a seed, in a column of `LifecycleTotals`."""
-        if blueprint_id not in self.lifecycle:
-            self.room.take()
-            self.lifecycle[blueprint_id] = [0] * (1 + len(ENDINGS))
         self.lifecycle[blueprint_id][column] += 1
         if counts is not None:
             counts.lifecycle.append((blueprint_id, column))
@@ -118,5 +124,4 @@ class Totals:
     def clear(self) -> None:
         """Forget everything, and leave room for it."""
         self.room.left += len(self.actions) + len(self.lifecycle)
-        self.actions, self.lifecycle, self.episodes, self.order = {}, {}, {}, []
-        self.counted_from, self.forgotten = 0, -1
+        self._forget()
