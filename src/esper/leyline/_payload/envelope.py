@@ -20,9 +20,9 @@ from esper.leyline._payload.reading import examine, refusal
 from esper.leyline._payload.scalars import Int, Optional, Text
 from esper.leyline._payload.source import define, indented, unfrozen_twin
 from esper.leyline._payload.table import row_of
-from esper.leyline._payload.types import MismatchError, Origin, Report, Type, mismatch, quote
+from esper.leyline._payload.types import WRITING_NAMES, MismatchError, Origin, Report, Type, mismatch, quote
 from esper.leyline._payload.wording import Path, brief
-from esper.leyline._payload.writing import WRITING_NAMES, supplied_fields, template
+from esper.leyline._payload.writing import supplied_fields, template
 from esper.leyline.errors import FieldProblem, FieldTypeError, PayloadError
 
 __all__ = ["UNUSUAL", "Data", "EventCodec", "Message", "Time", "envelope_types"]
@@ -241,6 +241,7 @@ class EventCodec:
         body, pieces = [], {"schema_version": str(self._schema_version)}
         namespace: dict[str, Any] = {
             **WRITING_NAMES,
+            "_depth": 1,
             # The event type follows from the payload, whose class is found sooner than a member of an Enum.
             "_TYPES": {payload: f'"{event_type.name}"' for payload, event_type in self._event_types.items()},
             "_refuse": self._refuse,
