@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from json.encoder import encode_basestring_ascii
 from typing import Any, get_type_hints
 
 from esper.leyline._payload.base_values import base_value
@@ -59,7 +60,8 @@ class Message(Text):
     """The event's sentence, which is hardly ever the same twice."""
 
     def prepared(self, name: str) -> list[str]:
-        return [f"{name} = _quote({name})"]
+        is_ascii = f"{name}.__class__ is str and {name}.isascii()"
+        return [f"{name} = _escaped({name}) if {is_ascii} else _write_{name}({name})"]
 
 
 class Data(Type):
@@ -246,20 +248,23 @@ class EventCodec:
             "_TYPES": {payload: f'"{event_type.name}"' for payload, event_type in self._event_types.items()},
             "_refuse": self._refuse,
             "_PayloadError": PayloadError,
-            "_quote": quote,
+            "_escaped": encode_basestring_ascii,
         }
         for name, row in self.types.items():
             if name == "event_type":
                 pieces[name] = "{_TYPES[_self.data.__class__]}"
                 continue
             store = [f"{name} = _self.{name}", *row.prepared(name)]
+            pieces[name] = row.piece % name
             if name in LATE:
                 number, _, text_of = LATE[name]
                 namespace[f"_text_of_{name}"] = text_of
-                text = f"{name} = f'\"{{_text_of_{name}({number})}}\"'"
-                store = [f"{number} = _self.{number}", f"if {number} is None:", *indented(store), f"else: {text}"]
+                made = f"{name} = _text_of_{name}({number})"
+                # Both without their quotes: one copy less where it is made of the number, which is nearly always.
+                store = [*store, f"{name} = {name}[1:-1]"]
+                store = [f"{number} = _self.{number}", f"if {number} is None:", *indented(store), f"else: {made}"]
+                pieces[name] = f'"{{{name}}}"'
             body += store
-            pieces[name] = row.piece % name
             namespace |= {**row.names(name), f"_write_{name}": row.write}
         lines = [
             "try:",
