@@ -10,7 +10,7 @@ from esper.leyline._payload.base_values import base_value
 from esper.leyline._payload.frozen import FrozenDict, FrozenList, freeze, frozen_dict, frozen_list
 from esper.leyline._payload.scalars import Text
 from esper.leyline._payload.shapes import Shapes
-from esper.leyline._payload.types import NONFINITE, NONFINITE_NAMES, Origin, Report, Type, mismatch, quote, quoted
+from esper.leyline._payload.types import NONFINITE, NONFINITE_NAMES, Origin, Report, Type, mismatch, quoted
 from esper.leyline._payload.wording import Path, is_unicode, path_text, shorten, shorten_with_remedy
 from esper.leyline.errors import FieldProblem
 
