@@ -200,7 +200,7 @@ def _torch() -> Callable[[], object]:
     inputs = torch.randn(32, 64)
 
     def compute() -> None:
-        net(inputs).square().mean().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+        net(inputs).square().mean().backward()
 
     return compute
 
