@@ -117,6 +117,7 @@ soak: $(READY) ## runs under signals, failing system calls, hostile values, dama
 	PYTHONPATH=. $(BIN)/python tests/killed_runs.py --times $(or $(RUNS),100)
 	$(BIN)/python benchmarks/faults.py --seconds $(or $(SECONDS),600)
 	PYTHONPATH=. $(BIN)/python tests/mutations.py --times $(or $(MUTATIONS),100000)
+	LINES=$(or $(LINES),100000) $(BIN)/pytest -q --timeout 0 tests/leyline/test_plain_way.py -k to_the_byte
 	$(BIN)/python benchmarks/maskable.py
 	EVERY_CASE=1 $(BIN)/pytest -q tests/integrations/test_watched_update.py
 	EFFORT=10 $(BIN)/pytest -q -m hypothesis

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import end_to_end
+import candidates
 import harness
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.bounds import LIVE
@@ -224,8 +224,8 @@ def by_instructions() -> str:
     """Return the instructions to fold an event, beside those when it was last looked at."""
     if shutil.which("valgrind") is None:
         return "valgrind is not installed: no instructions are counted"
-    if not end_to_end.MIX.exists():
-        end_to_end.record()
+    if not candidates.MIX.exists():
+        candidates.record()
     rows = []
     for events, before in INSTRUCTIONS.items():
         few, many = (harness.instructions(__file__, "--count", events, "--folded", folded) for folded in COUNTED)
@@ -240,7 +240,7 @@ def fold(name: str, folded: int) -> None:
     if name.isdigit():
         made = mix(int(name))
     else:
-        made = cycle([event for event in read_events(end_to_end.MIX) if isinstance(event, TelemetryEvent)])
+        made = cycle([event for event in read_events(candidates.MIX) if isinstance(event, TelemetryEvent)])
     events, process = list(islice(made, COUNTED[1])), TelemetryAggregator().process
     for event in events[:folded]:
         process(event)
@@ -273,9 +273,9 @@ def by_length(marks: Sequence[int] = MARKS) -> str:
 
 def memory() -> str:
     """Return the memory in use when a recorded run, its events made beforehand, has been folded so often."""
-    if not end_to_end.MIX.exists():
-        end_to_end.record()
-    events = [event for event in read_events(end_to_end.MIX) if isinstance(event, TelemetryEvent)]
+    if not candidates.MIX.exists():
+        candidates.record()
+    events = [event for event in read_events(candidates.MIX) if isinstance(event, TelemetryEvent)]
     process, rows = TelemetryAggregator().process, []
     for before, times in pairwise((0, *AGAIN)):
         seconds_to(process, islice(cycle(events), (times - before) * len(events)))

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from end_to_end import MIX
+from candidates import MIX
 from esper.leyline.wire import decode_event
 from harness import machine, table
 
@@ -114,12 +114,12 @@ def _spent(script: str, arguments: Sequence[str], source: str | None) -> tuple[f
 def main() -> None:
     """Print two tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", nargs="?", help="a log (default: the recorded mix of benchmarks/end_to_end.py)")
+    parser.add_argument("run", nargs="?", help="a log (default: the recorded mix of benchmarks/candidates.py)")
     parser.add_argument("--events", type=int, default=200_000, help="of the log that is read (default: %(default)s)")
     parser.add_argument("--against", metavar="SRC", help="the src of another checkout, whose commands take turns")
     options = parser.parse_args()
     if options.run is None and not MIX.exists():
-        from end_to_end import record
+        from candidates import record
 
         record()
     lines = Path(options.run or MIX).read_text().splitlines()

@@ -5,18 +5,22 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from esper.leyline import EpochCompletedPayload, PayloadError, TelemetryEvent, WireError
+from esper.leyline._payload.containers import AnyValue
 from esper.leyline._payload.late import time_of, time_text
-from esper.leyline.testing import events, same
+from esper.leyline._payload.shapes import Shapes
+from esper.leyline._payload.types import MismatchError
+from esper.leyline.testing import JSON, TEXT, events, same
 from esper.leyline.wire import SCHEMA_VERSION, _decode_carefully, decode_event, encode_event
 
 DATA = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=math.nan, inner_epoch=3, seeds={"r0": {"a": [1]}})
@@ -44,9 +48,30 @@ def plainly_encoded(event: TelemetryEvent) -> str:
     return json.dumps({"schema_version": SCHEMA_VERSION, **fields, "data": data}, separators=(",", ":"))
 
 
+@settings(max_examples=int(os.environ.get("LINES", "100")), suppress_health_check=[HealthCheck.too_slow])
 @given(events())
 def test_a_line_is_to_the_byte_what_json_makes_of_the_event(event: TelemetryEvent) -> None:
     assert encode_event(event) == plainly_encoded(event)
+
+
+@given(st.dictionaries(TEXT, JSON, max_size=40), st.integers(0, 2))
+def test_a_dict_is_written_alike_at_its_first_and_at_every_further_time(state: dict[str, Any], times: int) -> None:
+    for _ in range(times + 1):
+        data = EpochCompletedPayload(env_id=0, val_accuracy=0.5, val_loss=0.5, inner_epoch=1, seeds={"r0": state})
+        event = TelemetryEvent(data=data)
+        assert encode_event(event) == plainly_encoded(event)
+
+
+def test_the_plans_for_dicts_stay_bounded() -> None:
+    shapes = Shapes(AnyValue())
+    for key in range(3_000):
+        assert shapes[(f"k{key}",)]({f"k{key}": key}, 1) == f'{{"k{key}":{key}}}'
+        assert len(shapes) <= 512
+    for keys in [("k" * 65,), tuple(f"{key}" for key in range(33)), (), ("{%s}\"\\'é",)]:
+        values = dict.fromkeys(keys)
+        assert shapes[keys](values, 1) == json.dumps(values, separators=(",", ":"))
+    with pytest.raises(MismatchError):
+        shapes[1,]({1: None}, 1)
 
 
 def outcome(read: Any, line: str) -> Any:

@@ -31,7 +31,8 @@ class Payload:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if any(dataclasses.is_dataclass(base) for base in cls.__mro__[1:]):
+        is_twin = vars(cls).get("__setattr__") is object.__setattr__  # `source.unfrozen_twin`
+        if not is_twin and any(dataclasses.is_dataclass(base) for base in cls.__mro__[1:]):
             raise TypeError(f"{cls.__mro__[1].__name__} is final and cannot be subclassed")
 
     @property

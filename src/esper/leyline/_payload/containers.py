@@ -10,7 +10,8 @@ from esper.leyline._payload.base_values import base_value
 from esper.leyline._payload.form import TEXT, items, members, number
 from esper.leyline._payload.frozen import FrozenDict, FrozenList, freeze, frozen_dict, frozen_list
 from esper.leyline._payload.scalars import Text
-from esper.leyline._payload.types import NONFINITE, NONFINITE_NAMES, Origin, Report, Type, mismatch, quote, quoted
+from esper.leyline._payload.shapes import Shapes
+from esper.leyline._payload.types import NONFINITE, NONFINITE_NAMES, Origin, Report, Type, mismatch, quoted
 from esper.leyline._payload.wording import Path, is_unicode, path_text, shorten, shorten_with_remedy
 from esper.leyline.errors import FieldProblem
 
@@ -33,6 +34,9 @@ class AnyValue(Type):
     text, column, is_nested = "a JSON value", "JSON", True
     classes = frozenset({int, float, bool, NoneType})
     is_text = True
+
+    def __init__(self) -> None:
+        self._shapes = Shapes(self)
 
     def check(self, value: Any, path: Path, report: Report, wire: bool, depth: int = 1) -> Any:
         base = base_value(value)
@@ -62,8 +66,25 @@ class AnyValue(Type):
             return items([self.form(item, limits) for item in value])
         return f"(?:{number(limits)}|{TEXT}|null|true|false)"
 
+    def prepared(self, name: str) -> list[str]:
+        return [
+            f"if {name}.__class__ is str: {name} = _quoted[{name}]",
+            f"elif {name}.__class__ is float and {name} - {name} == 0.0: {name} = _repr({name})",
+            f"elif {name} is None: {name} = _NULL",
+            f"elif {name}.__class__ is int: {name} = _repr({name})",
+            f"else: {name} = _write_{name}({name}, _depth)",
+        ]
+
     def write(self, value: Any, depth: int = 1) -> str:
         kind = value.__class__
+        if kind is FrozenList and depth <= DEEPEST:
+            # As masks are: lists of bools.
+            written = ["true" if v is True else "false" if v is False else self.write(v, depth + 1) for v in value]
+            return f"[{','.join(written)}]"
+        if kind is FrozenDict and depth <= DEEPEST:
+            text = self._shapes[*value,](value, depth + 1)
+            is_ambiguous = len(value) == 1 and (FLOAT_KEY in value or DICT_KEY in value)
+            return f'{{"{DICT_KEY}":{text}}}' if is_ambiguous else text
         if kind is str:
             return quoted[value]
         if kind is float:
@@ -72,32 +93,7 @@ class AnyValue(Type):
             return "true" if value else "false"
         if kind is int:
             return repr(value)
-        if value is None:
-            return "null"
-        if kind is FrozenList and depth <= DEEPEST:
-            # As masks are: lists of bools.
-            written = ["true" if v is True else "false" if v is False else self.write(v, depth + 1) for v in value]
-            return f"[{','.join(written)}]"
-        if kind is FrozenDict and depth <= DEEPEST:
-            text = self.write_values(value, depth)
-            is_ambiguous = len(value) == 1 and (FLOAT_KEY in value or DICT_KEY in value)
-            return f'{{"{DICT_KEY}":{text}}}' if is_ambiguous else text
-        return mismatch()
-
-    def write_values(self, values: Mapping[Any, Any], depth: int) -> str:
-        text = ""
-        for key, v in values.items():
-            name = quoted[key] if key.__class__ is str else quote(base_value(key))
-            kind = v.__class__
-            if kind is float and v - v == 0.0:
-                text += f",{name}:{v!r}"
-            elif kind is str:
-                text += f",{name}:{quoted[v]}"
-            elif kind is int:
-                text += f",{name}:{v!r}"
-            else:
-                text += f",{name}:{self.write(v, depth + 1)}"
-        return f"{{{text[1:]}}}"
+        return "null" if value is None else mismatch()
 
     def schema(self, limits: dict[str, float]) -> dict[str, Any]:
         return {"$ref": "#/$defs/any"}
@@ -226,6 +222,7 @@ class Dict(_Container):
 
     def __init__(self, item: Type) -> None:
         super().__init__(item)
+        self._shapes = Shapes(item)
         self.text = f"dict[str, {_as_item(item)}]"
         self.column = f"MAP(VARCHAR, {item.column})"
 
@@ -274,15 +271,10 @@ class Dict(_Container):
     def form(self, value: Any, limits: Mapping[str, float]) -> str:
         return members(value, lambda _, item: self.item.form(item, limits))
 
-    def prepared(self, name: str) -> list[str]:
-        if self.item.text != "float":
-            return super().prepared(name)
-        return [f"{name} = _numbers_by_name({name}, _write_{name})"]
-
     def write(self, value: Any, depth: int = 1) -> str:
         if value.__class__ is not FrozenDict or depth > DEEPEST:
             mismatch()
-        return self.item.write_values(value, depth)
+        return self._shapes[*value,](value, depth + 1)
 
     def schema(self, limits: dict[str, float]) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": self.item.schema(limits)}

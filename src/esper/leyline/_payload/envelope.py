@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from json.encoder import encode_basestring_ascii
 from operator import itemgetter
 from typing import Any, get_type_hints
 
@@ -21,9 +22,9 @@ from esper.leyline._payload.reading import examine, refusal
 from esper.leyline._payload.scalars import Int, Optional, Text
 from esper.leyline._payload.source import define, indented, unfrozen_twin
 from esper.leyline._payload.table import row_of
-from esper.leyline._payload.types import MismatchError, Origin, Report, Type, mismatch, quote
+from esper.leyline._payload.types import WRITING_NAMES, MismatchError, Origin, Report, Type, mismatch, quote
 from esper.leyline._payload.wording import Path, brief, is_unicode
-from esper.leyline._payload.writing import WRITING_NAMES, supplied_fields, template
+from esper.leyline._payload.writing import supplied_fields, template
 from esper.leyline.errors import FieldProblem, FieldTypeError, PayloadError
 
 __all__ = ["UNUSUAL", "Data", "EventCodec", "Message", "Time", "envelope_types"]
@@ -63,7 +64,8 @@ class Message(Text):
     """The event's sentence, which is hardly ever the same twice."""
 
     def prepared(self, name: str) -> list[str]:
-        return [f"{name} = _quote({name})"]
+        is_ascii = f"{name}.__class__ is str and {name}.isascii()"
+        return [f"{name} = _escaped({name}) if {is_ascii} else _write_{name}({name})"]
 
 
 class Data(Type):
@@ -289,24 +291,28 @@ class EventCodec:
         body, pieces = [], {"schema_version": str(self._schema_version)}
         namespace: dict[str, Any] = {
             **WRITING_NAMES,
+            "_depth": 1,
             # The event type follows from the payload, whose class is found sooner than a member of an Enum.
             "_TYPES": {payload: f'"{event_type.name}"' for payload, event_type in self._event_types.items()},
             "_refuse": self._refuse,
             "_PayloadError": PayloadError,
-            "_quote": quote,
+            "_escaped": encode_basestring_ascii,
         }
         for name, row in self.types.items():
             if name == "event_type":
                 pieces[name] = "{_TYPES[_self.data.__class__]}"
                 continue
             store = [f"{name} = _self.{name}", *row.prepared(name)]
+            pieces[name] = row.piece % name
             if name in LATE:
                 number, _, text_of = LATE[name]
                 namespace[f"_text_of_{name}"] = text_of
-                text = f"{name} = f'\"{{_text_of_{name}({number})}}\"'"
-                store = [f"{number} = _self.{number}", f"if {number} is None:", *indented(store), f"else: {text}"]
+                made = f"{name} = _text_of_{name}({number})"
+                # Both without their quotes: one copy less where it is made of the number, which is nearly always.
+                store = [*store, f"{name} = {name}[1:-1]"]
+                store = [f"{number} = _self.{number}", f"if {number} is None:", *indented(store), f"else: {made}"]
+                pieces[name] = f'"{{{name}}}"'
             body += store
-            pieces[name] = row.piece % name
             namespace |= {**row.names(name), f"_write_{name}": row.write}
         lines = [
             "try:",

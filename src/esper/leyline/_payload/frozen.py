@@ -115,22 +115,46 @@ def freeze(value: Any) -> Any:
 
 def _copy(value: Any, depth: int) -> Any:
     kind = value.__class__
+    if kind is dict and depth:
+        copy: Any = new_dict(FrozenDict)
+        fill_dict(copy, value)
+        nested = {}
+        for key, item in copy.items():
+            if key.__class__ is not str:
+                return _copy_any(value, depth)
+            kind = item.__class__
+            if kind is not float and kind is not str and kind not in ATOMS:
+                nested[key] = _copy(item, depth - 1)
+        if nested:
+            fill_dict(copy, nested)
+        return copy
+    if (kind is list or kind is tuple) and depth:
+        items = value
+        for item in value:
+            if item.__class__ not in ATOMS:
+                items = [_copy(item, depth - 1) for item in value]
+                break
+        if kind is tuple:
+            return tuple(items)
+        copy = _new_list(FrozenList)
+        _fill_list(copy, items)
+        return copy
+    return _copy_any(value, depth)
+
+
+def _copy_any(value: Any, depth: int) -> Any:
+    """Do as `_copy`, also for what is not exactly a dict with keys of text, a list or a tuple."""
+    kind = value.__class__
     if kind in ATOMS or kind is FrozenDict or kind is FrozenList:
         return value
     if not depth:
         raise _TooDeep
     try:
         if isinstance(value, dict):
-            copy: Any = new_dict(FrozenDict)
-            fill_dict(copy, value)
-            for key, item in copy.items():
-                if key.__class__ is not str:
-                    return _copy_with_keys(value, depth)
-                if item.__class__ not in ATOMS:
-                    put(copy, key, _copy(item, depth - 1))
-            return copy
+            return _copy_with_keys(value, depth)
         if isinstance(value, _SEQUENCES):
-            return _copy_sequence(value, depth)
+            items = [_copy(item, depth - 1) for item in value]
+            return frozen_list(items) if isinstance(value, list) else tuple(items)
     except _TooDeep:
         raise
     except Exception:  # noqa: BLE001 - a foreign container may do anything; whoever writes it will report it
@@ -139,18 +163,11 @@ def _copy(value: Any, depth: int) -> Any:
 
 
 def _copy_with_keys(value: dict[Any, Any], depth: int) -> Any:
-    """Copy a dict that has keys of another class than str; those that are text become plain text."""
-    items = {base_value(key) if isinstance(key, str) else key: _copy(item, depth - 1) for key, item in value.items()}
-    return frozen_dict(items) if len(items) == len(value) else value
-
-
-def _copy_sequence(value: Any, depth: int) -> Any:
-    items = value
-    for item in value:
-        if item.__class__ not in ATOMS:
-            items = [_copy(item, depth - 1) for item in value]
-            break
-    return frozen_list(items) if isinstance(value, list) else tuple(items)
+    """Copy a dict of whatever class and keys; those that are text become plain text."""
+    held: dict[Any, Any] = {}
+    fill_dict(held, value)  # at once: another thread may be changing it
+    items = {base_value(key) if isinstance(key, str) else key: _copy(item, depth - 1) for key, item in held.items()}
+    return frozen_dict(items) if len(items) == len(held) else value
 
 
 def _copy_deep(value: Any) -> Any:

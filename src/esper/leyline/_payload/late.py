@@ -38,8 +38,9 @@ _MOST_SECONDS = 64
 
 def time_text(nanoseconds: int) -> str:
     """Return what `time_of` returns as ``isoformat`` writes it, without making it."""
-    second, rest = divmod(nanoseconds // 1_000, 1_000_000)
-    return f"{_seconds[second]}.{str(rest + 1_000_000)[1:]}+00:00" if rest else f"{_seconds[second]}+00:00"
+    second, rest = divmod(nanoseconds, 1_000_000_000)
+    micro = rest // 1_000
+    return f"{_seconds[second]}.{str(micro + 1_000_000)[1:]}+00:00" if micro else f"{_seconds[second]}+00:00"
 
 
 LATE: dict[str, tuple[str, Callable[[int], object], Callable[[int], str]]] = {
@@ -56,23 +57,26 @@ class Late:
     Args:
         cls: the class.
         field: the name of the slot.
+
+    Attributes:
+        slot: the descriptor that it stands for.
     """
 
     def __init__(self, cls: type[Any], field: str) -> None:
         number, self._make, _ = LATE[field]
-        self._slot, self._number = cls.__dict__[field], getattr(cls, number)
-        self.__doc__ = self._slot.__doc__
+        self.slot, self._number = cls.__dict__[field], getattr(cls, number)
+        self.__doc__ = self.slot.__doc__
 
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
         if instance is None:
             return self
         try:
-            return self._slot.__get__(instance)
+            return self.slot.__get__(instance)
         except AttributeError:
             made = self._make(self._number.__get__(instance))
-        self._slot.__set__(instance, made)
+        self.slot.__set__(instance, made)
         return made
 
     def __set__(self, instance: Any, value: object) -> None:
-        self._slot.__set__(instance, value)  # unpickling: the class refuses all else
+        self.slot.__set__(instance, value)  # unpickling: the class refuses all else
         self._number.__set__(instance, None)

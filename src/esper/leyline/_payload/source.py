@@ -11,6 +11,8 @@ import linecache
 from collections.abc import Callable
 from typing import Any
 
+from esper.leyline._payload.late import Late
+
 __all__ = ["define", "indented", "unfrozen_twin"]
 
 
@@ -30,7 +32,10 @@ def indented(lines: list[str], levels: int = 1) -> list[str]:
 
 
 def unfrozen_twin(cls: type[Any]) -> type[Any]:
-    """Make a class of the same memory layout that takes plain stores; two such types may exchange ``__class__``."""
-    return type(
-        f"_Unfrozen{cls.__name__}", cls.__bases__, {"__slots__": tuple(cls.__slots__), "__module__": cls.__module__}
-    )
+    """Make a class of the same memory layout that takes plain stores; two such types may exchange ``__class__``.
+
+    A subclass, as the interpreter then has no slots to compare when they do.
+    """
+    slots = {name: found.slot for name, found in vars(cls).items() if isinstance(found, Late)}
+    plain = {name: getattr(object, name) for name in ("__init__", "__setattr__", "__delattr__")}
+    return type(f"_Unfrozen{cls.__name__}", (cls,), {"__slots__": (), "__module__": cls.__module__, **plain, **slots})

@@ -34,6 +34,7 @@ __all__ = [
     "NONFINITE",
     "NONFINITE_NAMES",
     "NULL",
+    "WRITING_NAMES",
     "MismatchError",
     "Origin",
     "Report",
@@ -101,6 +102,10 @@ _SHORT = 64
 _MOST_QUOTED = 4_096
 quoted: Mapping[str, str] = _Quoted()
 """To a str, and nothing else, its JSON; MismatchError when it is not valid Unicode."""
+
+
+WRITING_NAMES: dict[str, Any] = {"_NULL": NULL, "_quoted": quoted, "_mismatch": mismatch, "_repr": repr}
+"""What the source of `Type.prepared` refers to."""
 
 
 def chained(first: str, lines: list[str]) -> list[str]:
@@ -178,8 +183,12 @@ class Type(ABC):
         """
 
     def prepared(self, name: str) -> list[str]:
-        """Return the statement that turns a value into what `piece` shows: JSON text, or a number of that repr."""
-        return [f"{name} = _write_{name}({name})"]
+        """Return the statement that turns a value into what `piece` shows: JSON text, or a number of that repr.
+
+        It may refer to `names`, to `WRITING_NAMES`, to `write` by the name ``_write_`` and the value's, and to
+        ``_depth``, which is how deep the value lies.
+        """
+        return [f"{name} = _write_{name}({name}, _depth)"]
 
     @abstractmethod
     def write(self, value: Any, depth: int = 1) -> str:
@@ -190,12 +199,9 @@ class Type(ABC):
         """
 
     def write_values(self, values: Mapping[Any, Any], depth: int) -> str:
-        """Return a dict of such values, which lies that deep, as JSON text; raises as `write` does."""
-        text = ""
-        for key, value in values.items():
-            name = quoted[key] if key.__class__ is str else quote(base_value(key))
-            text += f",{name}:{self.write(value, depth + 1)}"
-        return f"{{{text[1:]}}}"
+        """Return a dict of such values, which lie that deep, as JSON text; raises as `write` does."""
+        items = [f"{quote(base_value(key))}:{self.write(value, depth)}" for key, value in values.items()]
+        return f"{{{','.join(items)}}}"
 
     @abstractmethod
     def schema(self, limits: dict[str, float]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from esper.leyline._payload.construct import is_optional
-from esper.leyline._payload.frozen import FrozenDict, thaw
+from esper.leyline._payload.frozen import thaw
 from esper.leyline._payload.source import define, indented
-from esper.leyline._payload.types import NULL, MismatchError, Type, mismatch, quote, quoted
+from esper.leyline._payload.types import WRITING_NAMES, MismatchError, Type, quote
 
-__all__ = ["PLANS", "WRITING_NAMES", "Writer", "compile_to_dict", "is_writable", "supplied_fields", "template"]
+__all__ = ["PLANS", "Writer", "compile_to_dict", "is_writable", "supplied_fields", "template"]
 
 _Plan: TypeAlias = Callable[[Any], str]
 
@@ -61,7 +61,7 @@ class Writer(dict[int, _Plan]):
 
     def _compile(self, absent: int) -> _Plan:
         names = [*supplied_fields(self._cls, absent)]
-        namespace = {"_refuse": self._refuse, "_UNWRITABLE": _UNWRITABLE, **WRITING_NAMES}
+        namespace = {**WRITING_NAMES, "_refuse": self._refuse, "_UNWRITABLE": _UNWRITABLE, "_depth": 1}
         body = []
         for name in names:
             row = self._types[name]
@@ -115,25 +115,3 @@ def is_writable(row: Type, value: Any) -> bool:
     except _UNWRITABLE:
         return False
     return True
-
-
-def _numbers_by_name(numbers: Any, write: Callable[[Any], str]) -> str:
-    """Write a dict[str, float] as JSON."""
-    if numbers.__class__ is FrozenDict:
-        text = ""
-        for key, v in numbers.items():
-            if v.__class__ is not float or v - v != 0.0 or key.__class__ is not str:
-                break
-            text += f",{quoted[key]}:{v!r}"
-        else:
-            return f"{{{text[1:]}}}"
-    return write(numbers)
-
-
-WRITING_NAMES: dict[str, Any] = {
-    "_NULL": NULL,
-    "_quoted": quoted,
-    "_mismatch": mismatch,
-    "_numbers_by_name": _numbers_by_name,
-}
-"""What the rows' source refers to."""
