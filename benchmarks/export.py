@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from esper.karn.export import FORMATS, export
-from esper.karn.export.parallel import RARELY
+from esper.karn.folding import RARELY
 from esper.leyline.wire import read_shards
 
 ROUNDS = 5

@@ -44,7 +44,7 @@ def export_command(sources: list[str], output: str, *, form: Format | None) -> i
         OSError: something cannot be read or written, or exists already.
     """
     from esper.karn.export import export, format_of  # noqa: PLC0415 - needs the extra
-    from esper.karn.export.parallel import RARELY  # noqa: PLC0415 - as above
+    from esper.karn.folding import RARELY  # noqa: PLC0415 - as above
 
     gc.set_threshold(*RARELY)
     with progress_bar(sum(map(_lines, sources)), "lines") as progress:

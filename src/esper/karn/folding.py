@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from esper.karn.aggregator import TelemetryAggregator
 from esper.karn.bounds import LIVE, Bounds
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from esper.leyline.run_info import RunInfo
     from esper.leyline.telemetry import TelemetryEvent
 
-__all__ = ["FoldedLog", "fold"]
+__all__ = ["RARELY", "FoldedLog", "fold"]
+
+RARELY: Final = (100_000, 50, 50)
+"""Thresholds of the garbage collector for a process that only reads: events make no cycles, and there are many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,22 +28,9 @@ from esper.nissa.sink_queue import SinkQueue, queues_for
 from esper.nissa.waiting import Changes
 
 __all__ = [
-    "BATCH",
-    "GRACE",
-    "INTERVAL",
-    "TIMEOUT",
-    "DeliveryPolicy",
-    "Durable",
-    "EventsLostError",
-    "FunctionSink",
-    "Live",
-    "Rejected",
-    "Sink",
-    "SinkStats",
-    "TelemetryHub",
-    "emit_epoch_completed",
-    "emit_training_started",
-]
+    "BATCH", "GRACE", "INTERVAL", "TIMEOUT", "DeliveryPolicy", "Durable", "EventsLostError", "FunctionSink", "Live",
+    "Rejected", "Sink", "SinkStats", "TelemetryHub", "emit_epoch_completed", "emit_training_started",
+]  # fmt: skip
 
 INTERVAL = 0.1
 """Seconds between two looks of a sink's thread at the sequence."""

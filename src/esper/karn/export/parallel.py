@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from esper.karn.export.spooled_log import SpooledLog, spool
+from esper.karn.folding import RARELY
 from esper.leyline.wire import log_files
 
-__all__ = ["RARELY", "spooled_logs"]
+__all__ = ["spooled_logs"]
 
 _WORTH_IT: Final = 16 << 20
 """Bytes of logs that take longer to read than a process to start."""
 _LOOK: Final = 0.1
 """Seconds between two looks at how far the others are."""
-RARELY: Final = (100_000, 50, 50)
-"""Thresholds of the garbage collector for a process that only reads: events make no cycles, and there are many."""
 _read: Any = None
 """In a process that reads: the count of lines, which all share."""
 
