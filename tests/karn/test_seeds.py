@@ -182,7 +182,7 @@ def test_a_look_makes_the_records_anew_of_those_seeds_alone_that_have_changed() 
     assert first is not None
     assert second is not None
     assert [one is other for one, other in zip(first.seeds, second.seeds, strict=True)] == [True, False]
-    assert writer.view() is second
+    assert writer.view() == second
 
 
 def test_a_second_germination_begins_another_seed_and_one_that_comes_late_does_not() -> None:

@@ -47,7 +47,7 @@ from esper.leyline.telemetry import (
 __all__ = ["RunSnapshot", "TelemetryAggregator"]
 
 
-class SupersededError(Exception):
+class _SupersededError(Exception):
     """A resume has taken back what an event is about, or it is of an earlier run."""
 
 
@@ -92,7 +92,7 @@ class TelemetryAggregator:
                 if group is None or group.group_id != event.group_id:
                     group = self._newest = self._group(event.group_id)
                 return group.process(event, shard)
-            except SupersededError:
+            except _SupersededError:
                 return None
             except FullError:
                 self._omitted += 1
@@ -185,7 +185,7 @@ class _Group:
         """Fold one event in; return where it stands.
 
         Raises:
-            SupersededError: it was taken back.
+            _SupersededError: it was taken back.
         """
         data = event.data
         position = self.positions.locate(event, shard)
@@ -235,7 +235,7 @@ class _Group:
         nothing more.
 
         Raises:
-            SupersededError: what stands there has been taken back.
+            _SupersededError: what stands there has been taken back.
         """
         changed = self.envs.changed
         if env_id in changed:
@@ -262,17 +262,17 @@ class _Group:
         """Go where an event stands, count it there, and return the counts.
 
         Raises:
-            SupersededError: that has been taken back.
+            _SupersededError: that has been taken back.
         """
         if position.run != self.run:
             if position.run < self.run:
-                raise SupersededError
+                raise _SupersededError
             self._begin_run(position.run)
         if position.resume > self.resume:
             self._resume(position.resume)
         elif position.resume < self.resume and self.positions.is_superseded(position):
             self.superseded += 1
-            raise SupersededError
+            raise _SupersededError
         counts = self.totals.at(position)
         if counts is not None:
             counts.events += 1

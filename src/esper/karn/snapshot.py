@@ -51,6 +51,7 @@ __all__ = [
     "SeedRecord",
     "SlotSnapshot",
     "Slots",
+    "new_record",
 ]
 
 new_record: Final = tuple.__new__

@@ -545,15 +545,24 @@ def test_a_log_that_was_there_before_is_read_with_a_share_and_is_not_called_stal
     story = make_story(episodes=32)
     story.write(tmp_path / "events.jsonl")
     later = story.now + timedelta(days=1)
-    following = FollowedRun(str(tmp_path), LogTail(tmp_path), lambda: later, RunDirectory(tmp_path))
+    turns: list[None] = []
+
+    class SliceByTurn(FollowedRun):
+        def advance(self) -> bool:
+            if not turns:
+                return True
+            turns.pop()
+            return super().advance()
+
     RunDirectory(tmp_path).write_info(COMPLETED)
-    app = Dashboard(following)
+    app = Dashboard(SliceByTurn(str(tmp_path), LogTail(tmp_path), lambda: later, RunDirectory(tmp_path)))
     app.SLICE = 0.0
     seen: list[str] = []
 
     async def steps(pilot: Pilot[None]) -> None:
         while "FINISHED" not in shown(app):
             seen.append(shown(app).splitlines()[0])
+            turns.append(None)  # however busy the machine is, every share is looked at
             await pilot.pause(0.01)
 
     drive(app, steps)
