@@ -33,7 +33,7 @@ demo: $(READY) ## train a growing network on real data, recorded end to end (abo
 
 test: $(READY) ## every check, the documentation and every test, with the branch coverage of src
 	$(MAKE) --jobs 2 check docs test-core $(ALSO)
-	$(BIN)/pytest -n 2 --dist worksteal --cov
+	$(BIN)/pytest -n 3 --dist worksteal --cov
 
 check: lint mypy pyright ## formatting, lint, types (mypy and pyright), import arrows
 

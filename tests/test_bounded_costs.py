@@ -26,6 +26,8 @@ from esper.leyline.telemetry import (
 )
 from esper.leyline.wire import encode_event
 
+pytestmark = pytest.mark.no_cover  # what it runs has tests of its own, and the tracer would take a third of the time
+
 STARTED = {"n_envs": 1, "max_epochs": 6, "n_episodes": 10**6, "slot_ids": ("a",), "clip_ratio": 0.2}
 
 

@@ -12,7 +12,10 @@ from tests.golden.contract import CONTRACT
 
 from esper.leyline.telemetry import EVENT_TYPES, EpochCompletedPayload
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # importing inductor warns
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),  # importing inductor warns
+    pytest.mark.no_cover,  # what it runs has tests of its own, and the tracer would take a third of the time
+]
 PAGE = Path(__file__).parents[1] / "docs" / "fields.md"
 
 

@@ -28,6 +28,8 @@ from esper.leyline.run_directory import RunDirectory
 from esper.leyline.telemetry import EVENT_TYPES, TelemetryEvent
 from esper.leyline.wire import encode_event
 
+pytestmark = pytest.mark.no_cover  # what it runs has tests of its own, and the tracer would take a third of the time
+
 ACTS = [
     "\x1b[2J", "\x1b]0;owned\x07", "\x9b31m", "\x7f", "\x00", "\x85", "\u2028",  # controls and line ends
     "\u202e", "\u2066", "\u200f",  # direction

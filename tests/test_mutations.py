@@ -10,6 +10,8 @@ import pytest
 import torch
 from tests.mutations import FILES, meet
 
+pytestmark = pytest.mark.no_cover  # what it runs has tests of its own, and the tracer would take a third of the time
+
 TIMES = {"policy.pt": 300, "checkpoint.pt": 300}
 
 

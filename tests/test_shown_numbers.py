@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 from tests.raw_log import COMPONENTS, STAGES, RawRun, agrees, mean, number
 
+pytestmark = pytest.mark.no_cover  # what it runs has tests of its own, and the tracer would take a third of the time
+
 RULES = {
     "KL": "kl_divergence", "clip fraction": "clip_fraction", "entropy": "entropy",
     "expl. variance": "explained_variance", "gradient norm": "grad_norm", "NaN gradients": "nan_grad_count",

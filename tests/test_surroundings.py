@@ -25,6 +25,8 @@ from esper.leyline.telemetry import BatchEpochCompletedPayload, TelemetryEvent, 
 from esper.leyline.wire import encode_event, read_events
 from esper.nissa import append_only
 
+pytestmark = pytest.mark.no_cover  # what it runs has tests of its own, and the tracer would take a third of the time
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path.cwd())}
 EVERY = """
 import json, os, sys, traceback

@@ -51,6 +51,8 @@ from esper.leyline.telemetry import (
 from esper.leyline.wire import encode_event
 from esper.nissa.sinks.tensorboard import TensorBoardSink
 
+pytestmark = pytest.mark.no_cover  # what it runs has tests of its own, and the tracer would take a third of the time
+
 pytest.importorskip("textual")
 
 

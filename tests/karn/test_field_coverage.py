@@ -16,6 +16,8 @@ from esper.karn.snapshot import Entry, History, RunSnapshot
 from esper.karn.summary import summary
 from esper.leyline.telemetry import EVENT_TYPES, AnalyticsSnapshotPayload, TelemetryEvent, TelemetryPayload
 
+pytestmark = pytest.mark.no_cover  # what it runs has tests of its own, and the tracer would take a third of the time
+
 PAYLOADS = tuple(EVENT_TYPES)
 FIELDS = [(cls, field.name) for cls in PAYLOADS for field in dataclasses.fields(cls)]
 KINDS = ("last_action", "action_distribution", "of tomorrow")

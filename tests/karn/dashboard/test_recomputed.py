@@ -16,6 +16,8 @@ from esper.karn.dashboard.feed import LogTail
 from esper.karn.dashboard.following import FollowedRun
 from esper.karn.dashboard.rows import Rows
 
+pytestmark = pytest.mark.no_cover  # what it runs has tests of its own, and the tracer would take a third of the time
+
 SIZES = ((80, 24), (120, 40), (200, 60))
 
 
