@@ -35,6 +35,7 @@ MODULES = (
     "leyline/shard.py",
     "leyline/attempts.py",
     "karn/aggregator.py",
+    "karn/views.py",
     "karn/env_state.py",
     "karn/history_writer.py",
     "karn/seeds.py",
@@ -57,6 +58,7 @@ TESTS = (
     "tests/karn/test_health_fold.py",
     "tests/karn/test_seeds.py",
     "tests/karn/test_totals.py",
+    "tests/karn/test_views.py",
     "tests/karn/test_derived.py",
     "tests/karn/test_aggregator.py",
     "tests/karn/test_aggregator_model.py",
@@ -91,6 +93,7 @@ EQUIVALENT = {
         "`episode is not None and isinstance(data, TrainingStartedPayload)` became "
         "`episode is not None or isinstance(data, TrainingStartedPayload)`": "the first event of a resume is its start",
         "`assert_never(data)` was dropped": "the type checkers' proof that it is never reached",
+        "`self.seen_resume = self.resume` was dropped": "it decides what a look costs, not what it says",
     },
     "karn/history_writer.py": {
         "`1 - bound` became `1 + bound`": "of twice as many as the bound: counted from the end or the beginning",

@@ -493,6 +493,21 @@ def test_an_event_of_an_attempt_that_was_resumed_is_left_out_also_when_it_comes_
     assert (group.superseded, len(group.envs[1].epochs), list(group.ranks)) == (2, 6, [0])
 
 
+def test_of_an_episode_that_a_resume_takes_back_everything_is_counted_and_nothing_taken_any_more() -> None:
+    aggregator = TelemetryAggregator()
+    ranks = [started(rank=rank, world_size=2, episode_id="r") for rank in (0, 1)]
+    again = started(rank=0, world_size=2, episode_id="r", start_episode=2)
+    whole = [TelemetryEvent(data=epoch(1, n), epoch=n) for n in (1, 2, 3, 4, 5, 6)]
+    seen = TelemetryEvent(data=AnalyticsSnapshotPayload(kind="seen", env_id=1))
+    for shard, rank in enumerate(ranks):
+        aggregator.process(TelemetryEvent(data=rank), shard)
+    assert None not in [aggregator.process(event, 1) for event in (*whole, *whole[:2], seen)]
+    aggregator.process(TelemetryEvent(data=again), 0)
+    assert [aggregator.process(event, 1) for event in (whole[2], seen)] == [None, None]
+    group = aggregator.snapshot().groups["default"]
+    assert (group.superseded, len(group.envs[1].epochs)) == (5, 6)
+
+
 def update(batch: int, **changes: Any) -> PPOUpdatePayload:
     emitted = {
         "policy_loss": 0.0, "value_loss": 0.1, "entropy": 1.0, "grad_norm": 1.0, "kl_divergence": 0.01,
