@@ -503,9 +503,9 @@ def test_of_an_episode_that_a_resume_takes_back_everything_is_counted_and_nothin
         aggregator.process(TelemetryEvent(data=rank), shard)
     assert None not in [aggregator.process(event, 1) for event in (*whole, *whole[:2], seen)]
     aggregator.process(TelemetryEvent(data=again), 0)
-    assert [aggregator.process(event, 1) for event in (whole[2], seen)] == [None, None]
+    assert [aggregator.process(event, 1) for event in (whole[2], seen, TelemetryEvent(data=update(1)))] == [None] * 3
     group = aggregator.snapshot().groups["default"]
-    assert (group.superseded, len(group.envs[1].epochs)) == (5, 6)
+    assert (group.superseded, len(group.envs[1].epochs)) == (6, 6)
 
 
 def update(batch: int, **changes: Any) -> PPOUpdatePayload:
