@@ -96,17 +96,19 @@ EQUIVALENT = {
         "`self.seen_resume = self.resume` was dropped": "it decides what a look costs, not what it says",
     },
     "karn/history_writer.py": {
-        "`1 - bound` became `1 + bound`": "of twice as many as the bound: counted from the end or the beginning",
+        "`1 - self.bound` became `1 + self.bound`": "of twice as many as the bound: counted from the end or the beginning",
         "`stop > self.bound` became `stop >= self.bound`": "the first is at 0 either way",
         "`about < self.latest` became `about <= self.latest`": "the slow way of taking back is right for all",
         "`self.shared = False` was dropped": "it decides what an append costs, not what is read",
+        "`self._at = position` was dropped": "it decides what an append costs, not what is read",
         "`self.latest = max(known, default=_NEVER)` was dropped": "too late an episode only costs a look for nothing",
         "`self.ordered = len(known) == len(abouts) and known == sorted(known)` was dropped": (
             "what was ordered stays so, and the slow way of taking back is right for all"
         ),
     },
     "karn/seeds.py": {
-        "`at > SEED_REACH` became `at >= SEED_REACH`": "the oldest is the first either way",
+        "`at < 0` became `at <= 0`": "looking back finds the first, too",
+        "`at < len(self._records)` became `at <= len(self._records)`": "behind the last there is nothing to drop",
     },
 }
 """Why a change alters nothing that can be seen, by module and by what is said of the change."""
