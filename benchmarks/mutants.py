@@ -96,7 +96,7 @@ EQUIVALENT = {
         "`self.seen_resume = self.resume` was dropped": "it decides what a look costs, not what it says",
     },
     "karn/history_writer.py": {
-        "`1 - self.bound` became `1 + self.bound`": "of twice as many as the bound: counted from the end or the beginning",
+        "`1 - self.bound` became `1 + self.bound`": "of twice the bound: counted from either end",
         "`stop > self.bound` became `stop >= self.bound`": "the first is at 0 either way",
         "`about < self.latest` became `about <= self.latest`": "the slow way of taking back is right for all",
         "`self.shared = False` was dropped": "it decides what an append costs, not what is read",
