@@ -95,6 +95,9 @@ EQUIVALENT = {
         "`assert_never(data)` was dropped": "the type checkers' proof that it is never reached",
         "`self.seen_resume = self.resume` was dropped": "it decides what a look costs, not what it says",
     },
+    "karn/views.py": {
+        "`len(seen) > n` became `len(seen) >= n`": "what stands in order is put in order again",
+    },
     "karn/history_writer.py": {
         "`1 - self.bound` became `1 + self.bound`": "of twice the bound: counted from either end",
         "`stop > self.bound` became `stop >= self.bound`": "the first is at 0 either way",
