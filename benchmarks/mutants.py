@@ -90,8 +90,6 @@ EQUIVALENT = {
     "karn/aggregator.py": {
         "`position.run < self.run` became `position.run <= self.run`": "they are not equal here",
         "`position.resume < self.resume` became `position.resume <= self.resume`": "they are not equal here",
-        "`episode is not None and isinstance(data, TrainingStartedPayload)` became "
-        "`episode is not None or isinstance(data, TrainingStartedPayload)`": "the first event of a resume is its start",
         "`assert_never(data)` was dropped": "the type checkers' proof that it is never reached",
         "`self.seen_resume = self.resume` was dropped": "it decides what a look costs, not what it says",
     },

@@ -12,13 +12,10 @@ from tests.mutations import FILES, meet
 
 pytestmark = pytest.mark.no_cover  # what it runs has tests of its own, and the tracer would take a third of the time
 
-TIMES = {"policy.pt": 300, "checkpoint.pt": 300}
-
 
 @pytest.mark.parametrize("name", FILES)
 def test_only_the_documented_error_leaves_the_parser_of(name: str) -> None:
-    times = TIMES.get(name, 1_000)  # make soak damages each a hundred thousand times
-    assert 0 <= meet(FILES[name], times) <= times
+    meet(FILES[name], 1_000)  # raises where a promise is broken; make soak damages each a hundred thousand times
 
 
 ODD: list[Any] = [None, "x", 10**30, [[]]]

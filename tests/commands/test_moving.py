@@ -140,14 +140,18 @@ def test_the_name_of_a_run_leads_nowhere_else(place: str) -> None:
     assert not Path("again").exists()
 
 
+def put(file: str, column: str, value: object) -> None:
+    """Write a value into every row of a table of an export."""
+    rows = pq.read_table(file)
+    at = rows.schema.get_field_index(column)
+    pq.write_table(rows.set_column(at, column, pa.array([value] * rows.num_rows, rows.schema.field(at).type)), file)
+
+
 def test_a_table_that_somebody_changed_is_refused_with_its_place() -> None:
     a_run("run", 1)
     command("export", "run", "-o", "x")
     file = "x/epoch_completed.parquet"
-    table = pq.read_table(file)
-    pq.write_table(
-        table.set_column(table.schema.get_field_index("val_loss"), "val_loss", pa.nulls(1, pa.float64())), file
-    )
+    put(file, "val_loss", None)
     status, _, err = command("import", "x", "-o", "again")
     assert status == 2
     assert (
@@ -239,10 +243,7 @@ def test_a_row_that_does_not_say_where_it_belongs_is_named(table: str, column: s
     with (a_run("run", *range(5)) / "events.jsonl").open("a") as log:
         log.write("no event\n" * 2)
     command("export", "run", "-o", "x")
-    file = f"x/{table}.parquet"
-    rows = pq.read_table(file)
-    at = rows.schema.get_field_index(column)
-    pq.write_table(rows.set_column(at, column, pa.nulls(rows.num_rows, rows.schema.field(at).type)), file)
+    put(f"x/{table}.parquet", column, None)
     status, _, err = command("import", "x", "-o", "again")
     assert (status, err) == (2, f"esper import: error: x: {table}: a row without {column}\n")
     assert not Path("again").exists()
@@ -251,10 +252,7 @@ def test_a_row_that_does_not_say_where_it_belongs_is_named(table: str, column: s
 def test_a_time_that_no_log_can_hold_is_named() -> None:
     a_run("run", 1)
     command("export", "run", "-o", "x")
-    file = "x/epoch_completed.parquet"
-    rows = pq.read_table(file)
-    at = rows.schema.get_field_index("timestamp")
-    pq.write_table(rows.set_column(at, "timestamp", pa.array([1 << 62], pa.timestamp("us"))), file)
+    put("x/epoch_completed.parquet", "timestamp", 1 << 62)
     status, _, err = command("import", "x", "-o", "again")
     assert status == 2
     assert "x: epoch_completed: run, events.jsonl line 2: no event: " in err

@@ -38,6 +38,16 @@ def outcome(read: Any, line: bytes) -> Any:
         return type(error).__name__, str(error)
 
 
+def assert_recognised_rightly(usual: UsualLines, line: bytes) -> None:
+    """What is recognised is an event without anything doubtful; of all else the same is said as by the decoder."""
+    found, decoded = outcome(usual.decode, line), outcome(decode_event, line)
+    if found is None:
+        assert isinstance(decoded, TelemetryEvent)
+        assert doubtful(decoded) == []
+    else:
+        assert found == decoded or same(found, decoded)
+
+
 def taught(line: str, monkeypatch: pytest.MonkeyPatch) -> UsualLines:
     monkeypatch.setattr(usual_lines, "_OFTEN", 1)
     usual = UsualLines()
@@ -57,12 +67,7 @@ def test_a_line_that_is_recognised_is_an_event_with_nothing_doubtful_and_any_oth
             at = data.draw(st.integers(0, len(line) - 1))
             odd, taken = data.draw(st.sampled_from([*ODD, line[:at]])), data.draw(st.integers(0, 3))
             changed = (line[:at] + odd + line[at + taken :]).encode(errors="surrogatepass")
-            found, decoded = outcome(usual.decode, changed), outcome(decode_event, changed)
-            if found is None:
-                assert isinstance(decoded, TelemetryEvent)
-                assert doubtful(decoded) == []
-            else:
-                assert found == decoded or same(found, decoded)
+            assert_recognised_rightly(usual, changed)
 
 
 NUMBERS = st.floats().map(repr) | st.integers().map(repr) | st.sampled_from(ODD)
@@ -78,12 +83,7 @@ def test_a_number_is_recognised_only_where_it_may_stand_and_within_its_limits(nu
     old = f'"{field}":{values[field]}'
     assert old in line
     changed = line.replace(old, f'"{field}":{number}').encode(errors="surrogatepass")
-    found, decoded = outcome(usual.decode, changed), outcome(decode_event, changed)
-    if found is None:
-        assert isinstance(decoded, TelemetryEvent)
-        assert doubtful(decoded) == []
-    else:
-        assert found == decoded or same(found, decoded)
+    assert_recognised_rightly(usual, changed)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from esper.karn.snapshot import LifecycleTotals
     from esper.leyline.run_info import Evaluation, PolicyScore
 
-__all__ = ["LIFECYCLE", "QUANTITIES", "Quantity", "by_name", "lifecycle_counts", "score_texts", "scores_of"]
+__all__ = [
+    "LIFECYCLE", "QUANTITIES", "Quantity", "baselines_of", "by_name", "lifecycle_counts", "score_texts", "scores_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,12 @@ def lifecycle_counts(totals: LifecycleTotals) -> list[int]:
 
 def scores_of(evaluation: Evaluation) -> dict[str, PolicyScore]:
     """Return how each policy of an evaluation did, by what views call it; the learnt one is first."""
-    return {"learnt": evaluation.learnt, "random": evaluation.random, "do nothing": evaluation.do_nothing}
+    return {"learnt": evaluation.learnt, **baselines_of(evaluation)}
+
+
+def baselines_of(evaluation: Evaluation) -> dict[str, PolicyScore]:
+    """Return the same of those that the learnt policy is held against."""
+    return {"random": evaluation.random, "do nothing": evaluation.do_nothing}
 
 
 def score_texts(score: PolicyScore) -> list[str]:

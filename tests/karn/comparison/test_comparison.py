@@ -21,7 +21,7 @@ from esper.karn.comparison.compared_run import Course
 from esper.karn.comparison.comparison import _reached
 from esper.karn.comparison.results import By
 from esper.karn.formatting import columns, mean
-from esper.karn.report.comparison_page import _ticks, write_page
+from esper.karn.report.comparison_page import write_page
 from esper.leyline.run_info import RunStatus
 from esper.leyline.strict_json import strict_json
 
@@ -306,10 +306,3 @@ def test_a_threshold_costs_no_mean_of_every_tenth(monkeypatch: pytest.MonkeyPatc
     assert _reached(long, 0.5) == 2_750
     assert _reached(long, 2.0) is None
     assert taken.call_count < 5
-
-
-@pytest.mark.parametrize("high", [5e-324, 1e-310, 1e-3, 1e308])
-def test_a_scale_has_at_least_one_number_however_small_it_is(high: float) -> None:
-    ticks = _ticks(0.0, high)
-    assert ticks
-    assert all(0.0 <= tick <= high for tick in ticks)

@@ -3,11 +3,12 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.effort import tries
 
-from esper.karn.report.decimation import decimate, is_measured
+from esper.karn.report.decimation import decimate, is_measured, ticks
 from esper.leyline.limits import real
 
 VALUES = st.floats(allow_nan=True, allow_infinity=True) | st.none() | st.floats(-10, 10)
@@ -70,3 +71,36 @@ def test_a_spike_in_a_long_series_is_drawn() -> None:
 
 def test_an_integer_beyond_floats_is_infinite() -> None:
     assert (real(10**400), real(-(10**400)), real(3)) == (math.inf, -math.inf, 3.0)
+
+
+# ── ticks ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+DRAWN = st.floats(-1e100, 1e100)
+
+
+@given(DRAWN, DRAWN, st.integers(2, 9))
+def test_ticks_are_a_few_round_values_of_the_scale(one: float, other: float, most: int) -> None:
+    low, high = sorted((one, other))
+    found = ticks(low, high, most)
+    assert 1 <= len(found) <= most + 1
+    assert all(low <= tick <= high for tick in found)
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("high", [0.0, 5e-324, 1e-310, 1e308, math.inf])
+def test_a_span_that_cannot_be_divided_has_at_least_one_tick(high: float) -> None:
+    assert all(0.0 <= tick <= high for tick in ticks(0.0, high, 4))
+    assert ticks(0.0, high, 4)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "expected"),
+    [
+        (0, 10, 4, [0, 5, 10]),
+        (3, 21, 6, [5, 10, 15, 20]),
+        (-1, 1, 4, [-1, -0.5, 0, 0.5, 1]),
+        (0, 1.1, 6, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+    ],
+)
+def test_ticks_are_multiples_of_1_2_or_5(low: float, high: float, most: int, expected: list[float]) -> None:
+    assert ticks(low, high, most) == pytest.approx(expected)

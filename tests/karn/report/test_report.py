@@ -452,10 +452,27 @@ def test_runs_of_one_name_are_distinguished(run_of: Any, write_log: Any, page_of
 # ── run.json ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_evaluation_delivery_and_versions_come_from_run_json(write_log: Any, page_of: Any) -> None:
-    def score(mean: float) -> PolicyScore:
-        return PolicyScore(*(Estimate(mean + i, 0.1) for i in range(3)))
+def score(mean: float) -> PolicyScore:
+    return PolicyScore(*(Estimate(mean + i, 0.1) for i in range(3)))
 
+
+def test_an_evaluation_is_called_by_the_arm_that_was_evaluated(run_of: Any, write_log: Any, page_of: Any) -> None:
+    """The first of a run: of several runs with several arms each it has to be named."""
+    evaluated = RunInfo(
+        status="completed", started=datetime.now(UTC), configuration={}, versions={},
+        evaluation=Evaluation(16, score(5.0), score(2.0), score(1.0)),
+    )  # fmt: skip
+    arms = [event for name in ("A", "B") for event in run_of(n_batches=2, group_id=name).events()]
+    directories = [write_log(name, arms) for name in ("first", "second")]
+    for directory in directories:
+        RunDirectory(directory).write_info(evaluated)
+    page = page_of(*directories)
+    under = "Evaluation on fresh episodes"
+    assert [page.cell(f"{run} · A: learnt", under=under) for run in ("first", "second")] == ["16", "16"]
+    assert "B: learnt" not in page.html
+
+
+def test_evaluation_delivery_and_versions_come_from_run_json(write_log: Any, page_of: Any) -> None:
     directory = write_log("run", [batch(0)])
     accounts = SinkStats("jsonl", True, 9, 7, 1, 1, 0, 0.0, False, None)
     info = RunInfo(

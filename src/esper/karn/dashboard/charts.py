@@ -10,7 +10,7 @@ from esper.karn.dashboard.courses import BATCH_FIELDS, UPDATE_FIELDS, Course
 from esper.karn.dashboard.rows import Row, heading, line
 from esper.karn.derived import accuracy_of, evaluation_of, return_of
 from esper.karn.formatting import fraction, is_finite, number, plural, tidy
-from esper.karn.quantities import QUANTITIES, scores_of
+from esper.karn.quantities import QUANTITIES, baselines_of
 from esper.leyline.limits import Status
 from esper.leyline.typical import value_of
 from esper.leyline.update_rules import RULE_OF
@@ -232,7 +232,6 @@ def _limit(limits: Limits, field: str, status: Status) -> float | None:
 def _baselines(evaluation: Evaluation, field: str) -> tuple[Level, ...]:
     means = {
         name: (score.reward if field == BATCH_FIELDS[0] else score.val_accuracy).mean
-        for name, score in scores_of(evaluation).items()
-        if score is not evaluation.learnt
+        for name, score in baselines_of(evaluation).items()
     }
     return tuple(Level(mean, name, "dim") for name, mean in means.items() if is_finite(mean))

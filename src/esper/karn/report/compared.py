@@ -11,7 +11,7 @@ from esper.karn.comparison.results import Comparison
 from esper.karn.comparison.statistics import require_scipy
 from esper.karn.comparison.tables import CURVES, answers, arms_table, curve_of, heading, tables
 from esper.karn.report.log import RunLog
-from esper.karn.report.plot import DASHES, PALETTE, Line, Plot, Section, Table, panel
+from esper.karn.report.plot import Line, Plot, Section, Table, colour_of, dash_of, panel
 from esper.karn.report.trends import course_text, several
 
 __all__ = ["compared"]
@@ -49,8 +49,8 @@ def _curves(comparison: Comparison, name: str) -> Plot:
             f"{arm.key} {arm.label}",
             curve.episodes,
             curve.mean,
-            PALETTE[at % len(PALETTE)],
-            DASHES[at % len(DASHES)],
+            colour_of(at),
+            dash_of(at),
             band=(curve.low, curve.high) if len(arm.seeds) >= _FEWEST else None,
         )
         for at, arm in enumerate(comparison.arms)

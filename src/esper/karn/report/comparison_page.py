@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -12,8 +11,9 @@ from typing import Final
 from esper.karn.comparison.results import ArmResult, Comparison, Curve
 from esper.karn.comparison.tables import CURVES, TextTable, answers, arms_table, curve_of, curve_table, heading, tables
 from esper.karn.formatting import number, tidy
+from esper.karn.report.decimation import ticks
 from esper.karn.report.markup import check_target, document, escaped
-from esper.karn.report.plot import DASHES, DASHES_DRAWN, PALETTE
+from esper.karn.report.plot import DASHES_DRAWN, colour_of, dash_of
 from esper.leyline.atomic import atomic_write
 
 __all__ = ["write_page"]
@@ -22,8 +22,7 @@ _SECURITY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 42
 _PLACES: Final = 5
-_LEAST_SPAN: Final = 1e-300
-"""Below it no power of ten is left for a scale."""
+_TICKS: Final = 6
 
 
 def write_page(comparison: Comparison, output: str | os.PathLike[str]) -> Path:
@@ -127,16 +126,14 @@ def _stroke(at: int) -> str:
 
 
 def _line(at: int) -> str:
-    dash = DASHES[(at + at // len(PALETTE)) % len(DASHES)]
-    return (
-        f'stroke="{PALETTE[at % len(PALETTE)]}" stroke-width="2.5" fill="none" stroke-dasharray="{DASHES_DRAWN[dash]}"'
-    )
+    dashes = DASHES_DRAWN[dash_of(at)]
+    return f'stroke="{colour_of(at)}" stroke-width="2.5" fill="none" stroke-dasharray="{dashes}"'
 
 
 def _plot(arms: Sequence[tuple[int, ArmResult]], curves: Sequence[Curve], name: str) -> str:
     first, last = min(c.episodes[0] for c in curves), max(c.episodes[-1] for c in curves)
     low, high = min(min(c.low) for c in curves), max(max(c.high) for c in curves)
-    x_ticks, y_ticks = _ticks(first, last), _ticks(low, high)
+    x_ticks, y_ticks = ticks(first, last, _TICKS), ticks(low, high, _TICKS)
     low, high = min(low, y_ticks[0]), max(high, y_ticks[-1])
 
     def x(episodes: float) -> str:
@@ -158,23 +155,12 @@ def _plot(arms: Sequence[tuple[int, ArmResult]], curves: Sequence[Curve], name: 
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">episodes completed</text>')
     for (at, _), curve in zip(arms, curves, strict=True):
         there, back = points(curve, curve.low), points(curve, curve.high).split(" ")[::-1]
-        colour = PALETTE[at % len(PALETTE)]
-        parts.append(f'<polygon points="{there} {" ".join(back)}" fill="{colour}" fill-opacity="0.16"/>')
+        parts.append(f'<polygon points="{there} {" ".join(back)}" fill="{colour_of(at)}" fill-opacity="0.16"/>')
     for (at, arm), curve in zip(arms, curves, strict=True):
         if len(curve.episodes) == 1:
-            parts.append(f'<circle cx="{x(first)}" cy="{y(curve.mean[0])}" r="4" fill="{PALETTE[at % len(PALETTE)]}"/>')
+            parts.append(f'<circle cx="{x(first)}" cy="{y(curve.mean[0])}" r="4" fill="{colour_of(at)}"/>')
         else:
             name_of = f"<title>{escaped(_full_name(arm))}</title>"
             parts.append(f'<polyline points="{points(curve, curve.mean)}" {_line(at)}>{name_of}</polyline>')
     label = escaped(f"{CURVES[name].name} by episodes, {len(arms)} arms")
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return round numbers between two, some five of them."""
-    span = high - low
-    if not _LEAST_SPAN < span < math.inf:
-        return [low]
-    step = 10.0 ** math.floor(math.log10(span / 4))
-    step = next((step * factor for factor in (1, 2, 5) if span / (step * factor) <= 6), step * 10)  # noqa: PLR2004 - lines
-    return [at * step for at in range(math.ceil(low / step), math.floor(high / step) + 1)] or [low]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate, groupby, pairwise
 
@@ -9,7 +10,7 @@ from esper.karn.absence import supplied_number
 from esper.leyline.limits import real
 from esper.leyline.telemetry import TelemetryPayload
 
-__all__ = ["COLUMNS", "HUGE", "clamped", "decimate", "is_measured", "measured_value"]
+__all__ = ["COLUMNS", "HUGE", "SMALLEST_SPAN", "clamped", "decimate", "is_measured", "measured_value", "ticks"]
 
 COLUMNS = 1500
 """Pixel columns of the widest plot."""
@@ -21,6 +22,10 @@ HUGE = 2**53
 
 _LARGEST_DRAWN = 1e100
 """Beyond this, the arithmetic of the browser overflows."""
+
+
+SMALLEST_SPAN = 1e-100
+"""Below this, a share of the span is no number any more."""
 
 
 def clamped(count: int) -> int:
@@ -78,3 +83,16 @@ def _extremes(column: list[int], y: Sequence[float | None]) -> set[int]:
     if finite:
         kept |= {finite[0][1], finite[-1][1], min(finite)[1], max(finite)[1]}
     return kept
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """Return round values between two, at most so many steps apart: multiples of 1, 2 or 5 times a power of ten.
+
+    Where the span is none, or none that can be divided, the lower end stands alone.
+    """
+    rough = (high - low) / most
+    if not SMALLEST_SPAN <= rough < math.inf:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next((n * power for n in (1, 2, 5) if n * power >= rough), 10 * power)
+    return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)] or [low]

@@ -14,7 +14,7 @@ from esper.karn.progress import ends_of
 from esper.karn.report.decimation import is_measured, measured_value
 from esper.karn.report.episodes import Spread
 from esper.karn.report.history import Batch
-from esper.karn.report.plot import EPISODES, PALETTE, Arm, Plot, Section, Trace, label, left_of, shortened
+from esper.karn.report.plot import EPISODES, Arm, Plot, Section, Trace, colour_of, label, left_of, shortened
 from esper.karn.report.trends import all_of, course_text, several
 from esper.karn.snapshot import EnvSnapshot
 from esper.leyline.actions import Op
@@ -103,7 +103,7 @@ def _actions(arm: Arm, ops: Sequence[str], *, named: bool) -> Plot | None:
     total = [count.total() for count in counts]
     traces: list[Trace] = [
         {
-            "type": "bar", "name": label(op), "marker": {"color": PALETTE[i % len(PALETTE)], "line": {"width": 0}},
+            "type": "bar", "name": label(op), "marker": {"color": colour_of(i), "line": {"width": 0}},
             "x": [x for x, _, _ in pools], "width": [width for _, width, _ in pools],
             "y": [count[op] / n if n else None for count, n in zip(counts, total, strict=True)],
             "customdata": [[count[op], n] for count, n in zip(counts, total, strict=True)],
@@ -186,7 +186,7 @@ def _component(name: str, pools: Sequence[_Pool]) -> Trace:
          for _, _, part in pools]  # fmt: skip
     return {
         "type": "bar", "name": name, "x": [x for x, _, _ in pools], "width": [width for _, width, _ in pools], "y": y,
-        "marker": {"color": PALETTE[COMPONENTS.index(name) % len(PALETTE)], "line": {"width": 0}},
+        "marker": {"color": colour_of(COMPONENTS.index(name)), "line": {"width": 0}},
     }  # fmt: skip
 
 

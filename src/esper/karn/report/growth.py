@@ -14,7 +14,6 @@ from esper.karn.report.episodes import Spread
 from esper.karn.report.history import Batch, SeedLife
 from esper.karn.report.plot import (
     EPISODES,
-    PALETTE,
     Arm,
     Fold,
     Plot,
@@ -22,6 +21,7 @@ from esper.karn.report.plot import (
     Table,
     Trace,
     as_text,
+    colour_of,
     faded,
     label,
     left_of,
@@ -189,7 +189,7 @@ def _story(life: SeedLife, batch: Batch) -> str:
 def _bars(bars: dict[tuple[str, str], Trace], blueprints: Sequence[str]) -> list[Trace]:
     traces = []
     for (blueprint, stage), bar in sorted(bars.items()):
-        colour = PALETTE[blueprints.index(blueprint) % len(PALETTE)]
+        colour = colour_of(blueprints.index(blueprint))
         shade = _SHADES.get(stage, 0.3)
         traces.append({
             **bar, "type": "bar", "orientation": "h", "width": 0.78, "name": label(f"{blueprint} {stage}"),
@@ -198,7 +198,7 @@ def _bars(bars: dict[tuple[str, str], Trace], blueprints: Sequence[str]) -> list
             "legendgroup": label(blueprint), "showlegend": False,
         })  # fmt: skip
     for blueprint in dict.fromkeys(blueprint for blueprint, _ in sorted(bars)):
-        colour = PALETTE[blueprints.index(blueprint) % len(PALETTE)]
+        colour = colour_of(blueprints.index(blueprint))
         traces.append({
             "type": "bar", "orientation": "h", "x": [None], "y": [0], "name": label(blueprint),
             "marker": {"color": colour}, "legendgroup": label(blueprint),

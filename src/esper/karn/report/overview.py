@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from esper.karn.derived import accuracies_of, evaluation_of, known, returns_of
+from esper.karn.derived import accuracies_of, known, returns_of
 from esper.karn.formatting import mean, number, plural, signed
 from esper.karn.learning import Answer, did_it_learn
 from esper.karn.progress import (
@@ -17,7 +17,7 @@ from esper.karn.progress import (
     times_text,
     unsupplied_text,
 )
-from esper.karn.quantities import QUANTITIES, score_texts, scores_of
+from esper.karn.quantities import QUANTITIES, baselines_of, score_texts, scores_of
 from esper.karn.report.findings import verdict_of
 from esper.karn.report.growth import by_blueprint
 from esper.karn.report.learning import returns_line
@@ -27,7 +27,6 @@ from esper.karn.report.sketch import Event, Level, Sketch
 from esper.karn.report.strip import Strip, strip_of
 from esper.karn.report.trends import several
 from esper.karn.verdict import Verdict
-from esper.leyline.run_info import Evaluation
 
 __all__ = ["ArmOverview", "Overview", "ended_text", "overview", "series_of"]
 
@@ -71,7 +70,7 @@ def overview(arms: Sequence[Arm]) -> Overview:
             label=arm.label if len(arms) > 1 else "",
             verdict=(verdict := verdict_of(arm)),
             said="" if verdict.alarms else verdict.headline.partition(" ")[2].removeprefix(f"{arm.group_id}: "),
-            learnt=did_it_learn(arm.group, _evaluation(arm)),
+            learnt=did_it_learn(arm.group, arm.evaluation),
             what=_what(arm),
             strip=(strip := strip_of(arm)),
             span=span if arm.series.batches else (0.0, float(strip.batches)),
@@ -85,10 +84,6 @@ def overview(arms: Sequence[Arm]) -> Overview:
 
 
 # ── in words ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _evaluation(arm: Arm) -> Evaluation | None:
-    return evaluation_of(arm.log.snapshot, arm.log.info, arm.group_id)
 
 
 def _what(arm: Arm) -> str:
@@ -126,10 +121,10 @@ def _sketch(arms: Sequence[Arm], span: tuple[float, float]) -> Sketch:
 
 def _levels(arm: Arm) -> list[Level]:
     """Return what a return is held against: chance and doing nothing, or else how the run began."""
-    evaluation = _evaluation(arm)
+    evaluation = arm.evaluation
     if evaluation is not None:
-        others = ("random", evaluation.random), ("do nothing", evaluation.do_nothing)
-        return [Level(f"{name} {score_texts(score)[0]}", score.reward.mean) for name, score in others]
+        baselines = baselines_of(evaluation).items()
+        return [Level(f"{name} {score_texts(score)[0]}", score.reward.mean) for name, score in baselines]
     values = series_of(arm)[0]
     n = ends_of(values)
     first = mean(values[:n]) if n else None
@@ -159,7 +154,7 @@ def _returns(arms: Sequence[Arm]) -> Table:
     """Return the returns beside what they are held against."""
     quantities = QUANTITIES["avg_reward"], QUANTITIES["avg_accuracy"]
     measured = any(series_of(arm)[1] for arm in arms)
-    evaluations = {arm.label: found for arm in arms if (found := _evaluation(arm)) is not None}
+    evaluations = {arm.label: found for arm in arms if (found := arm.evaluation) is not None}
     head = ["", quantities[0].short, *([quantities[1].short] if measured else []), *(["test"] if evaluations else [])]
     rows = []
     for arm in arms:

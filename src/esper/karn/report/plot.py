@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import TypeAlias
 
-from esper.karn.derived import has_host
+from esper.karn.derived import evaluation_of, has_host
 from esper.karn.formatting import number, tidy
 from esper.karn.report.decimation import COLUMNS, decimate, is_measured
 from esper.karn.report.history import ArmSeries
 from esper.karn.report.log import RunLog
 from esper.karn.snapshot import GroupSnapshot
 from esper.leyline.limits import real
+from esper.leyline.run_info import Evaluation
 from esper.leyline.telemetry import TrainingStartedPayload
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "Table",
     "Trace",
     "as_text",
+    "colour_of",
+    "dash_of",
     "faded",
     "label",
     "left_of",
@@ -55,6 +58,16 @@ _LEAST_LEFT = 60
 _MANY_POINTS = 150
 
 
+def colour_of(index: int) -> str:
+    """Return the colour of one of several things in a plot."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def dash_of(index: int) -> str:
+    """Return its line style: colour alone carries no meaning."""
+    return DASHES[(index + index // len(PALETTE)) % len(DASHES)]
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One thing that is compared: a group of a run."""
@@ -76,6 +89,11 @@ class Arm:
         return self.log.seen.starts[self.group_id] if self.group_id in self.log.seen.starts else ()
 
     @property
+    def evaluation(self) -> Evaluation | None:
+        """What its learnt policy was evaluated to."""
+        return evaluation_of(self.log.snapshot, self.log.info, self.group_id)
+
+    @property
     def has_host(self) -> bool:
         """Whether something grows in it, or has grown."""
         return has_host(self.group)
@@ -83,12 +101,12 @@ class Arm:
     @property
     def colour(self) -> str:
         """Its colour in every plot where arms are overlaid."""
-        return PALETTE[self.index % len(PALETTE)]
+        return colour_of(self.index)
 
     @property
     def dash(self) -> str:
         """Its line style there: colour alone carries no meaning."""
-        return DASHES[(self.index + self.index // len(PALETTE)) % len(DASHES)]
+        return dash_of(self.index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,12 @@ width and height. Colours are the page's, so that both follow it into the dark.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from esper.karn.formatting import number
-from esper.karn.report.decimation import decimate, is_measured
+from esper.karn.report.decimation import SMALLEST_SPAN, decimate, is_measured, ticks
 from esper.karn.report.markup import escaped
 from esper.karn.report.plot import DASHES_DRAWN, EPISODES, Line
 from esper.leyline.limits import Status
@@ -25,8 +24,6 @@ _SIZE: Final = 1000.0
 """Of the plane that shapes are drawn in, both ways."""
 _TICKS: Final = 4
 _COLUMNS: Final = 500
-_SMALLEST_SPAN: Final = 1e-100
-"""Below this, a share of the span is no number any more."""
 _MOST_DOTS: Final = 60
 """Points of a curve that are drawn as dots too."""
 _APART: Final = 9.0
@@ -92,7 +89,7 @@ def draw_sketch(sketch: Sketch) -> str:
         marks.append(f'<span class="{kind}" style="top:0;{side}">{escaped(event.name)}</span>')
     marks += _named(sketch.levels, up)
     ticks = "".join(
-        f'<span style="top:{up(value) / 10:.1f}%">{escaped(number(value))}</span>' for value in _ticks(low, high)
+        f'<span style="top:{up(value) / 10:.1f}%">{escaped(number(value))}</span>' for value in _scale(low, high)
     )
     ends = "".join(
         f"<span>{escaped(number(int(edge) if edge.is_integer() else round(edge, 2)))}</span>" for edge in sketch.span
@@ -104,16 +101,10 @@ def draw_sketch(sketch: Sketch) -> str:
     )
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return a few round values of the scale: multiples of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / _TICKS
-    if not math.isfinite(rough) or rough <= 0:
-        return [low]
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next((n * power for n in (1, 2, 5) if n * power >= rough), 10 * power)
-    first = math.ceil(low / step)
-    ticks = [n * step for n in range(first, first + 2 * _TICKS) if n * step <= high]
-    return ticks if len(set(map(number, ticks))) == len(ticks) else [low, high]  # digits that nobody shows
+def _scale(low: float, high: float) -> list[float]:
+    """Return a few round values; the ends where nobody shows the digits in which those differ."""
+    found = ticks(low, high, _TICKS)
+    return found if len(set(map(number, found))) == len(found) else [low, high]
 
 
 def _range(sketch: Sketch) -> tuple[float, float]:
@@ -124,7 +115,7 @@ def _range(sketch: Sketch) -> tuple[float, float]:
     if not told:
         return 0.0, 1.0
     low, high = min(told), max(told)
-    margin = max(high - low or abs(high) or 1.0, _SMALLEST_SPAN) * 0.04
+    margin = max(high - low or abs(high) or 1.0, SMALLEST_SPAN) * 0.04
     return low - margin, high + margin
 
 

@@ -18,7 +18,7 @@ from esper.karn.report.plot import Arm, Fold, Section, Table, as_text
 from esper.karn.totals import ENDINGS
 from esper.leyline.event_types import TelemetryEventType
 from esper.leyline.limits import real
-from esper.leyline.run_info import RunInfo
+from esper.leyline.run_info import Evaluation, RunInfo
 from esper.leyline.telemetry import PPOUpdatePayload
 from esper.leyline.validate import rejected_records
 
@@ -53,9 +53,9 @@ def outcome(arms: Sequence[Arm]) -> Section:
     if len(arms) == 1:  # several are set against each other in a section of their own
         rows += [[name, write(value)] for name, (value, write) in _measures(arms[0]).items()]
     parts: list[Table | Fold] = [Fold("Every number", [Table(["", *(arm.label for arm in arms)], rows)])]
-    evaluated = {arm.log.source: arm for arm in arms if arm.log.info and arm.log.info.evaluation}
+    evaluated = [(arm.label, arm.evaluation) for arm in arms if arm.evaluation is not None]
     if evaluated:
-        parts.insert(0, _evaluations(list(evaluated.values())))
+        parts.insert(0, _evaluations(evaluated))
     unknown = {arm.log.folded.no_info for arm in arms if arm.log.folded.no_info}
     missing = f"How it ended and the evaluation stand in run.json: {'; '.join(sorted(unknown))}." if unknown else ""
     if not unknown and not evaluated:
@@ -63,22 +63,19 @@ def outcome(arms: Sequence[Arm]) -> Section:
     return Section("What came out", "Numbers", says, parts, missing)
 
 
-def _evaluations(arms: Sequence[Arm]) -> Table:
+def _evaluations(evaluated: Sequence[tuple[str, Evaluation]]) -> Table:
     """Return how each policy did on the same fresh episodes, and by how much the learnt one is above the others."""
     head = ["", "episodes", "episode return", "validation accuracy", "test accuracy",
             "learnt above it in return", "learnt above it in test accuracy"]  # fmt: skip
     rows = []
-    for arm in arms:
-        assert arm.log.info is not None
-        evaluation = arm.log.info.evaluation
-        assert evaluation is not None
+    for arm, evaluation in evaluated:
         learnt = evaluation.learnt
         for name, score in scores_of(evaluation).items():
             above = ["", ""] if score is learnt else [
                 f"{estimate.errors_above(other):+.1f} standard errors"
                 for estimate, other in ((learnt.reward, score.reward), (learnt.test_accuracy, score.test_accuracy))
             ]  # fmt: skip
-            label = name if len(arms) == 1 else f"{arm.label}: {name}"
+            label = name if len(evaluated) == 1 else f"{arm}: {name}"
             rows.append([label, number(evaluation.episodes), *score_texts(score), *above])
     return Table(head, rows, "Evaluation on fresh episodes, mean ± standard error (run.json)")
 

@@ -20,6 +20,7 @@ from esper.karn.report.plot import (
     Plot,
     Section,
     Trace,
+    colour_of,
     label,
     panel,
     shortened,
@@ -162,7 +163,7 @@ def _mapping_lines(updates_of: Sequence[tuple[Arm, _Updates]], name: str) -> lis
         for i, key in enumerate(keys):
             y = [values.get(key) for _, values in updates]
             if any(value is not None for value in y):
-                colour = PALETTE[i % len(PALETTE)]
+                colour = colour_of(i)
                 dash = arm.dash if overlaid else DASHES[i // len(PALETTE) % len(DASHES)]
                 listed = all(line.name != key for line in lines)
                 whose = arm.label if overlaid else ""
