@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.effort import tries
 
@@ -79,6 +79,7 @@ DRAWN = st.floats(-1e100, 1e100)
 
 
 @given(DRAWN, DRAWN, st.integers(2, 9))
+@example(1.0000000000000002e63, 1.9690015071156222e-261, 2)
 def test_ticks_are_a_few_round_values_of_the_scale(one: float, other: float, most: int) -> None:
     low, high = sorted((one, other))
     found = ticks(low, high, most)

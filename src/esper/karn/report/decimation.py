@@ -95,4 +95,6 @@ def ticks(low: float, high: float, most: int) -> list[float]:
         return [low]
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((n * power for n in (1, 2, 5) if n * power >= rough), 10 * power)
-    return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)] or [low]
+    multiples = (n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1))
+    # a product may be rounded past the end that its factor was counted to
+    return [tick for tick in multiples if low <= tick <= high] or [low]
