@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
+from esper.leyline.payload import is_optional
 from esper.leyline.position import Position, Positions, env_of, epoch_of
 from esper.leyline.telemetry import (
     BatchEpochCompletedPayload,
@@ -15,6 +19,7 @@ from esper.leyline.telemetry import (
     SeedPrunedPayload,
     SeedStageChangedPayload,
     TelemetryEvent,
+    TelemetryPayload,
     TrainingStartedPayload,
 )
 
@@ -30,8 +35,7 @@ _AS_TEXT = (
 """Events that happen rather than vary: written as text, not as points of a curve."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One event, ready to be plotted."""
 
     section: str
@@ -44,7 +48,8 @@ class Point:
     """Position on that axis; an environment's epochs are counted on over its episodes. None where that is unknown:
     the event is not drawn."""
     numbers: dict[str, float]
-    """The numbers that were supplied, by field name; those of a dict as ``field/key``. Not finite ones are kept."""
+    """The numbers that were supplied, by field name; those of a dict as ``field/key``. Not finite ones are kept. Empty
+    where the event is written as text."""
     is_text: bool
     """Whether the event is written as text, rather than as its numbers."""
     retracts_from: int | None
@@ -63,18 +68,17 @@ class Plotter:
     def point(self, event: TelemetryEvent) -> Point:
         """Return the event as a point, and count it."""
         data = event.data
-        fields = data.to_dict()
-        fields.pop("env_id", None)
         env_id = env_of(event)
         group = self._groups[event.group_id]
         step, retracts_from = group.place(event, env_id)
+        is_text = isinstance(data, _AS_TEXT)
         return Point(
             section=type(data).__name__.removesuffix("Payload"),
             env_id=env_id,
             axis="batch" if env_id is None else "env_epoch",
             step=step,
-            numbers=_numbers(fields),
-            is_text=isinstance(data, _AS_TEXT),
+            numbers={} if is_text else _numbers(data),
+            is_text=is_text,
             retracts_from=retracts_from,
             begun_anew=group.begun_anew,
         )
@@ -182,15 +186,31 @@ class _Group:
                 curve.begun, curve.newest = curve.begun + curve.newest, 0
 
 
-def _numbers(fields: dict[str, object]) -> dict[str, float]:
+def _numbers(data: TelemetryPayload) -> dict[str, float]:
     numbers: dict[str, float] = {}
-    for name, value in fields.items():
-        if isinstance(value, int | float):  # a bool is drawn as 0 and 1
-            numbers[name] = float(value)
-        elif isinstance(value, dict):
-            numbers |= {f"{name}/{key}": number for key, number in _numbers(value).items()}
-        elif isinstance(value, tuple):
-            numbers |= {
-                f"{name}/{index}": float(item) for index, item in enumerate(value) if isinstance(item, int | float)
-            }
+    for name in _drawn(type(data), data.supplied):  # type: ignore[arg-type]  # classes are hashable
+        value = getattr(data, name)
+        if value.__class__ is float:
+            numbers[name] = value
+        elif value is not None and value.__class__ is not str:
+            _add(numbers, name, value)
     return numbers
+
+
+@lru_cache(maxsize=4096)
+def _drawn(payload: type[TelemetryPayload], supplied: frozenset[str]) -> list[str]:
+    """Return the fields that a payload's maker supplied, but for the one that says whose curves they are."""
+    fields = [f.name for f in dataclasses.fields(payload) if not is_optional(f) or f.name in supplied]
+    return [name for name in fields if name != "env_id"]
+
+
+def _add(numbers: dict[str, float], name: str, value: object) -> None:
+    if isinstance(value, (int, float)):  # a bool is drawn as 0 and 1
+        numbers[name] = float(value)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _add(numbers, f"{name}/{key}", item)
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            if isinstance(item, (int, float)):
+                numbers[f"{name}/{index}"] = float(item)

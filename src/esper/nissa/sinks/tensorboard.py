@@ -9,9 +9,8 @@ import os
 import re
 import socket
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from esper.leyline.telemetry import TelemetryEvent
 from esper.nissa.append_only import AppendOnly
@@ -26,6 +25,8 @@ _CAPACITY = 65_536
 """Events that may wait for TensorBoard's files by default."""
 _LONGEST_NAME = 200
 """Bytes that a directory's name may have; file systems take 255."""
+_Run: TypeAlias = tuple[str, int | None]
+"""The group and the environment whose curves are drawn as one run of TensorBoard's."""
 
 
 class TensorBoardSink:
@@ -51,15 +52,13 @@ class TensorBoardSink:
 
     def __init__(self, directory: str | os.PathLike[str], *, policy: DeliveryPolicy | None = None) -> None:
         self.policy: DeliveryPolicy = Live(capacity=_CAPACITY) if policy is None else policy
-        self._events, self._summaries, self._text, self._record = isolated(
-            "TensorBoardSink", "TensorBoard", "tensorboard", _modules
-        )
+        self._events, self._text, self._record = isolated("TensorBoardSink", "TensorBoard", "tensorboard", _modules)
         self._directory = Path(directory)
         self._file_name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}.{id(self)}"
         self._plotter = Plotter()
-        self._begun: set[Path] = set()
+        self._begun: set[_Run] = set()
         self._reporter = Reporter()
-        self._unwritten: dict[Path, io.BytesIO] = {}
+        self._unwritten: dict[_Run, io.BytesIO] = {}
 
     def write(self, event: TelemetryEvent) -> None:
         """Add the event's numbers, or its text, to what the next flush writes.
@@ -71,22 +70,26 @@ class TensorBoardSink:
             point = self._plotter.point(event)
             if point.step is None:
                 return
-            self._add(event, point, self._summary(event, point))
+            wall_time = event.timestamp.timestamp()
+            message = self._events.Event(wall_time=wall_time, step=point.step)
+            add = message.summary.value.add
+            if point.is_text:
+                self._add_text(add(), f"{point.section}/{event.slot_id or 'run'}", _as_table(event))
+            for name, number in point.numbers.items():
+                add(tag=f"{point.section}/{name}", simple_value=number)
             if event.severity not in {"debug", "info"}:
-                self._add(
-                    event,
-                    replace(point, retracts_from=None),
-                    self._text.text_pb(f"messages/{event.severity}", event.message),
-                )
+                self._add_text(add(), f"messages/{event.severity}", event.message)
+            self._put(event, point, message)
         except Exception as error:
             raise Rejected(repr(error)) from error
 
     def flush(self, *, barrier: bool = True) -> None:  # noqa: ARG002 - it is the log that survives a crash
         """Hand everything to the operating system."""
         for run in list(self._unwritten):
-            run.mkdir(parents=True, exist_ok=True)
+            path = self._path(*run)
+            path.mkdir(parents=True, exist_ok=True)
             # Opened anew for each batch: a thousand environments must not use up the files that training may open.
-            with AppendOnly(run / self._file_name, self._reporter) as file:
+            with AppendOnly(path / self._file_name, self._reporter) as file:
                 file.append(self._unwritten[run].getvalue())
             self._begun.add(run)
             del self._unwritten[run]
@@ -94,38 +97,37 @@ class TensorBoardSink:
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    def _group(self, group_id: str) -> Path:
-        return self._directory if group_id == "default" else self._directory / _directory_name(group_id)
+    def _path(self, group_id: str, env_id: int | None) -> Path:
+        group = self._directory if group_id == "default" else self._directory / _directory_name(group_id)
+        return group if env_id is None else group / f"env{env_id}"
 
-    def _summary(self, event: TelemetryEvent, point: Point) -> Any:
-        if point.is_text:
-            return self._text.text_pb(f"{point.section}/{event.slot_id or 'run'}", _as_table(event))
-        values = [{"tag": f"{point.section}/{name}", "simple_value": number} for name, number in point.numbers.items()]
-        return self._summaries.Summary(value=values)
+    def _add_text(self, value: Any, tag: str, text: str) -> None:
+        value.CopyFrom(self._text)
+        value.tag = tag
+        value.tensor.string_val[0] = text.encode()
 
-    def _add(self, event: TelemetryEvent, point: Point, summary: Any) -> None:
-        group = self._group(event.group_id)
-        run = group if point.env_id is None else group / f"env{point.env_id}"
-        wall_time = event.timestamp.timestamp()
-        messages = [self._events.Event(wall_time=wall_time, step=point.step, summary=summary)]
-        if run not in self._begun and run not in self._unwritten:
-            messages.insert(0, self._events.Event(wall_time=wall_time, file_version="brain.Event:2"))
+    def _put(self, event: TelemetryEvent, point: Point, message: Any) -> None:
+        run = event.group_id, point.env_id
+        messages = [message]
         if point.retracts_from is not None:
             # TensorBoard's own way: a start at a step makes its readers forget what stands there and behind.
             start = self._events.SessionLog(status=self._events.SessionLog.START)
-            retracted = self._events.Event(wall_time=wall_time, step=point.retracts_from, session_log=start)
-            messages.insert(len(messages) - 1, retracted)
+            messages.insert(
+                0, self._events.Event(wall_time=message.wall_time, step=point.retracts_from, session_log=start)
+            )
+        if run not in self._begun and run not in self._unwritten:
+            messages.insert(0, self._events.Event(wall_time=message.wall_time, file_version="brain.Event:2"))
         # Not tensorboard's own EventFileWriter: it wakes a thread of its own for every event.
         unwritten = self._unwritten.setdefault(run, io.BytesIO())
-        for message in messages:
-            unwritten.write(self._record(message.SerializeToString()))
+        for each in messages:
+            unwritten.write(self._record(each.SerializeToString()))
 
 
-def _modules() -> tuple[Any, Any, Any, Any]:
+def _modules() -> tuple[Any, Any, Any]:
+    text = importlib.import_module("tensorboard.plugins.text.summary_v2")
     return (
         importlib.import_module("tensorboard.compat.proto.event_pb2"),
-        importlib.import_module("tensorboard.compat.proto.summary_pb2"),
-        importlib.import_module("tensorboard.plugins.text.summary_v2"),
+        text.text_pb("", "").value[0],  # a form: to make one for each text takes ten times as long
         importlib.import_module("esper.nissa.sinks.tfrecord").record,  # it needs NumPy, as TensorBoard does
     )
 

@@ -74,7 +74,7 @@ class WandbSink:
             section = f"{prefix}{point.section}"
             values = {f"{section}/{name}{suffix}": value for name, value in _values(event, point).items()}
             # text that is not valid Unicode would only fail far from here
-            "".join([*values, *map(str, values.values())]).encode()
+            "".join([*values, *(value for value in values.values() if isinstance(value, str))]).encode()
         except Exception as error:
             raise Rejected(repr(error)) from error
         if section not in self._axes:
@@ -96,6 +96,4 @@ class WandbSink:
 
 
 def _values(event: TelemetryEvent, point: Point) -> dict[str, object]:
-    if not point.is_text:
-        return dict(point.numbers)
-    return {event.slot_id or "run": event.message or event.event_type.name}
+    return {event.slot_id or "run": event.message or event.event_type.name} if point.is_text else {**point.numbers}
