@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 BEFORE = "17f3e5b677"
 """The last commit whose loop calls an optimizer a seed, and evaluates each ablated network from its inputs on."""
-TURNS = 2
+TURNS = 3
 MEASURED = {"event_id", "timestamp", "update_time_ms", "compute_time_ms"}
 SEEDS = ("mixer", "norm", "mixer")
 """What a trained policy likes to grow."""
@@ -123,7 +123,10 @@ def main() -> None:
         return
     paths = {"here": ROOT / "src", "before": _source_of(options.against)}
     rows = []
-    turns = [{name: _apart(path, options.episodes) for name, path in paths.items()} for _ in range(TURNS)]
+    turns = []
+    for turn in range(TURNS):
+        order = sorted(paths, reverse=turn % 2 == 0)  # who comes first has another machine than who comes second
+        turns.append({name: _apart(paths[name], options.episodes) for name in order})
     for part in PARTS:
         here, before = (min(turn[name][part][0] for turn in turns) for name in paths)
         same = len({each[part][1] for turn in turns for each in turn.values()}) == 1

@@ -80,9 +80,13 @@ def _seeds_die(group: GroupSnapshot) -> Finding:
 
 def _slot_unused(group: GroupSnapshot) -> Finding:
     slots = () if group.started is None else group.started.data.slot_ids
-    used = {slot for env in group.envs.values() for slot in env.slots}
+    empty = set(slots)
+    for env in group.envs.values():
+        empty.difference_update(env.slots)
+        if not empty:
+            break
     germinated = sum(of.germinated for of in group.lifecycle.values())
-    unused = [slot for slot in slots if slot not in used]
+    unused = [slot for slot in slots if slot in empty]
     enough = germinated >= group.health.limits.seeds
     status = (
         Status.UNKNOWN

@@ -33,7 +33,8 @@ class Host(nn.Module):
         """
         super().__init__()
         self.lift = nn.Linear(features, width)
-        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(n_slots))
+        self._layers = tuple(nn.Linear(width, width) for _ in range(n_slots))  # torch's list looks each up by its name
+        self.blocks = nn.ModuleList(self._layers)
         self.head = nn.Linear(width, classes)
 
     def forward(self, inputs: Tensor, joins: Sequence[Join]) -> Tensor:
@@ -49,9 +50,7 @@ class Host(nn.Module):
 
     def block(self, index: int) -> nn.Linear:
         """Return the layer of the block behind a slot."""
-        block = self.blocks[index]
-        assert isinstance(block, nn.Linear)
-        return block
+        return self._layers[index]
 
     def refine(self, index: int, joined: Tensor) -> Tensor:
         """Return the features (batch, tokens, width) behind a block, of those that its slot gave to it."""

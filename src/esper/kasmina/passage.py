@@ -69,17 +69,12 @@ class Passage:
         Returns:
             The gradient of the features at slot ``start`` where the host learns; of no meaning where it does not.
         """
-        head = tuple(self._host.head.parameters()) if host else ()
-        behind = self._behind.requires_grad_()
-        with torch.enable_grad():
-            loss = functional.cross_entropy(self._host.classify(behind), labels)
-        gradient, *of_head = torch.autograd.grad(loss, [behind, *head])
-        _set(head, of_head)
+        gradient = _classified(self._host.head, self._behind, labels, learns=host)
         for offset in reversed(range(len(self.arrived))):
             block, joined = self._host.block(self._start + offset), self._joined[offset]
             before_relu = _before_relu(self._added[offset], gradient)
             if host:
-                _set_layer(block, joined, before_relu)
+                _set_layer(block, joined.flatten(0, 1), before_relu)
             gradient = (before_relu @ block.weight).view_as(joined).add_(gradient)
             if joined is not self.arrived[offset]:
                 # where nothing that learns stands before the seed, its inputs' gradient is not asked for
@@ -90,10 +85,23 @@ class Passage:
         return gradient
 
 
+def _classified(head: nn.Linear, features: Tensor, labels: Tensor, *, learns: bool) -> Tensor:
+    """Return the gradient of the features that a host classifies, and set those of its head if it learns."""
+    pooled = features.mean(dim=1)
+    logarithms = functional.linear(pooled, head.weight, head.bias).log_softmax(dim=1)
+    of_labels = torch.zeros_like(logarithms).scatter_(1, labels[:, None], -1 / len(labels))
+    backward = torch.ops.aten._log_softmax_backward_data  # noqa: SLF001 - it has no other name
+    gradient = backward(of_labels, logarithms, 1, logarithms.dtype)
+    if learns:
+        _set_layer(head, pooled, gradient)
+    of_pooled: Tensor = gradient @ head.weight
+    return of_pooled[:, None].expand_as(features) / features.shape[1]
+
+
 @torch.no_grad()
 def set_rectified_gradients(layer: nn.Linear, inputs: Tensor, outputs: Tensor, gradient: Tensor) -> None:
     """Set the gradients of a layer from that of what `rectified` returned for these inputs."""
-    _set_layer(layer, inputs, _before_relu(outputs, gradient))
+    _set_layer(layer, inputs.flatten(0, 1), _before_relu(outputs, gradient))
 
 
 def _before_relu(outputs: Tensor, gradient: Tensor) -> Tensor:
@@ -103,7 +111,8 @@ def _before_relu(outputs: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _set_layer(layer: nn.Linear, inputs: Tensor, gradient: Tensor) -> None:
-    layer.weight.grad = gradient.t() @ inputs.flatten(0, 1)
+    """Set the gradients of a layer from that of its outputs, a row for each of its inputs."""
+    layer.weight.grad = gradient.t() @ inputs
     layer.bias.grad = gradient.sum(dim=0)
 
 

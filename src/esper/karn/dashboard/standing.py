@@ -214,9 +214,9 @@ def _notes(group: GroupSnapshot) -> list[str]:
     done = 0 if group.batch is None else group.batch.data.episodes_completed
     parts = [] if group.batch is None else [f"batch {number(group.batch.data.batch_idx)} complete"]
     epochs = [
-        env.epoch.data.inner_epoch
+        newest.data.inner_epoch
         for env in group.envs.values()
-        if env.epoch is not None and (env.epoch.episodes is None or env.epoch.episodes >= done)
+        if (newest := env.epoch) is not None and (newest.episodes is None or newest.episodes >= done)
     ]
     if epochs:
         low, high = min(epochs), max(epochs)
