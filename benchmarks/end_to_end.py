@@ -29,6 +29,8 @@ from esper.leyline.wire import decode_event, encode_event
 from harness import machine, table
 
 ROUNDS = 7
+PROCESSES = 3
+"""For each way to the disk, in turns."""
 READERS: dict[str, Callable[[str], object]] = {"decode_event": decode_event, "json.loads": json.loads}
 COMMITTED = {"esper": 116, "dict, json.dumps": 137, "decode_event": 99, "json.loads": 62}
 """Thousands of instructions to build and encode, or to read, an event of every fifth of the mix, by CPython 3.11.7.
@@ -103,7 +105,7 @@ def count(name: str, rounds: int) -> None:
 def to_disk() -> str:
     """Return what all threads of a process spend from the values to the closed file, and how loops are slowed down."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways.WAYS}
-    for _ in range(ROUNDS):
+    for _ in range(PROCESSES):
         for name, of in found.items():
             ran = subprocess.run([sys.executable, ways.__file__, name], capture_output=True, text=True, check=True)
             of.append(json.loads(ran.stdout.splitlines()[-1]))

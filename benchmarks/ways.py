@@ -31,6 +31,10 @@ __all__ = ["LOOP", "WAYS"]
 
 LOOP = 110e-6
 """Seconds that a loop computes between two events."""
+STRETCH = 400
+"""Events of a loop, before as many turns of it without."""
+REST = 0.3
+"""Seconds after which every way has written what it was given."""
 SLOWEST = 0.01
 """The share of calls that are slower than the 99th percentile."""
 
@@ -160,23 +164,36 @@ def measured(name: str) -> dict[str, float]:
         result = {"cpu": cpu, "bytes": size}
         for loop, compute in (("loop", _python()), ("torch", _torch())):
             with WAYS[name](Path(directory) / loop) as emit:
-                slowed, waits = _loop(copy.deepcopy(arguments), compute, emit)
-            result[loop] = slowed / _loop(arguments, compute, id)[0]
+                result[loop], waits = _slowed(copy.deepcopy(arguments), compute, emit)
             if loop == "loop":
                 result["p99"] = statistics.quantiles(waits, n=round(1 / SLOWEST))[-1]
     return result
 
 
-def _loop(arguments: list[Arguments], compute: Callable[[], object], emit: Take) -> tuple[float, list[float]]:
-    """Return the seconds that a loop takes which computes before each event, and those of each emit."""
-    waits = []
-    start = time.perf_counter()
-    for of in arguments:
-        compute()
-        before = time.perf_counter()
-        emit(of)
-        waits.append(time.perf_counter() - before)
-    return time.perf_counter() - start, waits
+def _slowed(arguments: list[Arguments], compute: Callable[[], object], emit: Take) -> tuple[float, list[float]]:
+    """Return how many times as long a loop takes that emits what it computes, and the seconds of each emit.
+
+    A stretch with events and one without take turns, since a machine is not equally fast for long. What the other
+    threads have still to do behind a stretch is added to it.
+    """
+    waits: list[float] = []
+    ratios = []
+    for first in range(0, len(arguments), STRETCH):
+        stretch = arguments[first : first + STRETCH]
+        start = time.perf_counter()
+        for of in stretch:
+            compute()
+            before = time.perf_counter()
+            emit(of)
+            waits.append(time.perf_counter() - before)
+        taken, spent = time.perf_counter() - start, time.process_time()
+        time.sleep(REST)
+        taken += time.process_time() - spent
+        start = time.perf_counter()
+        for _ in stretch:
+            compute()
+        ratios.append(taken / (time.perf_counter() - start))
+    return statistics.median(ratios), waits
 
 
 def _python() -> Callable[[], object]:
