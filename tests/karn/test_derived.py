@@ -56,6 +56,10 @@ def test_the_components_are_those_that_the_contract_calls_contributions_in_its_o
     assert [name for name, about in documented.items() if about.text.startswith("Contribution")] == list(COMPONENTS)
 
 
+def test_no_component_has_to_be_supplied() -> None:
+    assert set(COMPONENTS) <= payload(RewardComputedPayload, **dict.fromkeys(COMPONENTS, 0.0)).supplied
+
+
 def test_a_component_that_was_not_supplied_is_none_and_one_of_zero_is_zero() -> None:
     found = reward_components(payload(RewardComputedPayload, compute_rent=0.0))
     assert found == dict.fromkeys(COMPONENTS) | {"compute_rent": 0.0}

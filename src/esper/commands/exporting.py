@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,9 +43,7 @@ def export_command(sources: list[str], output: str, *, form: Format | None) -> i
         OSError: something cannot be read or written, or exists already.
     """
     from esper.karn.export import export, format_of  # noqa: PLC0415 - needs the extra
-    from esper.karn.folding import RARELY  # noqa: PLC0415 - as above
 
-    gc.set_threshold(*RARELY)
     with progress_bar(sum(map(_lines, sources)), "lines") as progress:
         done = export(sources, output, form=form, processes=None, progress=progress)
     made = _MADE[form or format_of(output)]

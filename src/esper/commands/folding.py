@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esper.commands.streams import say
-from esper.karn.folding import RARELY, FoldedLog, fold
+from esper.karn.folding import FoldedLog, fold
 from esper.leyline.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ def fold_log(source: str, adapt: Callable[[Limits], Limits] | None = None) -> Fo
     """
     if Path(source).is_dir():
         RunDirectory.open(source)
-    gc.set_threshold(*RARELY)  # this process is the command's
     log = fold(source, adapt)
     if log.problem:
         say(f"{log.problem}: what follows is from the log alone\n")

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from esper.commands.ending import cleanly_ended
 from esper.commands.parser import add_notify, command, examples
+from esper.commands.reading import reading_logs
 from esper.commands.streams import show
 
 __all__ = ["add_looking"]
@@ -102,6 +102,7 @@ def _add_replay(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print the whole final snapshot as JSON instead")
 
 
+@reading_logs()
 def _replay(args: argparse.Namespace) -> int:
     from esper.commands.replay import replay_command
 
@@ -134,6 +135,7 @@ def _add_health(commands: Any) -> None:
     )
 
 
+@reading_logs()
 def _health(args: argparse.Namespace) -> int:
     from esper.commands.health import health_command
 
@@ -157,7 +159,7 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", default="report.html", help="the page (default report.html)")
 
 
-@cleanly_ended()
+@reading_logs()
 def _report(args: argparse.Namespace) -> int:
     from esper.karn.report import report
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from esper.commands.ending import cleanly_ended
 from esper.commands.parser import command, examples
+from esper.commands.reading import reading_logs
 
 __all__ = ["add_many"]
 
@@ -45,7 +45,7 @@ def _add_runs(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print a list of objects instead, with every key")
 
 
-@cleanly_ended()
+@reading_logs()
 def _runs(args: argparse.Namespace) -> int:
     from esper.commands.runs import runs_command
 
@@ -89,7 +89,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
 
 
-@cleanly_ended()
+@reading_logs()
 def _compare(args: argparse.Namespace) -> int:
     from esper.commands.compare import compare_command
 
@@ -123,7 +123,7 @@ def _add_export(commands: Any) -> None:
     )
 
 
-@cleanly_ended()
+@reading_logs()
 def _export(args: argparse.Namespace) -> int:
     from esper.commands.exporting import export_command
 
@@ -152,7 +152,7 @@ def _add_import(commands: Any) -> None:
     )
 
 
-@cleanly_ended()
+@reading_logs()
 def _import(args: argparse.Namespace) -> int:
     from esper.commands.importing import import_command
 

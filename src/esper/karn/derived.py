@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from esper.karn.absence import supplied_number
 from esper.karn.formatting import is_finite, plural
 from esper.leyline.limits import real
 from esper.leyline.telemetry import (
@@ -58,7 +57,8 @@ COMPONENTS: Final = (
 
 def reward_components(reward: RewardComputedPayload) -> dict[str, float | None]:
     """Return each component of a step's reward; None for one that was not supplied."""
-    return {name: supplied_number(reward, name) for name in COMPONENTS}
+    supplied = reward.supplied  # all of them are optional
+    return {name: getattr(reward, name) if name in supplied else None for name in COMPONENTS}
 
 
 def confidence_of(reward: RewardComputedPayload) -> float | None:
@@ -144,17 +144,17 @@ def matrix_rows(data: CounterfactualMatrixPayload) -> list[MatrixRow]:
 
 def _mask(config: Mapping[str, object], n_slots: int) -> tuple[bool, ...] | None:
     mask = config["seed_mask"] if "seed_mask" in config else None
-    return tuple(map(bool, mask)) if isinstance(mask, list | tuple) and len(mask) == n_slots else None
+    return tuple(map(bool, mask)) if isinstance(mask, (list, tuple)) and len(mask) == n_slots else None
 
 
 def _accuracy(config: Mapping[str, object]) -> float | None:
     accuracy = config["accuracy"] if "accuracy" in config else None
-    return accuracy if isinstance(accuracy, int | float) and not isinstance(accuracy, bool) else None
+    return accuracy if isinstance(accuracy, (int, float)) and not isinstance(accuracy, bool) else None
 
 
 def contributions(data: CounterfactualMatrixPayload) -> Iterator[tuple[str, float]]:
     """Yield for each slot the accuracy lost when its seed alone is ablated, where both were measured."""
-    by_mask = {row.mask: row.accuracy for row in matrix_rows(data)}
+    by_mask = {_mask(config, len(data.slot_ids)): _accuracy(config) for config in data.configs}
     everything = (True,) * len(data.slot_ids)
     for at, slot_id in enumerate(data.slot_ids):
         without = (*everything[:at], False, *everything[at + 1 :])

@@ -102,16 +102,21 @@ class Episodes:
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, Position], Episode] = {}
+        self._newest: dict[int, Episode] = {}
+        """By environment."""
 
     def add(self, event: TelemetryEvent, position: Position) -> None:
         """Take in an event and where it stands; what is about no single environment is passed over."""
         env_id = env_of(event)
         if env_id is None or isinstance(event.data, AnalyticsSnapshotPayload):
             return
-        key = env_id, position
-        if key not in self._found:
-            self._found[key] = Episode(*key)
-        self._found[key].add(event)
+        episode = self._newest.get(env_id)
+        if episode is None or episode.position is not position:  # all events of an episode share one
+            key = env_id, position
+            if key not in self._found:
+                self._found[key] = Episode(*key)
+            episode = self._newest[env_id] = self._found[key]
+        episode.add(event)
 
     def __iter__(self) -> Iterator[Episode]:
         return iter(self._found.values())

@@ -57,7 +57,9 @@ class Seen:
             return
         if position is not None:
             self.episodes[record.group_id].add(record, position)
-        self.first, self.last = min(self.first, record.timestamp), max(self.last, record.timestamp)
+        built = record.timestamp
+        self.first = min(self.first, built)
+        self.last = max(self.last, built)
         self.severities[record.severity] += 1
         if isinstance(record.data, TrainingStartedPayload):
             self._add_start(record.group_id, record.data)
