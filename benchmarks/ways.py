@@ -31,9 +31,9 @@ __all__ = ["LOOP", "WAYS"]
 
 LOOP = 110e-6
 """Seconds that a loop computes between two events."""
-STRETCH = 400
+STRETCH = 200
 """Events of a loop, before as many turns of it without."""
-REST = 0.3
+REST = 0.2
 """Seconds after which every way has written what it was given."""
 SLOWEST = 0.01
 """The share of calls that are slower than the 99th percentile."""
@@ -164,7 +164,7 @@ def measured(name: str) -> dict[str, float]:
         result = {"cpu": cpu, "bytes": size}
         for loop, compute in (("loop", _python()), ("torch", _torch())):
             with WAYS[name](Path(directory) / loop) as emit:
-                result[loop], waits = _slowed(copy.deepcopy(arguments), compute, emit)
+                result[loop], waits = _slowed(copy.deepcopy(arguments * 4), compute, emit)
             if loop == "loop":
                 result["p99"] = statistics.quantiles(waits, n=round(1 / SLOWEST))[-1]
     return result

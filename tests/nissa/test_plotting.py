@@ -229,6 +229,10 @@ class TestNumbers:
         assert self.numbers(batch).items() >= {("env_accuracies/0", 1.0), ("env_accuracies/1", 0.75)}
         assert self.numbers(PPOUpdatePayload(0.1, 0.2, 1.5, 0.4, 0.01, 0.1, 0, skipped=True))["skipped"] == 1.0
 
+    def test_what_is_written_as_text_has_no_numbers(self) -> None:
+        point = Plotter().point(started_small())
+        assert (point.is_text, point.numbers) == (True, {})
+
     def test_identity_is_no_number(self) -> None:
         point = Plotter().point(epoch_completed(1, env_id=3))
         assert isinstance(point, Point)

@@ -190,9 +190,9 @@ def _numbers(data: TelemetryPayload) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for name in _drawn(type(data), data.supplied):  # type: ignore[arg-type]  # classes are hashable
         value = getattr(data, name)
-        if value.__class__ is float:
+        if value.__class__ is float:  # most are
             numbers[name] = value
-        elif value is not None and value.__class__ is not str:
+        else:
             _add(numbers, name, value)
     return numbers
 
