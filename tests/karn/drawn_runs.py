@@ -154,6 +154,15 @@ def _play(writer: _Writer, batch: int, n_envs: int, ranks: int, epochs: range, n
                 total_episodes=n_episodes, avg_accuracy=writer.accuracy(), avg_reward=writer.value())  # fmt: skip
 
 
+def _fail(writer: _Writer, ranks: int) -> None:
+    """Let each rank say, perhaps, why it ended."""
+    for rank in range(ranks):
+        if writer.rng.random() < 0.2:
+            writer.emit(
+                rank, AnalyticsSnapshotPayload, kind="training_failed", message=f"of rank {rank}", severity="critical"
+            )
+
+
 def _group(writer: _Writer, *, ranks: int, n_envs: int, max_epochs: int, n_batches: int, resumed: bool) -> None:
     def start(batch: int) -> None:
         for rank in range(ranks):
@@ -172,11 +181,13 @@ def _group(writer: _Writer, *, ranks: int, n_envs: int, max_epochs: int, n_batch
             broken = _play(writer, batch, n_envs, ranks, epochs, n_batches * n_envs)
             for _ in range(writer.rng.randint(0, max_epochs)):
                 next(broken)
+            _fail(writer, ranks)
             batch = writer.rng.randint(1, batch)
             start(batch)
         for _ in _play(writer, batch, n_envs, ranks, epochs, n_batches * n_envs):
             pass
         batch += 1
+    _fail(writer, ranks)
 
 
 def _foreign(writer: _Writer, n_batches: int) -> None:

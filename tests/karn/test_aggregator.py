@@ -547,7 +547,7 @@ def test_a_look_shows_what_has_come_since_the_look_before() -> None:
 def test_each_kind_of_analytics_is_kept_where_it_is_shown() -> None:
     kinds: list[dict[str, Any]] = [
         {"kind": "last_action", "env_id": 1}, {"kind": "last_action"}, {"kind": "action_distribution"},
-        {"kind": "other", "env_id": 1}, {"kind": "training_failed"},
+        {"kind": "training_failed"}, {"kind": "other", "env_id": 1},
     ]  # fmt: skip
     events = [TelemetryEvent(data=AnalyticsSnapshotPayload(**fields)) for fields in kinds]
     aggregator = TelemetryAggregator()
@@ -559,7 +559,26 @@ def test_each_kind_of_analytics_is_kept_where_it_is_shown() -> None:
     assert [last.event] == events[:1]
     assert [entry.event for entry in group.action_distributions] == [events[2]]
     assert [entry.event for entry in group.analytics] == [events[1], events[3], events[4]]
-    assert group.health.failed is events[4]
+    assert group.health.failed is events[3]
+
+
+@pytest.mark.parametrize("resumes_first", [False, True])
+def test_what_ended_a_rank_is_over_when_a_resume_goes_on_whichever_of_both_is_read_first(resumes_first: bool) -> None:
+    aggregator = TelemetryAggregator()
+    start, resume = (
+        [TelemetryEvent(data=started(start_episode=at, world_size=2, rank=rank)) for rank in range(2)] for at in (0, 2)
+    )
+    failed = TelemetryEvent(data=AnalyticsSnapshotPayload(kind="training_failed"))
+    for rank, event in enumerate(start):
+        aggregator.process(event, rank)
+    if resumes_first:
+        aggregator.process(resume[0], 0)
+    aggregator.process(failed, 1)
+    if not resumes_first:
+        assert aggregator.snapshot().groups["default"].health.failed is failed
+        aggregator.process(resume[0], 0)
+    aggregator.process(resume[1], 1)
+    assert aggregator.snapshot().groups["default"].health.failed is None
 
 
 def test_updates_and_ablations_are_kept_and_updates_judged() -> None:

@@ -183,12 +183,41 @@ def test_the_course_of_the_entropy_is_that_of_the_updates_that_were_not_skipped(
 
 def test_why_a_run_ended_is_kept_until_it_starts_again() -> None:
     health = HealthFold(Limits(), None)
-    failed = event(AnalyticsSnapshotPayload, kind="training_failed")
     health.freeze()
-    health.fail(failed)
-    assert health.freeze().failed is failed
+    health.fail(failed(0))
+    assert health.freeze().failed is not None
     health.start(payload(TrainingStartedPayload))
     assert health.freeze().failed is None
+
+
+def failed(rank: int) -> Entry[AnalyticsSnapshotPayload]:
+    data = payload(AnalyticsSnapshotPayload, kind="training_failed")
+    return Entry(data, TelemetryEvent(data=data, message=f"of rank {rank}"), Position(0, 0, rank, None, None))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 1)])
+def test_of_several_ranks_that_failed_the_lowest_says_why(order: tuple[int, ...]) -> None:
+    health = HealthFold(Limits(), None)
+    for rank in order:
+        health.fail(failed(rank))
+        health.start(payload(TrainingStartedPayload, world_size=3, rank=rank))
+    assert (found := health.freeze().failed) is not None
+    assert found.message == f"of rank {min(order)}"
+    again = failed(min(order))
+    health.fail(again)
+    assert health.freeze().failed is again.event
+    health.resume()
+    assert health.freeze().failed is None
+
+
+@pytest.mark.parametrize(("rank", "longest"), [(0, 10.0), (1, 20.0)])
+def test_it_is_the_start_of_the_rank_that_ends_batches_before_which_nothing_is_timed(rank: int, longest: float) -> None:
+    health = HealthFold(Limits(), None)
+    add_batch(health, 0, 0)
+    add_batch(health, 1, 10)
+    health.start(payload(TrainingStartedPayload, world_size=2, rank=rank))
+    add_batch(health, 2, 30)
+    assert health.freeze().longest_interval == longest
 
 
 def diverged(batch: int, epoch: int, env_id: int = 0) -> Entry[EpochCompletedPayload]:

@@ -281,6 +281,7 @@ class _Group:
     def _resume(self, resume: int) -> None:
         """Take back what a resume supersedes; of an environment, when it changes next or is looked at."""
         self.resume = resume
+        self.health.resume()
         self.ranks = {}
         self.envs.changed = {}
         episode = self.positions.superseded_from(resume - 1)
@@ -307,8 +308,8 @@ class _Group:
             self.distributions.append(event, position)
         else:
             self.analytics.append(event, position)
-            if data.kind == "training_failed":
-                self.health.fail(event)
+            if data.kind == "training_failed" and position.resume == self.resume:
+                self.health.fail(entry)
 
 
 def _no_envs(bounds: Bounds, rooms: Rooms) -> Views[int, EnvState, EnvSnapshot]:

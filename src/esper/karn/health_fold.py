@@ -19,6 +19,7 @@ from esper.leyline.health import judge_update
 from esper.leyline.limits import Limits, Status, real
 from esper.leyline.position import env_of
 from esper.leyline.telemetry import (
+    AnalyticsSnapshotPayload,
     BatchEpochCompletedPayload,
     EpochCompletedPayload,
     PPOUpdatePayload,
@@ -56,7 +57,7 @@ class HealthFold:
         self._started: TrainingStartedPayload | None = None
         self.hosts: dict[int | None, _Mark] = {}
         self.rewards: dict[int | None, _Mark] = {}
-        self.failed: TelemetryEvent | None = None
+        self.failed: Entry[AnalyticsSnapshotPayload] | None = None
         self.incomplete = False
         self._begin()
 
@@ -75,14 +76,23 @@ class HealthFold:
 
     def start(self, started: TrainingStartedPayload) -> None:
         """Take what the run's start says; limits that were given with another clip ratio keep it."""
-        self._started = started
+        self._started, self._frozen = started, None
         if self._given.clip_ratio == Limits().clip_ratio:
             self.limits = self._given.with_clip_ratio(started.clip_ratio)
-        self._ended, self.failed, self._frozen = None, None, None
+        alone = started.world_size <= 1
+        if alone or started.rank == 0:  # which ends batches: another rank's start may be read at any time between two
+            self._ended = None
+        if alone:
+            self.failed = None
 
-    def fail(self, event: TelemetryEvent) -> None:
-        """Take the event that says why the run ended."""
-        self.failed, self._frozen = event, None
+    def resume(self) -> None:
+        """Go on with a run, whatever ended it."""
+        self.failed, self._frozen = None, None
+
+    def fail(self, entry: Entry[AnalyticsSnapshotPayload]) -> None:
+        """Take the event that says why the run ended; of several ranks that of the lowest, in whatever order."""
+        if self.failed is None or (entry.position.rank or 0) <= (self.failed.position.rank or 0):
+            self.failed, self._frozen = entry, None
 
     def mark(self, marks: dict[int | None, _Mark], entry: _Mark) -> None:
         """Remember, in ``hosts`` or ``rewards``, what happened in a batch: of several the first, in whatever order."""
@@ -184,7 +194,7 @@ class HealthFold:
                 longest_interval=self.longest_interval,
                 set_back=self.set_back,
                 missing=self.missing,
-                failed=self.failed,
+                failed=None if self.failed is None else self.failed.event,
                 incomplete=self.incomplete,
             )
         return self._frozen

@@ -133,6 +133,14 @@ def test_failed_interrupted_and_endless_runs_are_not_counted_and_are_named(tmp_p
     assert "5 runs of A" in found.conclusions[0].sentence
 
 
+def test_a_run_whose_first_batch_is_longer_than_what_is_compared_is_left_out_and_named(tmp_path: Path) -> None:
+    short = write_run(tmp_path / "short", log_of([1.0], n_envs=4), status="completed")
+    wide = write_run(tmp_path / "wide", log_of([2.0, 3.0], seed=1, n_envs=32), status="completed")
+    found = compared(short, wide)
+    assert found.horizon == 4
+    assert [run.left_out for run in found.runs] == [None, "no batch within 4 episodes measured a return"]
+
+
 def test_runs_that_all_go_on_are_compared_over_what_all_of_them_have(tmp_path: Path) -> None:
     runs = arm(tmp_path, 0.1, [rising(1.0, 4), rising(1.0, 6)], status="running")
     found = compared(*runs)

@@ -141,6 +141,8 @@ def _reason(run: ComparedRun, horizon: int | None, scores: Mapping[str, float], 
         ended = "its log ends" if run.status is None else f"{run.status}"
         of = "" if run.planned is None else f" of {number(run.planned)}"
         return f"{ended} after {number(run.episodes)}{of} episodes"
+    if "final_return" not in scores:
+        return f"no batch within {number(horizon)} episodes measured a return"
     return "" if _is_comparable(scores["final_return"]) else "its final mean episode return is not finite"
 
 
