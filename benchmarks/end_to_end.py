@@ -29,7 +29,7 @@ from esper.leyline.wire import decode_event, encode_event
 from harness import machine, table
 
 ROUNDS = 7
-PROCESSES = 3
+PROCESSES = 2
 """For each way to the disk, in turns."""
 READERS: dict[str, Callable[[str], object]] = {"decode_event": decode_event, "json.loads": json.loads}
 COMMITTED = {"esper": 116, "dict, json.dumps": 137, "decode_event": 99, "json.loads": 62}
