@@ -181,15 +181,6 @@ def test_the_course_of_the_entropy_is_that_of_the_updates_that_were_not_skipped(
     assert [block.mean for block in health.freeze().series["entropy"]] == [1.0, 0.5]
 
 
-def test_why_a_run_ended_is_kept_until_it_starts_again() -> None:
-    health = HealthFold(Limits(), None)
-    health.freeze()
-    health.fail(failed(0))
-    assert health.freeze().failed is not None
-    health.start(payload(TrainingStartedPayload))
-    assert health.freeze().failed is None
-
-
 def failed(rank: int) -> Entry[AnalyticsSnapshotPayload]:
     data = payload(AnalyticsSnapshotPayload, kind="training_failed")
     return Entry(data, TelemetryEvent(data=data, message=f"of rank {rank}"), Position(0, 0, rank, None, None))
@@ -199,6 +190,7 @@ def failed(rank: int) -> Entry[AnalyticsSnapshotPayload]:
 def test_of_several_ranks_that_failed_the_lowest_says_why(order: tuple[int, ...]) -> None:
     health = HealthFold(Limits(), None)
     for rank in order:
+        health.freeze()
         health.fail(failed(rank))
         health.start(payload(TrainingStartedPayload, world_size=3, rank=rank))
     assert (found := health.freeze().failed) is not None

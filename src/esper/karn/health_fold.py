@@ -79,11 +79,8 @@ class HealthFold:
         self._started, self._frozen = started, None
         if self._given.clip_ratio == Limits().clip_ratio:
             self.limits = self._given.with_clip_ratio(started.clip_ratio)
-        alone = started.world_size <= 1
-        if alone or started.rank == 0:  # which ends batches: another rank's start may be read at any time between two
-            self._ended = None
-        if alone:
-            self.failed = None
+        if started.world_size <= 1 or started.rank == 0:
+            self._ended = None  # it is this rank that ends batches: another's start may be read between any two
 
     def resume(self) -> None:
         """Go on with a run, whatever ended it."""

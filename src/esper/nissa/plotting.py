@@ -200,8 +200,8 @@ def _numbers(data: TelemetryPayload) -> dict[str, float]:
 @lru_cache(maxsize=4096)
 def _drawn(payload: type[TelemetryPayload], supplied: frozenset[str]) -> list[str]:
     """Return the fields that a payload's maker supplied, but for the one that says whose curves they are."""
-    fields = [f.name for f in dataclasses.fields(payload) if not is_optional(f) or f.name in supplied]
-    return [name for name in fields if name != "env_id"]
+    fields = [field for field in dataclasses.fields(payload) if field.name != "env_id"]
+    return [field.name for field in fields if not is_optional(field) or field.name in supplied]
 
 
 def _add(numbers: dict[str, float], name: str, value: object) -> None:

@@ -63,13 +63,11 @@ class Browser:
         self.n_commands += 1
         message = {"id": self.n_commands, "method": method, "params": params, **self.session}
         os.write(self.out, json.dumps(message).encode() + b"\0")
-        while True:
-            emitted = self.read()
-            if emitted.get("id") == self.n_commands:
-                assert "result" in emitted, emitted
-                found: dict[str, Any] = emitted["result"]
-                return found
+        while (emitted := self.read()).get("id") != self.n_commands:  # events come before the answer
             self.note(emitted)
+        assert "result" in emitted, emitted
+        found: dict[str, Any] = emitted["result"]
+        return found
 
     def read(self) -> dict[str, Any]:
         while b"\0" not in self.unread:

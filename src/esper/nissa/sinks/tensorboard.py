@@ -70,8 +70,7 @@ class TensorBoardSink:
             point = self._plotter.point(event)
             if point.step is None:
                 return
-            wall_time = event.timestamp.timestamp()
-            message = self._events.Event(wall_time=wall_time, step=point.step)
+            message = self._events.Event(wall_time=event.timestamp.timestamp(), step=point.step)
             add = message.summary.value.add
             if point.is_text:
                 self._add_text(add(), f"{point.section}/{event.slot_id or 'run'}", _as_table(event))
@@ -79,7 +78,7 @@ class TensorBoardSink:
                 add(tag=f"{point.section}/{name}", simple_value=number)
             if event.severity not in {"debug", "info"}:
                 self._add_text(add(), f"messages/{event.severity}", event.message)
-            self._put(event, point, message)
+            self._put((event.group_id, point.env_id), point, message)
         except Exception as error:
             raise Rejected(repr(error)) from error
 
@@ -106,20 +105,17 @@ class TensorBoardSink:
         value.tag = tag
         value.tensor.string_val[0] = text.encode()
 
-    def _put(self, event: TelemetryEvent, point: Point, message: Any) -> None:
-        run = event.group_id, point.env_id
-        messages = [message]
+    def _put(self, run: _Run, point: Point, message: Any) -> None:
+        before, then = [], message.wall_time
+        if run not in self._begun and run not in self._unwritten:
+            before.append(self._events.Event(wall_time=then, file_version="brain.Event:2"))
         if point.retracts_from is not None:
             # TensorBoard's own way: a start at a step makes its readers forget what stands there and behind.
             start = self._events.SessionLog(status=self._events.SessionLog.START)
-            messages.insert(
-                0, self._events.Event(wall_time=message.wall_time, step=point.retracts_from, session_log=start)
-            )
-        if run not in self._begun and run not in self._unwritten:
-            messages.insert(0, self._events.Event(wall_time=message.wall_time, file_version="brain.Event:2"))
+            before.append(self._events.Event(wall_time=then, step=point.retracts_from, session_log=start))
         # Not tensorboard's own EventFileWriter: it wakes a thread of its own for every event.
         unwritten = self._unwritten.setdefault(run, io.BytesIO())
-        for each in messages:
+        for each in (*before, message):
             unwritten.write(self._record(each.SerializeToString()))
 
 

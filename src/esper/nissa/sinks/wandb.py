@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from esper.leyline.telemetry import TelemetryEvent, TrainingStartedPayload
@@ -95,5 +96,5 @@ class WandbSink:
         self._run.finish()
 
 
-def _values(event: TelemetryEvent, point: Point) -> dict[str, object]:
-    return {event.slot_id or "run": event.message or event.event_type.name} if point.is_text else {**point.numbers}
+def _values(event: TelemetryEvent, point: Point) -> Mapping[str, object]:
+    return {event.slot_id or "run": event.message or event.event_type.name} if point.is_text else point.numbers
