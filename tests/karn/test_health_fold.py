@@ -202,12 +202,14 @@ def test_of_several_ranks_that_failed_the_lowest_says_why(order: tuple[int, ...]
     assert health.freeze().failed is None
 
 
-@pytest.mark.parametrize(("rank", "longest"), [(0, 10.0), (1, 20.0)])
-def test_it_is_the_start_of_the_rank_that_ends_batches_before_which_nothing_is_timed(rank: int, longest: float) -> None:
+@pytest.mark.parametrize(("world_size", "rank", "longest"), [(2, 0, 10.0), (2, 1, 20.0), (1, 1, 10.0)])
+def test_it_is_the_start_of_the_rank_that_ends_batches_before_which_nothing_is_timed(
+    world_size: int, rank: int, longest: float
+) -> None:
     health = HealthFold(Limits(), None)
     add_batch(health, 0, 0)
     add_batch(health, 1, 10)
-    health.start(payload(TrainingStartedPayload, world_size=2, rank=rank))
+    health.start(payload(TrainingStartedPayload, world_size=world_size, rank=rank))
     add_batch(health, 2, 30)
     assert health.freeze().longest_interval == longest
 
